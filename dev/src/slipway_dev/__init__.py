@@ -1,0 +1,1 @@
+"""Development tools of Slipway: a real cluster, images and an S3 server on one machine."""

@@ -1,0 +1,1 @@
+"""The Slipway operator: reconciles ModelDeployments into verified, self-healing Deployments."""

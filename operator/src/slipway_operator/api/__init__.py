@@ -1,0 +1,1 @@
+"""The contract with users and pods: resource schema, conditions, reasons, operator settings."""

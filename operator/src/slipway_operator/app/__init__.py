@@ -1,0 +1,1 @@
+"""The process: kopf handlers, work queue, leader election, metrics."""

@@ -1,0 +1,1 @@
+"""Pure builders of the child objects, one file a kind."""

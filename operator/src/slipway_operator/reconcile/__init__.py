@@ -1,0 +1,1 @@
+"""Observe, decide, apply: the level-triggered reconcile of one ModelDeployment."""

@@ -1,0 +1,1 @@
+"""The Slipway runtime: fetches, verifies and serves one ONNX model."""
