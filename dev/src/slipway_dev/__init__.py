@@ -1,1 +1,1 @@
-"""Development tools of Slipway: a real cluster, images and an S3 server on one machine."""
+"""The development cluster: a real Kubernetes, an S3 server and images, on this machine alone."""
