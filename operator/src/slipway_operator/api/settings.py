@@ -1,0 +1,113 @@
+"""The operator's configuration: one YAML file, written by the Helm chart from its values."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from slipway_operator.api.spec import IntOrPercent, Quantity
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the message lists each mistake and its place."""
+
+
+class _Strict(BaseModel):
+    """A part of the configuration. Unknown keys are refused: they are typing mistakes."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid"
+    )
+
+
+class PoolResources(_Strict):
+    """Requests and limits of the serve container on this pool."""
+
+    requests: dict[str, Quantity] = Field(default_factory=dict)
+    limits: dict[str, Quantity] = Field(default_factory=dict)
+
+
+class PoolRollout(_Strict):
+    """Rollout settings for models that give none."""
+
+    max_surge: IntOrPercent = 1
+    max_unavailable: IntOrPercent = 0
+    min_ready_seconds: int = Field(default=0, ge=0)
+    progress_deadline_seconds: int = Field(default=600, ge=1)
+
+
+class Pool(_Strict):
+    """A profile of nodes: what a model gets when it names this pool."""
+
+    image: str = Field(min_length=1, description="Serving image.")
+    image_pull_policy: str = "IfNotPresent"
+    providers: list[str] = Field(default_factory=lambda: ["CPUExecutionProvider"], min_length=1)
+    resources: PoolResources = Field(default_factory=PoolResources)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    runtime_class_name: str | None = None
+    cache_size: Quantity = "2Gi"
+    rollout: PoolRollout = Field(default_factory=PoolRollout)
+    drain_delay_seconds: int = Field(default=5, ge=0)
+    drain_timeout_seconds: int = Field(default=30, ge=0)
+    startup_timeout_seconds: int = Field(
+        default=1800, ge=10, description="How long loading and warming may take."
+    )
+    adopt_changes: bool = Field(
+        default=False,
+        description="Roll out again when the operator, its images or this profile change.",
+    )
+
+
+class LeaderElection(_Strict):
+    """Times of the Lease. renew < retry budget < duration, so that a leader ends before it is
+    replaced.
+    """
+
+    namespace: str | None = None
+    name: str = "slipway-operator"
+    duration_seconds: float = Field(default=4.0, gt=0)
+    renew_deadline_seconds: float = Field(default=3.0, gt=0)
+    retry_period_seconds: float = Field(default=0.5, gt=0)
+
+
+class Settings(_Strict):
+    """Everything that an operator's process is told."""
+
+    pools: dict[str, Pool] = Field(min_length=1)
+    namespaces: list[str] = Field(
+        default_factory=list[str], description="Empty: the whole cluster."
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = 8
+    resync_seconds: float = Field(default=300.0, gt=0)
+    ambiguous_restarts: int = Field(
+        default=3, ge=1, description="Restarts after which an ambiguous failure is one."
+    )
+    revision_history_limit: int = Field(default=10, ge=2, le=30)
+    leader_election: LeaderElection = Field(default_factory=LeaderElection)
+    http_port: int = Field(default=8080, ge=1, le=65535, description="/metrics, /healthz, /readyz.")
+    log_format: str = Field(default="json", pattern="^(json|text)$")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the configuration.
+
+    Raises:
+        SettingsError: the file is missing, is no YAML, or holds a value that is not allowed.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as error:
+        mistakes = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'configuration'}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        )
+        raise SettingsError(f"{path} cannot be used: {mistakes}") from None

@@ -1,0 +1,260 @@
+"""The ModelDeployment's spec: the one source of the CRD and of what the operator reads.
+
+``crd.py`` renders these models into the CustomResourceDefinition; a check fails when the file in
+``crds/`` is not what they render. No field that a pool may set has a default here: a default could
+not be told from intent.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, WithJsonSchema
+
+from slipway_operator.api.schema import INT_OR_STRING, OPAQUE_OBJECT, Schema, cel, validated
+
+DIGEST_PATTERN = "^sha256:[a-f0-9]{64}$"
+
+OpaqueObject = Annotated[dict[str, Any], WithJsonSchema(OPAQUE_OBJECT)]
+IntOrPercent = Annotated[
+    int | str, WithJsonSchema({**INT_OR_STRING, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+]
+QUANTITY_PATTERN = r"^(\d+|\d*\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+Quantity = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            **INT_OR_STRING,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": QUANTITY_PATTERN,
+        }
+    ),
+]
+
+
+class ConfigMapKey(Schema):
+    """A key of a ConfigMap in the ModelDeployment's namespace."""
+
+    config_map_name: str = Field(min_length=1, description="Name of the ConfigMap.")
+    key: str = Field(default="ca.crt", description="Key that holds the PEM bundle.")
+
+
+class AddressingStyle(StrEnum):
+    """How a bucket is named in a request."""
+
+    AUTO = "auto"
+    PATH = "path"
+    VIRTUAL = "virtual"
+
+
+class Storage(Schema):
+    """How to reach the object storage. Only the fetch container sees any of it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validated(
+            cel(
+                "!(has(self.anonymous) && self.anonymous && has(self.secretName))",
+                "anonymous access and secretName exclude each other: remove one of them",
+            )
+        )
+    )
+
+    secret_name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Secret with keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+        "(AWS_SESSION_TOKEN optional). Not needed with IRSA or anonymous access.",
+    )
+    endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://.+$",
+        description="URL of an S3-compatible server. Default: AWS.",
+    )
+    region: str | None = Field(default=None, min_length=1, description="Region of the bucket.")
+    addressing_style: AddressingStyle | None = Field(
+        default=None,
+        description="auto, path (https://host/bucket) or virtual (https://bucket.host).",
+    )
+    anonymous: bool | None = Field(default=None, description="Send unsigned requests.")
+    ca_bundle: ConfigMapKey | None = Field(
+        default=None, description="Additional certificate authorities of the storage server."
+    )
+
+
+class Model(Schema):
+    """The artifact: where it is, and what it is."""
+
+    uri: str = Field(
+        max_length=2048,
+        description="Where the ONNX file is: s3://bucket/key, https://host/path or file:///path.",
+        json_schema_extra=validated(
+            cel(
+                "self.matches('^(s3://[^/]+/.+|https?://[^/]+/.*|file:///.+)$')",
+                "uri must be s3://bucket/key, https://host/path or file:///path",
+            )
+        ),
+    )
+    digest: str = Field(
+        description="SHA-256 of the artifact; the identity of what is served.",
+        max_length=128,
+        json_schema_extra=validated(
+            cel(
+                "self.matches('^sha256:[a-f0-9]{64}$')",
+                "digest must be 'sha256:' and 64 lower-case hex digits; "
+                "get it with: sha256sum model.onnx",
+            )
+        ),
+    )
+    storage: Storage | None = Field(default=None, description="Access to the storage.")
+
+
+class Threads(Schema):
+    """Threads of the ONNX Runtime session. Absent: from the container's CPU limit."""
+
+    intra_op: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads in one operator."
+    )
+    inter_op: int | None = Field(default=None, ge=1, le=1024, description="Operators side by side.")
+
+
+class Resources(Schema):
+    """Requests and limits of the serve container; they replace the pool's, key by key."""
+
+    requests: dict[str, Quantity] | None = Field(default=None, description="Requested quantities.")
+    limits: dict[str, Quantity] | None = Field(default=None, description="Limits.")
+
+
+class EnvVar(Schema):
+    """One environment variable of the serve container; name and value, no reference."""
+
+    name: str = Field(
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=256, description="Name of the variable."
+    )
+    value: str = Field(default="", description="Value of the variable.")
+
+
+class Runtime(Schema):
+    """How the model is run. What is absent comes from the pool."""
+
+    image: str | None = Field(
+        default=None, min_length=1, description="Serving image. Default: the pool's."
+    )
+    providers: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=8,
+        description="Execution providers, all required, in order. Default: the pool's.",
+    )
+    resources: Resources | None = Field(default=None, description="Requests and limits.")
+    threads: Threads | None = Field(default=None, description="Session threads.")
+    cache_size: Quantity | None = Field(
+        default=None, description="Size limit of the volume that holds the artifact."
+    )
+    env: list[EnvVar] | None = Field(
+        default=None,
+        max_length=100,
+        description="Environment of the serve container. Names beginning with SLIPWAY_ are refused.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+            **validated(
+                cel(
+                    "self.all(e, !e.name.startsWith('SLIPWAY_'))",
+                    "names beginning with SLIPWAY_ are set by the operator: "
+                    "use the fields of spec instead",
+                )
+            ),
+        },
+    )
+
+
+class OnFailure(StrEnum):
+    """What to do when a rollout has failed."""
+
+    ROLLBACK = "Rollback"
+    HOLD = "Hold"
+
+
+class Rollout(Schema):
+    """How one revision replaces another. What is absent comes from the pool."""
+
+    max_surge: IntOrPercent | None = Field(
+        default=None, description="Pods above the wanted number during a rollout."
+    )
+    max_unavailable: IntOrPercent | None = Field(
+        default=None, description="Pods that may be missing during a rollout."
+    )
+    min_ready_seconds: int | None = Field(
+        default=None, ge=0, description="How long a pod must be ready before it counts."
+    )
+    progress_deadline_seconds: int | None = Field(
+        default=None, ge=1, description="A rollout without progress for this long has failed."
+    )
+    on_failure: OnFailure = Field(
+        default=OnFailure.ROLLBACK,
+        description="Rollback: return to the last good revision. Hold: leave everything as it is.",
+    )
+
+
+class Autoscaling(Schema):
+    """A HorizontalPodAutoscaler on the Deployment; spec.replicas is then the starting value."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validated(
+            cel(
+                "self.minReplicas <= self.maxReplicas",
+                "minReplicas must not be above maxReplicas: raise maxReplicas or lower minReplicas",
+            )
+        )
+    )
+
+    min_replicas: int = Field(default=1, ge=1, description="Never fewer pods than this.")
+    max_replicas: int = Field(ge=1, description="Never more pods than this.")
+    target_cpu_utilization: int = Field(
+        default=70, ge=1, le=1000, description="Average CPU use in percent of the request."
+    )
+
+
+class PodTemplate(Schema):
+    """What users add to the model's pods; merged over the pool's values."""
+
+    labels: dict[str, str] | None = Field(default=None, description="Labels of the pods.")
+    annotations: dict[str, str] | None = Field(default=None, description="Annotations of the pods.")
+    node_selector: dict[str, str] | None = Field(
+        default=None, description="Merged over the pool's selector, key by key."
+    )
+    tolerations: list[OpaqueObject] | None = Field(
+        default=None, description="Added to the pool's tolerations."
+    )
+    affinity: OpaqueObject | None = Field(default=None, description="Affinity of the pods.")
+    service_account_name: str | None = Field(
+        default=None, description="ServiceAccount of the pods, for IRSA. Its token is not mounted."
+    )
+    priority_class_name: str | None = Field(default=None, description="PriorityClass of the pods.")
+    image_pull_secrets: list[OpaqueObject] | None = Field(
+        default=None, description="Secrets for pulling the image."
+    )
+    termination_grace_period_seconds: int | None = Field(
+        default=None, ge=0, description="Default: drain delay + drain time-out + 5 s."
+    )
+
+
+class ModelDeploymentSpec(Schema):
+    """What to serve, where, and how it may be replaced."""
+
+    model: Model = Field(description="The artifact.")
+    pool: str = Field(
+        default="cpu",
+        min_length=1,
+        max_length=63,
+        description="Node-pool profile of the operator's configuration.",
+    )
+    replicas: int = Field(default=1, ge=0, description="Pods that serve the model.")
+    suspend: bool = Field(
+        default=False, description="The operator writes nothing but status while this is true."
+    )
+    autoscaling: Autoscaling | None = Field(default=None, description="Scale by load.")
+    runtime: Runtime = Field(default_factory=Runtime, description="How the model is run.")
+    rollout: Rollout = Field(
+        default_factory=Rollout, description="How one revision replaces another."
+    )
+    template: PodTemplate = Field(default_factory=PodTemplate, description="Additions to the pods.")
