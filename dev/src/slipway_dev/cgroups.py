@@ -1,0 +1,65 @@
+"""The control group that holds every process of the node's pods, and none else.
+
+Because it is ours alone, what is in it can be ended without asking what it is: that is how pods go
+even when containerd or its shims were killed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway_dev.process import identify, kill
+from slipway_dev.wait import wait_until
+
+ROOT = "slipway-dev"
+_MOUNT = Path("/sys/fs/cgroup")
+
+
+def hierarchies(mounts: str) -> list[Path]:
+    """Return the control group hierarchies in a mount table as /proc/self/mounts prints it."""
+    rows = [line.split() for line in mounts.splitlines()]
+    return [Path(row[1]) for row in rows if row[2] == "cgroup" or row[1] == str(_MOUNT)]
+
+
+def create() -> None:
+    """Make the group in every hierarchy: the kubelet refuses a root that is missing in one."""
+    for folder in _folders():
+        folder.mkdir(exist_ok=True)
+
+
+def remove() -> None:
+    """Kill what runs in the group, and remove it with all its subgroups."""
+    for folder in _folders():
+        if folder.exists():
+            wait_until(f"{folder} is empty", lambda folder=folder: _remove_tree(folder), 30)
+
+
+def exists() -> bool:
+    """Say whether the group is there in any hierarchy."""
+    return any(folder.exists() for folder in _folders())
+
+
+def _folders() -> list[Path]:
+    found = hierarchies(Path("/proc/self/mounts").read_text())
+    # Under cgroup v1 the mount itself is a tmpfs that holds the hierarchies.
+    return [folder / ROOT for folder in found if (folder / "cgroup.procs").exists()]
+
+
+def _remove_tree(folder: Path) -> str | None:
+    inner = sorted(
+        (path for path in folder.rglob("*") if path.is_dir()),
+        key=lambda path: len(path.parts),
+        reverse=True,
+    )
+    for group in [*inner, folder]:
+        for pid in (group / "cgroup.procs").read_text().split():
+            identity = identify(int(pid))
+            if identity is not None:
+                kill(identity)
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return f"{group}: {error.strerror}"
+    return None

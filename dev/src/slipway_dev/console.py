@@ -1,0 +1,51 @@
+"""What a person sees while they wait: on stderr, so that stdout carries only results."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(stderr=True, highlight=False)
+results = Console(highlight=False, soft_wrap=True)
+
+_spinner_is_free = threading.Lock()
+
+
+def say(message: str) -> None:
+    """Print one line of news."""
+    console.print(message)
+
+
+@contextmanager
+def step(title: str) -> Iterator[Callable[[str], None]]:
+    """Show that `title` is being done, then that it is done and how long it took.
+
+    Yields a function that adds a detail while the step runs. On a terminal there is a spinner (one
+    at a time: steps may run in several threads); elsewhere one line at the end is all.
+    """
+    began = time.monotonic()
+    spinning = console.is_terminal and _spinner_is_free.acquire(blocking=False)
+    status = console.status(title) if spinning else None
+
+    def detail(text: str) -> None:
+        if status is not None:
+            elapsed = int(time.monotonic() - began)
+            status.update(f"{title} [dim]{text} ({elapsed} s)[/dim]")
+
+    try:
+        if status is None:
+            yield detail
+        else:
+            with status:
+                yield detail
+    except BaseException:
+        console.print(f"[red]✗[/red] {title}")
+        raise
+    finally:
+        if spinning:
+            _spinner_is_free.release()
+    console.print(f"[green]✓[/green] {title} [dim]{time.monotonic() - began:.1f} s[/dim]")

@@ -1,0 +1,163 @@
+"""A Docker daemon of our own, up only while it is used, to build the project's images.
+
+It touches neither the network nor the rules of the machine: builds use the host's network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from slipway_dev import debian, mounts, paths
+from slipway_dev.errors import DevError
+from slipway_dev.locks import exclusive
+from slipway_dev.process import Program, kill, running_with_argument
+
+# Debian's client has BuildKit inside; another one on PATH may lack its plug-in.
+_CLIENT = Path("/usr/bin/docker")
+_DAEMON = Path("/usr/sbin/dockerd")
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+class Daemon:
+    """The daemon, for as long as a `with` block lasts; other processes wait for their turn."""
+
+    def __init__(self) -> None:
+        self._folder = paths.state() / "docker"
+        self._data = paths.cache() / "docker"
+        self._program = Program("dockerd", self._folder)
+        self._socket = f"unix://{self._folder}/docker.sock"
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        if os.geteuid() != 0:
+            raise DevError("Building images needs root: it makes mounts.", "Run it as root.")
+        debian.ensure(debian.IMAGE_PACKAGES)
+        with ExitStack() as held:
+            held.enter_context(exclusive(self._data, "the Docker daemon, in use"))
+            self._clean()
+            held.callback(self._clean)
+            self._start()
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._held.close()
+
+    def has(self, image: str) -> bool:
+        """Say whether the daemon knows the image."""
+        return self._run("image", "inspect", image, check=False).returncode == 0
+
+    def size(self, image: str) -> int:
+        """Return the size of an image in bytes, as `docker images` counts it."""
+        return int(self._run("image", "inspect", "--format={{.Size}}", image).stdout)
+
+    def import_root(self, archive: Path, image: str, settings: Sequence[str]) -> None:
+        """Make an image of one layer from a tar of a root file system."""
+        changes = [f"--change={setting}" for setting in settings]
+        self._run("import", *changes, str(archive), image)
+
+    def build(
+        self,
+        dockerfile: Path,
+        context: Path,
+        image: str,
+        arguments: Mapping[str, str],
+        secrets: Mapping[str, Path],
+    ) -> None:
+        """Build an image; what the build prints goes to stderr of this process."""
+        proxies = {name: os.environ[name] for name in _PROXY_VARIABLES if name in os.environ}
+        command = ["build", "--network=host", f"--tag={image}", f"--file={dockerfile}"]
+        command += [f"--build-arg={key}={value}" for key, value in {**proxies, **arguments}.items()]
+        command += [f"--secret=id={name},src={file}" for name, file in secrets.items()]
+        done = subprocess.run(
+            [*self._client(), *command, str(context)],
+            check=False,
+            stdout=sys.stderr,
+            env=self._environment(),
+        )
+        if done.returncode != 0:
+            raise DevError(f"{dockerfile.name} does not build (see above).")
+
+    @contextmanager
+    def save(self, image: str) -> Iterator[IO[bytes]]:
+        """Yield an image as a stream in the docker-archive format."""
+        if not self.has(image):
+            raise DevError(f"There is no image {image}.", "dev/cluster build-images makes ours.")
+        with subprocess.Popen(
+            [*self._client(), "save", image], stdout=subprocess.PIPE, env=self._environment()
+        ) as process:
+            assert process.stdout is not None
+            yield process.stdout
+        if process.returncode != 0:
+            raise DevError(f"docker save {image} failed.")
+
+    def _start(self) -> None:
+        configuration = self._folder / "daemon.json"
+        self._folder.mkdir(parents=True)
+        configuration.write_text("{}")
+        self._program.start(
+            [
+                _DAEMON,
+                f"--config-file={configuration}",
+                f"--data-root={self._data}",
+                f"--exec-root={self._exec_root()}",
+                f"--pidfile={self._folder / 'docker.pid'}",
+                f"--host={self._socket}",
+                "--bridge=none",
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-forward=false",
+                "--ip-masq=false",
+            ]
+        )
+        self._program.wait_until("the Docker daemon answers", self._state, 60)
+
+    def _state(self) -> str | None:
+        done = self._run("version", "--format={{.Server.Version}}", check=False)
+        return None if done.returncode == 0 else done.stderr.strip()
+
+    def _clean(self) -> None:
+        self._program.stop(grace=30)
+        # Its containerd ends with it, unless the daemon was killed.
+        child = self._exec_root() / "containerd" / "containerd.toml"
+        for orphan in running_with_argument(str(child)):
+            kill(orphan)
+        for folder in (self._folder, self._data):
+            mounts.unmount_below(folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        paths.forget_empty_state()
+
+    def _exec_root(self) -> Path:
+        return self._folder / "run"
+
+    def _client(self) -> list[str]:
+        return [str(_CLIENT), f"--host={self._socket}"]
+
+    def _environment(self) -> dict[str, str]:
+        # Neither a context nor credentials of the user have a part in this.
+        return {**os.environ, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self._folder)}
+
+    def _run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*self._client(), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._environment(),
+        )
+        if check and done.returncode != 0:
+            raise DevError(f"docker {arguments[0]}: {done.stderr.strip()}")
+        return done

@@ -1,0 +1,105 @@
+"""The one real node: containerd, the kubelet and kube-proxy, and no trace of them afterwards.
+
+The bridge, the nftables tables and the control group are global to the machine, so there is one
+node at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from slipway_dev import cgroups, containerd, debian, docker, kubelet, kubeproxy, mounts, network
+from slipway_dev import state as states
+from slipway_dev.component import Component
+from slipway_dev.controlplane import write_kubeconfig
+from slipway_dev.errors import DevError
+from slipway_dev.kubelet import NODE_NAME as NODE_NAME
+from slipway_dev.network import LOOPBACK, NODE_ADDRESS
+from slipway_dev.pki import Authority
+from slipway_dev.process import kill, running_with_argument
+from slipway_dev.state import Size, State
+from slipway_dev.wait import Probe
+
+BINARIES = ("kubelet", "kube-proxy", "pause")
+PORTS = ("kubelet", "kubelet-health", "kube-proxy-health", "kube-proxy-metrics")
+
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_CONTAINER_LOGS = Path("/var/log/containers")
+
+
+def check_machine() -> None:
+    """Make sure that this machine can run a node, installing what is missing."""
+    if os.geteuid() != 0:
+        raise DevError(
+            "A node needs root: it makes mounts, network interfaces and control groups.",
+            "Run it as root, or take --size control-plane, which needs no rights.",
+        )
+    debian.ensure(debian.NODE_PACKAGES)
+    network.check_routes()
+
+
+def check_only_one(name: str) -> None:
+    """Refuse a second node under another name."""
+    for other in states.all_clusters():
+        if other.size is Size.NODE and other.name != name:
+            raise DevError(
+                f"Cluster {other.name} has the node of this machine: there can be only one.",
+                f"dev/cluster down --name {other.name} removes it.",
+            )
+
+
+def prepare(state: State, authority: Authority) -> None:
+    """Set up the machine and write the node's certificates and configurations."""
+    authority.issue(
+        "kubelet",
+        f"system:node:{NODE_NAME}",
+        ["system:nodes"],
+        hosts=[NODE_NAME, NODE_ADDRESS, LOOPBACK],
+    )
+    authority.issue("kube-proxy", "system:kube-proxy")
+    for client in ("kubelet", "kube-proxy"):
+        write_kubeconfig(state, client)
+    network.create_bridge()
+    network.set_forwarding(True)
+    cgroups.create()
+    containerd.prepare(state, network.cni_configuration(state.folder / "cni-addresses"))
+    kubelet.prepare(state)
+    kubeproxy.prepare(state)
+
+
+def components(
+    state: State, binaries: Mapping[str, Path], node_is_ready: Probe
+) -> list[Component]:
+    """Return the parts of the node."""
+    return [
+        containerd.component(state, binaries["pause"]),
+        kubelet.component(state, binaries, node_is_ready),
+        kubeproxy.component(state, binaries),
+    ]
+
+
+def load_images(state: State, images: Sequence[str]) -> None:
+    """Bring images from our Docker daemon to the node."""
+    with docker.Daemon() as daemon:
+        for image in images:
+            with daemon.save(image) as archive:
+                containerd.import_image(state, archive)
+
+
+def remove_traces(state: State) -> None:
+    """Remove all that a node leaves behind once its programs are stopped, however they ended."""
+    for shim in running_with_argument(str(containerd.socket(state))):
+        kill(shim)
+    cgroups.remove()
+    mounts.unmount_below(state.folder)
+    network.remove_proxy_rules()
+    network.remove_bridge()
+    network.set_forwarding(state.forwarded)
+    for result in _CNI_RESULTS.glob(f"{network.CNI_NAME}-*"):
+        result.unlink()
+    for link in _CONTAINER_LOGS.glob("*.log"):
+        if link.is_symlink() and link.readlink().is_relative_to(state.folder):
+            link.unlink()
