@@ -1,0 +1,38 @@
+{{/*
+One pool of the operator's configuration. What a pool does not say is left out: the operator has the
+default.
+*/}}
+{{- define "slipway.pool" -}}
+{{- $flavour := ternary .root.Values.runtime.gpuImage .root.Values.runtime.image (eq (default "cpu" .pool.flavour) "gpu") }}
+{{- $pool := omit .pool "flavour" "image" "imagePullPolicy" "runtimeClassName" }}
+{{- $_ := set $pool "image" (default (include "slipway.image" (dict "root" .root "image" $flavour)) .pool.image) }}
+{{- $_ := set $pool "imagePullPolicy" (default $flavour.pullPolicy .pool.imagePullPolicy) }}
+{{- with .pool.runtimeClassName }}
+{{- $_ := set $pool "runtimeClassName" . }}
+{{- end }}
+{{- toYaml $pool }}
+{{- end }}
+
+{{/* The operator's configuration file. */}}
+{{- define "slipway.config" -}}
+namespaces: {{ toJson .Values.watch.namespaces }}
+workers: {{ .Values.controller.workers }}
+resyncSeconds: {{ .Values.controller.resyncSeconds }}
+ambiguousRestarts: {{ .Values.controller.ambiguousRestarts }}
+revisionHistoryLimit: {{ .Values.controller.revisionHistoryLimit }}
+leaderElection:
+  namespace: {{ .Release.Namespace }}
+  name: {{ include "slipway.fullname" . }}
+  durationSeconds: {{ .Values.controller.leaderElection.durationSeconds }}
+  renewDeadlineSeconds: {{ .Values.controller.leaderElection.renewDeadlineSeconds }}
+  retryPeriodSeconds: {{ .Values.controller.leaderElection.retryPeriodSeconds }}
+httpPort: {{ .Values.httpPort }}
+logFormat: {{ .Values.controller.logFormat }}
+pools:
+{{- range $name, $pool := .Values.pools }}
+{{- if $pool }}
+  {{ $name }}:
+    {{- include "slipway.pool" (dict "root" $ "pool" $pool) | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}

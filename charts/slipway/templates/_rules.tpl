@@ -1,0 +1,49 @@
+{{/*
+What the operator may do where it watches: each rule is one that it uses, with the reason beside it.
+No wildcard, and no verb on Secrets: pods refer to them, the operator never reads them.
+*/}}
+{{- define "slipway.rules" -}}
+# What users ask for. The operator never writes it but for its status.
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments]
+  verbs: [get, list, watch]
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments/status]
+  verbs: [get, patch]
+# Owner references block the deletion of their owner; where the admission plugin
+# OwnerReferencesPermissionEnforcement is on, setting one asks for this right.
+- apiGroups: [slipway.dev]
+  resources: [modeldeployments/finalizers]
+  verbs: [update]
+# The pods' Deployment. It is owned, so its deletion is the garbage collector's.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+# Where Kubernetes says why it cannot create a pod (quota, pod security, webhooks).
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch]
+# Revisions: what to return to when a rollout fails. Old ones are deleted.
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
+# Exit codes and termination messages. A pod whose cached artifact no longer matches its digest is
+# deleted, since only a new pod fetches again.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+# Both exist only for some models, and are deleted when the model no longer asks for them.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# What happened, for `kubectl describe`.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
