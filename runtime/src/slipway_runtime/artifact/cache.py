@@ -1,0 +1,173 @@
+"""The content-addressed cache.
+
+    <cache>/sha256/<hex>/model.onnx     an artifact, complete and verified when it was put there
+    <cache>/tmp/<random>/               what is being written, locked by its writer
+
+An entry is a directory, so that a package of several files becomes visible by one rename, and
+ONNX Runtime finds external data beside the graph. Writers lock their temporary directory; whoever
+comes later sweeps those that nobody holds any more. That also suits a cache that pods share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.errors import InvalidArguments, TooLarge
+
+MODEL_FILE = "model.onnx"
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DIRECTORY_MODE = 0o755
+_FILE_MODE = 0o644
+
+logger = logging.getLogger(__name__)
+
+
+class Cache:
+    """A cache under one root directory, which must exist or be creatable."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def entry(self, digest: Digest) -> Path:
+        """Return the directory in which the artifact of this digest lies, or would."""
+        return self.root / "sha256" / digest.hex
+
+    def model_path(self, digest: Digest) -> Path:
+        """Return the path of the model file by which ONNX Runtime loads it."""
+        return self.entry(digest) / MODEL_FILE
+
+    def prepare(self) -> None:
+        """Make the directories and remove what interrupted writers have left.
+
+        Raises:
+            InvalidArguments: the cache directory cannot be written.
+        """
+        try:
+            for directory in (self.root / "sha256", self._temporary_root):
+                directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._sweep()
+        except OSError as error:
+            raise InvalidArguments(
+                f"the cache directory {self.root} (SLIPWAY_CACHE_DIR) cannot be written:"
+                f" {error.strerror}"
+            ) from error
+
+    @contextlib.contextmanager
+    def temporary(self) -> Generator[Path, None, None]:
+        """Yield a new directory for a writer; it is removed unless `commit` has moved it."""
+        path, lock = self._make_temporary()
+        try:
+            yield path
+        finally:
+            os.close(lock)
+            shutil.rmtree(path, ignore_errors=True)
+
+    def commit(self, temporary: Path, digest: Digest) -> Path:
+        """Make a written directory the entry of this digest, durably and in one step.
+
+        Every file is on disk before its name is. An entry that another writer has put there in
+        the meantime is replaced: what is committed has just been verified.
+
+        Returns the path of the model file.
+        """
+        for path in temporary.iterdir():
+            path.chmod(_FILE_MODE)
+            _sync(path)
+        _sync(temporary)
+        entry = self.entry(digest)
+        try:
+            temporary.rename(entry)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self.discard(digest)
+            temporary.rename(entry)
+        _sync(entry.parent)
+        return self.model_path(digest)
+
+    def discard(self, digest: Digest) -> None:
+        """Take an entry out of the cache, so that nothing loads it any more."""
+        with self.temporary() as grave, contextlib.suppress(FileNotFoundError):
+            self.entry(digest).rename(grave / "discarded")
+
+    def require_space(self, size: int) -> None:
+        """Check that ``size`` bytes fit.
+
+        Raises:
+            TooLarge: the volume has less space free.
+        """
+        free = shutil.disk_usage(self.root).free
+        if size > free:
+            raise TooLarge(
+                f"the artifact has {size} bytes and the cache volume at {self.root} has {free}"
+                " bytes free: give the cache volume more space",
+                size=size,
+            )
+
+    @property
+    def _temporary_root(self) -> Path:
+        return self.root / "tmp"
+
+    def _make_temporary(self) -> tuple[Path, int]:
+        while True:
+            path = self._temporary_root / secrets.token_hex(8)
+            path.mkdir(mode=_DIRECTORY_MODE)
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                lock = _lock(path)
+                # A sweeper may have been faster than the lock.
+                if path.exists():
+                    return path, lock
+                os.close(lock)
+
+    def _sweep(self) -> None:
+        for path in self._temporary_root.iterdir():
+            try:
+                lock = _lock(path)
+            except (FileNotFoundError, BlockingIOError):
+                continue  # Gone, or another process is writing there.
+            try:
+                logger.info("removing what an interrupted fetch has left: %s", path.name)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            finally:
+                os.close(lock)
+
+
+def space_error(error: OSError, root: Path) -> TooLarge | None:
+    """Return TooLarge where a write failed for want of space, else None."""
+    if error.errno not in _FULL:
+        return None
+    return TooLarge(
+        f"the cache volume at {root} is full ({error.strerror}): the artifact is larger than it;"
+        " give the cache volume more space"
+    )
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,190 @@
+"""https:// and http:// sources.
+
+Plain http is allowed, with a warning in the log: the digest protects what arrives, only its
+secrecy is lost. A redirect may lead to http(s) alone, and never from https down to http, since
+the query of a presigned URL is a credential.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import ssl
+import urllib.error
+import urllib.request
+from email.message import Message
+from http import HTTPStatus
+from typing import IO
+from urllib.parse import urlsplit
+
+from slipway_runtime import __version__
+from slipway_runtime.artifact.sources.base import Sink, TransientError
+from slipway_runtime.artifact.sources.trust import tls_context
+from slipway_runtime.errors import (
+    AccessDenied,
+    ArtifactNotFound,
+    Failure,
+    InvalidArguments,
+    SourceUnavailable,
+)
+from slipway_runtime.settings import FetchSettings
+
+_BLOCK_BYTES = 1024 * 1024
+_TRANSIENT_STATUS = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.TOO_EARLY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+}
+
+logger = logging.getLogger(__name__)
+
+
+class HttpSource:
+    """Downloads one URL; proxies are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+
+    def __init__(self, uri: str, settings: FetchSettings) -> None:
+        try:
+            parts = urlsplit(uri)
+            host, _port = parts.hostname, parts.port
+        except ValueError as error:
+            raise InvalidArguments(f"the URI is malformed: {error}") from error
+        if not host:
+            raise InvalidArguments("the URI names no host: it must be https://HOST/PATH")
+        if parts.username is not None or parts.password is not None:
+            raise InvalidArguments(
+                "the URI holds a user name or password, which everyone who may read the resource"
+                " would see: use a presigned URL or an s3:// source with a Secret"
+            )
+        self._uri = uri.partition("#")[0]
+        self._description = _without_query(self._uri)
+        self._settings = settings
+        self._opener = _opener(tls_context(settings.ca_bundle))
+        if parts.scheme.lower() == "http":
+            logger.warning("%s is read over plain http: anyone on the way can read it", host)
+
+    @property
+    def description(self) -> str:
+        """The URL without its query."""
+        return self._description
+
+    def download(self, sink: Sink, seconds_left: float) -> None:
+        """GET the URL. See `Source.download`."""
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
+            self._uri,
+            headers={
+                "Accept": "application/octet-stream, */*",
+                "Accept-Encoding": "identity",
+                "User-Agent": f"slipway-runtime/{__version__}",
+            },
+        )
+        timeout = max(0.1, min(self._settings.read_timeout, seconds_left))
+        try:
+            with self._opener.open(request, timeout=timeout) as response:
+                self._copy(response, sink)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refused(error.code) from error
+        except urllib.error.URLError as error:
+            raise self._no_answer(error.reason) from error
+        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
+            raise self._no_answer(error) from error
+
+    def _copy(self, response: http.client.HTTPResponse, sink: Sink) -> None:
+        if response.status != HTTPStatus.OK:
+            raise self._refused(response.status)
+        total = response.length
+        if total is not None:
+            sink.expect(total)
+        received = 0
+        while data := response.read(_BLOCK_BYTES):
+            received += sink.write(data)
+        # read(n) of http.client ends quietly when the connection is cut.
+        if total is not None and received != total:
+            raise TransientError(
+                f"{self.description} ended after {received} of the {total} bytes announced"
+            )
+
+    def _refused(self, status: int) -> Failure | TransientError:
+        where = self.description
+        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            return ArtifactNotFound(f"{where} does not exist: the server answered {status}")
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return AccessDenied(
+                f"access to {where} was denied, or the object does not exist: the server answered"
+                f" {status}; if the URL is presigned it may have expired"
+            )
+        if status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return TransientError(f"{where} answered {status}")
+        return SourceUnavailable(f"{where} answered {status}, which another attempt cannot mend")
+
+    def _no_answer(self, reason: object) -> Failure | TransientError:
+        where = self.description
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return SourceUnavailable(
+                f"the certificate of {where} is not trusted: {reason.verify_message};"
+                " name the authority that signed it in storage.caBundle"
+            )
+        if isinstance(reason, _ForbiddenRedirectError):
+            return SourceUnavailable(f"{where} {reason}")
+        return TransientError(f"{where} does not answer: {_describe(reason)}")
+
+
+class _ForbiddenRedirectError(Exception):
+    """The server sends the client where it must not go."""
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to http(s) only, and not from https to http."""
+
+    max_redirections = 5
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Message,  # pyright: ignore[reportIncompatibleMethodOverride]
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        """Refuse what the class says; otherwise do as the base class does."""
+        scheme = urlsplit(newurl).scheme.lower()
+        allowed = ("https",) if req.type == "https" else ("https", "http")
+        if scheme not in allowed:
+            raise urllib.error.URLError(
+                _ForbiddenRedirectError(
+                    f"redirects to {scheme}://, and from {req.type} only"
+                    f" {' or '.join(allowed)} is followed"
+                )  # type: ignore[arg-type]
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _opener(context: ssl.SSLContext) -> urllib.request.OpenerDirector:
+    # Built by hand: build_opener() would add handlers for ftp:, file: and data: URLs.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _Redirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _without_query(uri: str) -> str:
+    path, question_mark, _ = uri.partition("?")
+    return f"{path}?…" if question_mark else path
+
+
+def _describe(reason: object) -> str:
+    if isinstance(reason, TimeoutError):
+        return "timed out"
+    if isinstance(reason, http.client.IncompleteRead):
+        return "the connection was cut in the middle of the body"
+    if isinstance(reason, OSError) and reason.strerror:
+        return reason.strerror
+    return type(reason).__name__ if isinstance(reason, Exception) else str(reason)

@@ -1,0 +1,123 @@
+"""The command line: parses arguments, runs one command, turns its end into an exit code.
+
+Nothing heavy is imported before a command needs it: `fetch` never imports ONNX Runtime, `serve`
+never boto3, `--help` neither.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import NoReturn, TypeVar
+
+import click
+
+from slipway_runtime import __version__, logs, termination
+from slipway_runtime.errors import Failure, InternalError, InvalidArguments
+from slipway_runtime.settings import (
+    CommonSettings,
+    FetchSettings,
+    ServeSettings,
+    Settings,
+    SettingsError,
+)
+
+logger = logging.getLogger(__name__)
+
+_SIGNALLED = 128
+
+S = TypeVar("S", bound=Settings)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="slipway-runtime")
+def cli() -> None:
+    """Fetch, verify and serve one ONNX model. Settings come from SLIPWAY_* and AWS_* variables."""
+
+
+@cli.command("fetch")
+@click.option("--uri", required=True, help="s3://BUCKET/KEY, https://HOST/PATH or file:///PATH.")
+@click.option("--digest", required=True, help="sha256:<64 hexadecimal digits>.")
+@click.option("--max-bytes", type=click.IntRange(min=1), help="Refuse anything larger.")
+def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
+    """Download the artifact into the cache, verified."""
+    settings = _settings(FetchSettings)
+    # As process 1 of a container a signal without a handler would be ignored. What is written
+    # so far is swept by the next fetch.
+    signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(_SIGNALLED + number))
+
+    from slipway_runtime.artifact.cache import Cache  # noqa: PLC0415
+    from slipway_runtime.artifact.digest import Digest  # noqa: PLC0415
+    from slipway_runtime.artifact.fetch import Retry, fetch  # noqa: PLC0415
+    from slipway_runtime.artifact.sources import open_source  # noqa: PLC0415
+
+    wanted = Digest.parse(digest)
+    fetch(
+        open_source(uri, settings),
+        wanted,
+        Cache(settings.cache_dir),
+        max_bytes=max_bytes,
+        retry=Retry(attempts=settings.attempts, deadline=settings.deadline),
+    )
+
+
+@cli.command("serve")
+@click.option("--digest", required=True, help="sha256:<64 hexadecimal digits>.")
+@click.option("--name", required=True, help="The model's name in requests.")
+def serve_command(digest: str, name: str) -> None:
+    """Serve the artifact that `fetch` has put into the cache."""
+    settings = _settings(ServeSettings)
+
+    from slipway_runtime.artifact.digest import Digest  # noqa: PLC0415
+    from slipway_runtime.server.serve import serve  # noqa: PLC0415
+
+    serve(name, Digest.parse(digest), settings)
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with the code that the contract gives it."""
+    common = _common_settings()
+    logs.configure(common.log_format, common.log_level)
+    code = 0
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        code = _end(common, InvalidArguments(error.format_message()))
+    except click.Abort:
+        code = _SIGNALLED + signal.SIGINT
+    except Failure as failure:
+        code = _end(common, failure)
+    except Exception as error:
+        logger.critical("a defect of the runtime", exc_info=error)
+        code = _end(common, InternalError(f"a defect of the runtime: {type(error).__name__}"))
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not sys.exit(): an inference that never ends or a thread that still loads would hold the
+    # interpreter back, and the pod with it.
+    os._exit(code)
+
+
+def _settings(kind: type[S]) -> S:
+    try:
+        return kind.from_environment(os.environ)
+    except SettingsError as error:
+        raise InvalidArguments(str(error)) from None
+
+
+def _common_settings() -> CommonSettings:
+    """Return the settings needed to report an error, even when one of them is the error."""
+    try:
+        return CommonSettings.from_environment(os.environ)
+    except SettingsError:
+        path = os.environ.get("SLIPWAY_TERMINATION_LOG", "").strip()
+        return CommonSettings.model_validate({"SLIPWAY_TERMINATION_LOG": path} if path else {})
+
+
+def _end(common: CommonSettings, failure: Failure) -> int:
+    logger.error("%s: %s", failure.reason, failure.message, extra=failure.details)
+    termination.write(common.termination_log, failure)
+    return failure.exit_code

@@ -1,0 +1,178 @@
+"""A loaded model: its signature, a checked run, the warm-up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
+from slipway_runtime.inference import session as ort
+from slipway_runtime.inference.tensors import (
+    Array,
+    Signature,
+    TensorSpec,
+    check_names,
+    check_shape,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What a model is called and which bytes it is."""
+
+    name: str
+    digest: Digest
+
+    @property
+    def version(self) -> str:
+        """The first 12 digits of the digest."""
+        return self.digest.version
+
+
+class Model:
+    """An ONNX model in a session of ONNX Runtime; `infer` may be called from any thread."""
+
+    def __init__(self, identity: ModelIdentity, session: ort.OrtSession) -> None:
+        self.identity = identity
+        self._session = session
+        self.providers = session.get_providers()
+        inputs = tuple(ort.input_spec(arg) for arg in session.get_inputs())
+        outputs: list[TensorSpec] = []
+        self._not_served: dict[str, str] = {}
+        for arg in session.get_outputs():
+            spec = ort.tensor_spec(arg)
+            if spec is None:
+                self._not_served[arg.name] = arg.type
+                logger.warning("output %r is %s and is not served", arg.name, arg.type)
+            else:
+                outputs.append(spec)
+        if not outputs:
+            raise InvalidModel(
+                f"none of the model's outputs can be served ({self._not_served}): export it with"
+                " tensor outputs (scikit-learn: zipmap=False)"
+            )
+        self.signature = Signature(inputs, tuple(outputs))
+        self._all_outputs = self.signature.output_names
+        self._outputs_by_name = {spec.name: spec for spec in outputs}
+
+    def infer(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Run the model once.
+
+        ``inputs`` holds one array per input, of its dtype and of a shape that its specification
+        allows. ``outputs`` names what is wanted, in the order of the answer; None means all in
+        the model's order. The arrays returned are views owned by ONNX Runtime.
+
+        Raises:
+            BadRequest: the model cannot run on these inputs.
+            InferenceFailed: ONNX Runtime failed for another reason.
+        """
+        names = self._all_outputs if outputs is None else outputs
+        try:
+            values = self._session.run(names, inputs)
+        except Exception as error:
+            raise ort.run_failure(error) from error
+        return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
+
+    def check_inputs(self, inputs: Mapping[str, Array]) -> None:
+        """Check names, ranks and fixed dimensions of a request's arrays.
+
+        Raises:
+            BadRequest: naming the input and why.
+        """
+        check_names(self.signature, list(inputs))
+        for spec in self.signature.inputs:
+            check_shape(spec, inputs[spec.name].shape)
+
+    def check_outputs(self, names: Sequence[str]) -> None:
+        """Check that the outputs that a request wants exist, each wanted once.
+
+        Raises:
+            BadRequest: naming the output and what there is.
+        """
+        for name in names:
+            if name in self._not_served:
+                raise BadRequest(
+                    f"output {name!r} is {self._not_served[name]}, which cannot be served: export"
+                    " the model with tensor outputs (scikit-learn: zipmap=False)"
+                )
+            if name not in self._outputs_by_name:
+                listed = ", ".join(repr(known) for known in self._all_outputs)
+                raise BadRequest(f"the model has no output {name[:200]!r}; it has {listed}")
+            if names.count(name) > 1:
+                raise BadRequest(f"output {name!r} is requested {names.count(name)} times")
+
+    def output_spec(self, name: str) -> TensorSpec:
+        """Return the specification of an output that exists."""
+        return self._outputs_by_name[name]
+
+    def batch_size(self, inputs: Mapping[str, Array]) -> int:
+        """Return how many inferences a request is: the size of the batch dimension, or 1."""
+        for spec in self.signature.inputs:
+            if spec.batchable:
+                return max(1, inputs[spec.name].shape[0])
+        return 1
+
+    def warm_up(self) -> None:
+        """Run once on zeros, each symbolic dimension being 1.
+
+        Raises:
+            WarmupFailed: the run failed.
+            OutOfMemory: the run could not be allocated.
+        """
+        feeds = {spec.name: _zeros(spec) for spec in self.signature.inputs}
+        try:
+            self._session.run(self._all_outputs, feeds)
+        except Exception as error:
+            text = ort.describe(error)
+            if isinstance(error, MemoryError) or ort.is_out_of_memory(text):
+                raise OutOfMemory(
+                    f"there is not enough memory for a first run: {text}; raise the memory limit"
+                ) from error
+            shapes = {name: list(array.shape) for name, array in feeds.items()}
+            raise WarmupFailed(
+                f"the model loads, but a first run on zeros of the shapes {shapes} fails: {text}"
+            ) from error
+
+
+def load(
+    identity: ModelIdentity,
+    path: Path,
+    providers: Sequence[str],
+    *,
+    intra_op_threads: int,
+    inter_op_threads: int,
+) -> Model:
+    """Load a model by its path; it is not warm yet. Raises what `open_session` raises."""
+    session = ort.open_session(
+        path,
+        providers,
+        intra_op_threads=intra_op_threads,
+        inter_op_threads=inter_op_threads,
+    )
+    return Model(identity, session)
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = tuple(1 if size is None else size for size in spec.shape or ())
+    if spec.datatype.kind == "O":
+        return np.full(shape, "", dtype=np.object_)
+    return np.zeros(shape, dtype=spec.datatype.dtype)
+
+
+def _as_array(value: object) -> Array:
+    # A scalar output may come as a NumPy scalar, and an absent optional one as None.
+    if isinstance(value, np.ndarray):
+        return cast("Array", value)
+    if value is None:
+        return np.empty((0,), dtype=np.float32)
+    return np.asarray(value)

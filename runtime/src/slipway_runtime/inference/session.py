@@ -1,0 +1,218 @@
+"""The ONNX Runtime session, and the only place that touches onnxruntime (which has no types)."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from slipway_runtime.errors import (
+    BadRequest,
+    Failure,
+    InferenceFailed,
+    InvalidModel,
+    OutOfMemory,
+    ProviderUnavailable,
+    RequestError,
+    UnsupportedOpset,
+)
+from slipway_runtime.inference.tensors import DATATYPES, Array, Datatype, TensorSpec
+
+# The official Linux wheels send telemetry unless this is set before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+
+_ort = cast("Any", onnxruntime)
+
+VERSION: str = _ort.__version__
+
+_DATATYPES: Mapping[str, Datatype] = {
+    f"tensor({onnx_name})": DATATYPES[name]
+    for onnx_name, name in (
+        ("bool", "BOOL"),
+        ("int8", "INT8"),
+        ("int16", "INT16"),
+        ("int32", "INT32"),
+        ("int64", "INT64"),
+        ("uint8", "UINT8"),
+        ("uint16", "UINT16"),
+        ("uint32", "UINT32"),
+        ("uint64", "UINT64"),
+        ("float16", "FP16"),
+        ("float", "FP32"),
+        ("double", "FP64"),
+        ("string", "BYTES"),
+    )
+}
+
+_LOG_ERRORS_ONLY = 3
+_OPSET_SIGNS = (
+    "official released onnx opset versions",
+    "Unsupported model IR version",
+    "Unknown model file format version",
+)
+_MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
+_DEVICE_SIGNS = ("CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO")
+_MESSAGE_CHARACTERS = 600
+
+
+class NodeArg(Protocol):
+    """An input or output as ONNX Runtime describes it."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+class OrtSession(Protocol):
+    """What is used of onnxruntime.InferenceSession."""
+
+    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[object]:
+        """Run the graph."""
+        ...
+
+    def get_inputs(self) -> list[NodeArg]:
+        """Return the inputs that must be fed."""
+        ...
+
+    def get_outputs(self) -> list[NodeArg]:
+        """Return the outputs."""
+        ...
+
+    def get_providers(self) -> list[str]:
+        """Return the providers that the session really has."""
+        ...
+
+
+def open_session(
+    path: Path, providers: Sequence[str], *, intra_op_threads: int, inter_op_threads: int
+) -> OrtSession:
+    """Load a model by its path and make sure that it runs where it was asked to.
+
+    ONNX Runtime falls back to the CPU in silence when a provider cannot start; here that is an
+    error. Nodes that a provider has no kernel for may run on the CPU all the same.
+
+    Raises:
+        ProviderUnavailable: a provider is not in this build, or not in the session.
+        UnsupportedOpset: the opset or IR version is newer than this ONNX Runtime.
+        InvalidModel: not ONNX, or refused for another reason.
+        OutOfMemory: the model could not be allocated.
+    """
+    available = cast("list[str]", _ort.get_available_providers())
+    _require(providers, available, "this image offers")
+    options = _ort.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads
+    options.inter_op_num_threads = inter_op_threads
+    # Spinning threads would eat the quota that other threads of this pod need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            session = cast(
+                "OrtSession",
+                _ort.InferenceSession(
+                    str(path), sess_options=options, providers=list(providers), enable_fallback=0
+                ),
+            )
+    except Exception as error:
+        raise load_failure(error, providers) from error
+    _require(providers, session.get_providers(), "the session has")
+    return session
+
+
+def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
+    """Return the failure that an exception of the loader means."""
+    text = _without_paths(error)
+    if isinstance(error, MemoryError) or _has(text, _MEMORY_SIGNS):
+        return OutOfMemory(f"the model does not fit into memory: {text}; raise the memory limit")
+    if _has(text, _OPSET_SIGNS):
+        return UnsupportedOpset(
+            f"ONNX Runtime {VERSION} does not know the opset or IR version of the model: {text};"
+            " export it for an older opset, or use a newer runtime image"
+        )
+    accelerated = [name for name in providers if name != "CPUExecutionProvider"]
+    if accelerated and _has(text, _DEVICE_SIGNS):
+        return ProviderUnavailable(f"{accelerated[0]} cannot start: {text}")
+    return InvalidModel(f"ONNX Runtime {VERSION} refuses the model: {text}")
+
+
+def run_failure(error: Exception) -> RequestError:
+    """Return the request error that an exception of a run means.
+
+    A node that fails on the CPU of a model that is warm has been given values that it cannot
+    take (an index out of range, shapes that do not broadcast): that is the request's fault.
+    """
+    text = _without_paths(error)
+    if isinstance(error, MemoryError) or _has(text, _MEMORY_SIGNS):
+        return InferenceFailed("there is not enough memory for this request; send smaller batches")
+    refused = "INVALID_ARGUMENT" in text or "running" in text
+    if refused and not _has(text, _DEVICE_SIGNS):
+        return BadRequest(f"the model cannot run on these inputs: {text}")
+    return InferenceFailed(f"ONNX Runtime failed: {text}")
+
+
+def describe(error: Exception) -> str:
+    """Return what ONNX Runtime said, on one line, bounded, without paths of its build."""
+    return _without_paths(error)
+
+
+def is_out_of_memory(text: str) -> bool:
+    """Return whether ONNX Runtime speaks of a failed allocation."""
+    return _has(text, _MEMORY_SIGNS)
+
+
+def input_spec(arg: NodeArg) -> TensorSpec:
+    """Return an input's specification.
+
+    Raises:
+        InvalidModel: it is no tensor, or of a datatype that cannot be served.
+    """
+    spec = tensor_spec(arg)
+    if spec is None:
+        raise InvalidModel(
+            f"input {arg.name!r} is {arg.type}, and this runtime serves tensors of the datatypes"
+            f" {', '.join(DATATYPES)} only: export the model with such inputs"
+        )
+    return spec
+
+
+def tensor_spec(arg: NodeArg) -> TensorSpec | None:
+    """Return the specification of a tensor of a datatype that can be served, else None."""
+    datatype = _DATATYPES.get(arg.type)
+    if datatype is None:
+        return None
+    shape = tuple(size if isinstance(size, int) and size >= 0 else None for size in arg.shape)
+    return TensorSpec(arg.name, datatype, shape or None)
+
+
+def _require(providers: Sequence[str], present: Sequence[str], who: str) -> None:
+    for name in providers:
+        if name not in present:
+            raise ProviderUnavailable(
+                f"the execution provider {name} is required, but {who} only"
+                f" {', '.join(present)}: use an image and a node that have it, or another pool"
+            )
+
+
+def _has(text: str, signs: Sequence[str]) -> bool:
+    return any(sign.casefold() in text.casefold() for sign in signs)
+
+
+def _without_paths(error: Exception) -> str:
+    """Keep the sentences and drop the C++ source locations in front of them."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    head, separator, rest = text.partition("/onnxruntime_src/")
+    if separator:
+        # "…/file.cc:123 return type ns::function(arguments) the sentence"
+        sentence = rest.rpartition(") ")[2] if ") " in rest else rest
+        for mark in ("ONNX Runtime only", "Unsupported model"):
+            start = rest.find(mark)
+            if start >= 0:
+                sentence = rest[start:]
+        text = f"{head.rstrip()} {sentence}"
+    return text[:_MESSAGE_CHARACTERS]

@@ -1,0 +1,125 @@
+"""Prometheus metrics: Triton's names where they exist, our own beside them.
+
+Triton's counters have no ``_total``, which prometheus_client appends to every counter, so those
+are kept here and written by a collector of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_COUNTERS: Final[tuple[tuple[str, str], ...]] = (
+    ("nv_inference_request_success", "Inference requests answered with their outputs"),
+    ("nv_inference_request_failure", "Inference requests answered with an error"),
+    ("nv_inference_count", "Inferences done; a batch of n counts n"),
+    ("nv_inference_exec_count", "Executions of the model; a batch counts 1"),
+    ("nv_inference_request_duration_us", "Time from body to answer, summed, in microseconds"),
+    ("nv_inference_queue_duration_us", "Time waiting for an executor, summed, in microseconds"),
+    ("nv_inference_compute_input_duration_us", "Time decoding inputs, summed, in microseconds"),
+    ("nv_inference_compute_infer_duration_us", "Time in the model, summed, in microseconds"),
+    ("nv_inference_compute_output_duration_us", "Time encoding outputs, summed, in microseconds"),
+)
+_BUCKETS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+
+class Metrics:
+    """All metrics of one server. Written from the event loop's thread alone.
+
+    ``pending`` returns how many requests wait for an executor now.
+    """
+
+    def __init__(self, model: str, version: str, digest: str) -> None:
+        self._labels = f'{{model="{_escape(model)}",version="{_escape(version)}"}}'
+        self.pending: Callable[[], int] = lambda: 0
+        self.request_success = 0
+        self.request_failure = 0
+        self.inference_count = 0
+        self.exec_count = 0
+        self.request_us = 0.0
+        self.queue_us = 0.0
+        self.input_us = 0.0
+        self.infer_us = 0.0
+        self.output_us = 0.0
+        self.responses: dict[int, int] = {}
+
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        labels = {"model": model, "version": version}
+        self.duration = Histogram(
+            "slipway_request_duration_seconds",
+            "Time from body to answer of inference requests",
+            labelnames=list(labels),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        ).labels(**labels)
+        Gauge(
+            "slipway_model_info",
+            "1, labelled with the digest of the model that is served",
+            labelnames=[*labels, "digest"],
+            registry=self._registry,
+        ).labels(**labels, digest=digest).set(1)
+        self.ready = Gauge(
+            "slipway_model_ready",
+            "1 while the model is verified, loaded, warm and not draining",
+            labelnames=list(labels),
+            registry=self._registry,
+        ).labels(**labels)
+        self._phases = Gauge(
+            "slipway_model_load_seconds",
+            "Time that each phase of loading took",
+            labelnames=[*labels, "phase"],
+            registry=self._registry,
+        )
+        self._phase_labels = labels
+
+    def loaded(self, phase: str, seconds: float) -> None:
+        """Record how long one phase of loading took."""
+        self._phases.labels(**self._phase_labels, phase=phase).set(seconds)
+
+    def responded(self, status: int) -> None:
+        """Count one HTTP response."""
+        self.responses[status] = self.responses.get(status, 0) + 1
+
+    def render(self) -> bytes:
+        """Return all metrics in the text exposition format."""
+        return "".join(self._triton_lines()).encode() + generate_latest(self._registry)
+
+    def _triton_lines(self) -> Iterable[str]:
+        values = (
+            self.request_success,
+            self.request_failure,
+            self.inference_count,
+            self.exec_count,
+            int(self.request_us),
+            int(self.queue_us),
+            int(self.input_us),
+            int(self.infer_us),
+            int(self.output_us),
+        )
+        for (name, help_text), value in zip(_COUNTERS, values, strict=True):
+            yield from _family(name, help_text, "counter")
+            yield f"{name}{self._labels} {value}\n"
+        name = "nv_inference_pending_request_count"
+        yield from _family(name, "Inference requests that wait for an executor", "gauge")
+        yield f"{name}{self._labels} {self.pending()}\n"
+        name = "slipway_http_responses_total"
+        yield from _family(name, "HTTP responses by status code", "counter")
+        for status, count in sorted(self.responses.items()):
+            yield f'{name}{{code="{status}"}} {count}\n'
+
+
+def _family(name: str, help_text: str, kind: str) -> tuple[str, str]:
+    return f"# HELP {name} {help_text}\n", f"# TYPE {name} {kind}\n"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

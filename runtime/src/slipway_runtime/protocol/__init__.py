@@ -1,0 +1,1 @@
+"""The protocols: from bodies to arrays and back. Knows no HTTP server."""

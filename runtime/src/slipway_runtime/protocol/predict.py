@@ -1,0 +1,142 @@
+"""POST /predict: the everyday form, for people and short scripts.
+
+| request                      | for                                    | answer                |
+|------------------------------|----------------------------------------|-----------------------|
+| ``[…]``                      | models with one input: one row or many | by output name        |
+| ``{"<input name>": …, …}``   | any model                              | by output name        |
+| ``{"inputs": {name: …, …}}`` | any model                              | by output name        |
+| ``{"features": …}``          | models with one input                  | by output name        |
+| ``{"input": …}``             | models with one input                  | ``{"prediction": …}`` |
+
+A value with one dimension less than the model's input is one row: the batch dimension is added,
+and taken off the outputs again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+from slipway_runtime.errors import BadRequest
+from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.tensors import (
+    Array,
+    TensorSpec,
+    check_names,
+    check_shape,
+    from_nested,
+    name_value,
+    to_json_ready,
+)
+from slipway_runtime.protocol.request import InferRequest, encode_json, parse_json
+
+_PREDICTION: Final = "prediction"
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A decoded request and what its answer must look like."""
+
+    infer: InferRequest
+    unbatched: bool
+    as_prediction: bool
+
+
+def decode(model: Model, body: bytes) -> PredictRequest:
+    """Decode a body in any of the forms.
+
+    Raises:
+        BadRequest: no form fits, or the values do not fit the model's inputs.
+    """
+    document = parse_json(body)
+    values, as_prediction = _by_name(model, document)
+    check_names(model.signature, list(values))
+    inputs: dict[str, Array] = {}
+    rows: dict[str, bool] = {}
+    for spec in model.signature.inputs:
+        array = from_nested(spec, values[spec.name])
+        if _is_row(spec, array):
+            array = array[None]
+            rows[spec.name] = True
+        elif spec.batchable:
+            rows[spec.name] = False
+        check_shape(spec, array.shape)
+        inputs[spec.name] = array
+    if len(set(rows.values())) > 1:
+        single = [repr(name) for name, row in rows.items() if row]
+        several = [repr(name) for name, row in rows.items() if not row]
+        raise BadRequest(
+            f"{', '.join(single)} came as one row and {', '.join(several)} as a batch:"
+            " give all inputs a batch dimension, or none"
+        )
+    return PredictRequest(InferRequest(inputs), any(rows.values()), as_prediction)
+
+
+def encode(model: Model, request: PredictRequest, outputs: dict[str, Array]) -> bytes:
+    """Encode the answer.
+
+    Raises:
+        UnrepresentableOutput: an output holds NaN, infinities or bytes that are not UTF-8.
+    """
+    answer: dict[str, object] = {}
+    for name, array in outputs.items():
+        spec = model.output_spec(name)
+        row = request.unbatched and array.ndim > 0 and array.shape[0] == 1
+        has_batch_axis = not spec.shape or spec.shape[0] in (None, 1)
+        answer[name] = to_json_ready(name, array[0, ...] if row and has_batch_axis else array)
+    if request.as_prediction:
+        return encode_json(
+            {_PREDICTION: next(iter(answer.values())) if len(answer) == 1 else answer}
+        )
+    return encode_json(answer)
+
+
+def _by_name(model: Model, document: object) -> tuple[dict[str, object], bool]:
+    """Return the values by input name, and whether the answer is a ``prediction``."""
+    names = model.signature.input_names
+    if isinstance(document, list):
+        if len(names) != 1:
+            raise _ambiguous(model, "a bare list does not say which input it is for")
+        return {names[0]: cast("object", document)}, False
+    if not isinstance(document, dict):
+        raise _ambiguous(model, f"the body is {name_value(document)}")
+    fields = cast("dict[str, object]", document)
+    if list(fields) == ["inputs"]:
+        return _inputs_form(model, fields["inputs"]), False
+    if list(fields) == ["input"] and len(names) == 1:
+        return {names[0]: fields["input"]}, True
+    if list(fields) == ["features"] and len(names) == 1:
+        return {names[0]: fields["features"]}, False
+    if any(name in fields for name in names):
+        return fields, False
+    shown = ", ".join(repr(key[:50]) for key in list(fields)[:5]) or "none"
+    raise _ambiguous(model, f"the body is an object with the members {shown}")
+
+
+def _inputs_form(model: Model, value: object) -> dict[str, object]:
+    names = model.signature.input_names
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        raise BadRequest(
+            "this looks like the Open Inference Protocol: send it to"
+            f" /v2/models/{model.identity.name}/infer"
+        )
+    if len(names) == 1:
+        return {names[0]: value}
+    raise _ambiguous(model, f"inputs is {name_value(cast('object', value))}")
+
+
+def _is_row(spec: TensorSpec, array: Array) -> bool:
+    if not spec.shape or array.ndim != len(spec.shape) - 1:
+        return False
+    return spec.shape[0] in (None, 1)
+
+
+def _ambiguous(model: Model, problem: str) -> BadRequest:
+    names = model.signature.input_names
+    named = ", ".join(f'"{name}": …' for name in names)
+    forms = [f"{{{named}}}", f'{{"inputs": {{{named}}}}}']
+    if len(names) == 1:
+        forms += ["a bare list", '{"features": …}', '{"input": …}']
+    return BadRequest(f"{problem}; /predict takes {', '.join(forms[:-1])} or {forms[-1]}")

@@ -1,0 +1,191 @@
+"""The ASGI application: routing, health, metrics, errors, the headers of every answer.
+
+It knows nothing of models until `install` brings a loaded one's routes, so that the server
+listens, and says what it is doing, from the first moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from slipway_runtime import __version__, metrics
+from slipway_runtime.errors import MethodNotAllowed, NotReady, RequestError, UnknownResource
+from slipway_runtime.server.http import (
+    ClientGoneError,
+    Exchange,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    error_response,
+    json_response,
+)
+from slipway_runtime.server.lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    from slipway_runtime.server.routes import ModelRoutes
+
+Handler: TypeAlias = Callable[[Exchange], Awaitable[Response]]
+Table: TypeAlias = Mapping[str, Mapping[str, Handler]]
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("slipway_runtime.access")
+
+_PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
+_RETRY: Final = ((b"retry-after", b"2"),)
+_READY_SUFFIX: Final = "/ready"
+
+
+class App:
+    """The application of one server."""
+
+    def __init__(self, lifecycle: Lifecycle, *, access_log: bool) -> None:
+        self._lifecycle = lifecycle
+        self._access_log = access_log
+        self._routes: ModelRoutes | None = None
+        self._pages: Any = None
+        self._pages_lock = asyncio.Lock()
+        self._digest_header = (b"slipway-model-digest", str(lifecycle.digest).encode())
+        self._table: dict[str, Mapping[str, Handler]] = {
+            "/v2": {"GET": self._server_metadata},
+            "/v2/health/live": {"GET": self._live},
+            "/v2/health/ready": {"GET": self._ready},
+            "/health": {"GET": self._health},
+            "/metrics": {"GET": self._metrics},
+        }
+
+    def install(self, routes: ModelRoutes) -> None:
+        """Begin to serve a loaded model."""
+        self._routes = routes
+        identity = routes.model.identity
+        table = routes.table()
+        base = f"/v2/models/{identity.name}"
+        for version in ("", f"/versions/{identity.version}", "/versions/1", "/versions/"):
+            table[f"{base}{version}{_READY_SUFFIX}"] = {"GET": self._model_ready}
+        self._table.update(table)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        exchange = Exchange(scope, receive)
+        if exchange.path in _PAGES and self._routes is not None:
+            await (await self._documentation())(scope, receive, send)
+            return
+        try:
+            response = await self._handler(exchange)(exchange)
+        except RequestError as error:
+            response = error_response(error)
+        except ClientGoneError:
+            return
+        except Exception:
+            logger.exception(
+                "a defect in the answer to a request",
+                extra={"request_id": exchange.request_id.decode(), "path": exchange.path},
+            )
+            response = json_response(500, {"error": "a defect of the runtime; its log has more"})
+        await self._send(response, exchange, send)
+        self._lifecycle.metrics.responded(response.status)
+        if self._access_log:
+            access_logger.info(
+                "%s %s %d",
+                exchange.method,
+                exchange.path,
+                response.status,
+                extra={
+                    "request_id": exchange.request_id.decode(),
+                    "milliseconds": round((time.perf_counter() - started) * 1000, 3),
+                    "bytes": len(response.body),
+                },
+            )
+
+    async def _send(self, response: Response, exchange: Exchange, send: Send) -> None:
+        headers = [
+            (b"content-type", response.content_type),
+            (b"content-length", b"%d" % len(response.body)),
+            self._digest_header,
+            (b"x-request-id", exchange.request_id),
+            *response.headers,
+        ]
+        # While draining every answer tells its client to connect anew: elsewhere, by then.
+        if response.close or self._lifecycle.draining:
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    def _handler(self, exchange: Exchange) -> Handler:
+        path = exchange.path
+        methods = self._table.get(path)
+        if methods is None and len(path) > 1 and path.endswith("/"):
+            methods = self._table.get(path.rstrip("/"))
+        if methods is None:
+            raise self._no_route(path)
+        handler = methods.get("GET" if exchange.method == "HEAD" else exchange.method)
+        if handler is None:
+            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+            raise MethodNotAllowed(f"{path} takes {allowed}, not {exchange.method}", allowed)
+        return handler
+
+    def _no_route(self, path: str) -> RequestError:
+        if self._routes is not None:
+            return self._routes.unknown(path)
+        if path in (*_PAGES, "/predict") or path.startswith("/v2/models/"):
+            return NotReady(f"the model is not ready yet: {self._lifecycle.phase}")
+        return UnknownResource(f"there is no route {path[:200]!r}")
+
+    async def _server_metadata(self, _exchange: Exchange) -> Response:
+        return json_response(
+            200, {"name": "slipway-runtime", "version": __version__, "extensions": []}
+        )
+
+    async def _live(self, _exchange: Exchange) -> Response:
+        return json_response(200, {"live": True})
+
+    async def _ready(self, _exchange: Exchange) -> Response:
+        return self._readiness({})
+
+    async def _model_ready(self, _exchange: Exchange) -> Response:
+        return self._readiness({"name": self._lifecycle.name})
+
+    def _readiness(self, document: dict[str, object]) -> Response:
+        ready = self._lifecycle.ready
+        answer = {**document, "ready": ready, "phase": str(self._lifecycle.phase)}
+        return json_response(200 if ready else 503, answer, () if ready else _RETRY)
+
+    async def _health(self, _exchange: Exchange) -> Response:
+        state = self._lifecycle
+        status = "ok" if state.ready else "draining" if state.draining else "loading"
+        document: dict[str, object] = {
+            "status": status,
+            "phase": str(state.phase),
+            "model": state.name,
+            "version": state.digest.version,
+            "digest": str(state.digest),
+            "providers": state.providers,
+        }
+        return json_response(200 if state.ready else 503, document, () if state.ready else _RETRY)
+
+    async def _metrics(self, _exchange: Exchange) -> Response:
+        return Response(
+            200, self._lifecycle.metrics.render(), content_type=metrics.CONTENT_TYPE.encode()
+        )
+
+    async def _documentation(self) -> Any:
+        """Return the pages' application; FastAPI is imported when somebody first asks for it."""
+        async with self._pages_lock:
+            if self._pages is None:
+                assert self._routes is not None
+                model = self._routes.model
+
+                def build() -> Any:
+                    from slipway_runtime.server.openapi import pages  # noqa: PLC0415
+
+                    return pages(model)
+
+                self._pages = await asyncio.to_thread(build)
+        return self._pages

@@ -1,0 +1,127 @@
+"""What the environment sets, checked once at the start.
+
+Plain pydantic over ``os.environ``: pydantic-settings would add 0.2 s to every start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+DEFAULT_CACHE_DIR = Path("/var/cache/slipway")
+DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
+_PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
+
+
+class SettingsError(ValueError):
+    """A variable is malformed; the message names it and says what it may be."""
+
+
+def _split(value: object) -> object:
+    return [item.strip() for item in value.split(",")] if isinstance(value, str) else value
+
+
+def _providers(value: object) -> object:
+    names = _split(value)
+    if isinstance(names, list):
+        for name in names:  # pyright: ignore[reportUnknownVariableType]
+            if not _PROVIDER.fullmatch(str(name)):  # pyright: ignore[reportUnknownArgumentType]
+                raise ValueError(
+                    f"{str(name)!r} is not the name of an execution provider"  # pyright: ignore[reportUnknownArgumentType]
+                    " (such as CPUExecutionProvider)"
+                )
+    return names  # pyright: ignore[reportUnknownVariableType]
+
+
+class Settings(BaseModel):
+    """A model whose fields carry the variable they are read from as their alias."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings; a variable that is set but empty counts as not set.
+
+        Raises:
+            SettingsError: a variable is malformed.
+        """
+        given: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            value = environment.get(field.alias or name, "").strip()
+            if value:
+                given[field.alias or name] = value
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(str(part) for part in problem['loc'][:1])}: {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False)
+            ]
+            raise SettingsError("; ".join(problems)) from None
+
+
+class CommonSettings(Settings):
+    """What both commands read."""
+
+    cache_dir: Path = Field(DEFAULT_CACHE_DIR, alias="SLIPWAY_CACHE_DIR")
+    termination_log: Path = Field(DEFAULT_TERMINATION_LOG, alias="SLIPWAY_TERMINATION_LOG")
+    log_format: Literal["json", "text"] = Field("json", alias="SLIPWAY_LOG_FORMAT")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", alias="SLIPWAY_LOG_LEVEL"
+    )
+
+
+class FetchSettings(CommonSettings):
+    """What `fetch` reads. Times are in seconds.
+
+    Credentials are not among them: boto3 finds them by its own chain.
+    """
+
+    endpoint_url: str | None = Field(None, alias="AWS_ENDPOINT_URL")
+    region: str | None = Field(None, alias="AWS_REGION")
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", alias="SLIPWAY_S3_ADDRESSING_STYLE"
+    )
+    anonymous: bool = Field(False, alias="SLIPWAY_S3_ANONYMOUS")
+    ca_bundle: Path | None = Field(None, alias="SLIPWAY_CA_BUNDLE")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(5, alias="SLIPWAY_FETCH_ATTEMPTS")
+    deadline: Annotated[float, Field(gt=0)] = Field(1800.0, alias="SLIPWAY_FETCH_DEADLINE_SECONDS")
+    connect_timeout: Annotated[float, Field(gt=0)] = Field(
+        10.0, alias="SLIPWAY_FETCH_CONNECT_TIMEOUT_SECONDS"
+    )
+    read_timeout: Annotated[float, Field(gt=0)] = Field(
+        60.0, alias="SLIPWAY_FETCH_READ_TIMEOUT_SECONDS"
+    )
+
+
+class ServeSettings(CommonSettings):
+    """What `serve` reads. Times are in seconds, sizes in bytes; 0 threads = from the CPU quota."""
+
+    host: str = Field("0.0.0.0", alias="SLIPWAY_HOST")  # noqa: S104 - a pod serves on all addresses
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, alias="SLIPWAY_PORT")
+    providers: Annotated[list[str], BeforeValidator(_providers), Field(min_length=1)] = Field(
+        ["CPUExecutionProvider"], alias="SLIPWAY_PROVIDERS"
+    )
+    intra_op_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0, alias="SLIPWAY_INTRA_OP_THREADS"
+    )
+    inter_op_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
+        1, alias="SLIPWAY_INTER_OP_THREADS"
+    )
+    drain_delay: Annotated[float, Field(ge=0)] = Field(5.0, alias="SLIPWAY_DRAIN_DELAY_SECONDS")
+    drain_timeout: Annotated[float, Field(ge=0)] = Field(
+        30.0, alias="SLIPWAY_DRAIN_TIMEOUT_SECONDS"
+    )
+    keep_alive: Annotated[int, Field(ge=1)] = Field(75, alias="SLIPWAY_KEEP_ALIVE_SECONDS")
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
+        64 * 1024 * 1024, alias="SLIPWAY_MAX_BODY_BYTES"
+    )
+    max_queue: Annotated[int, Field(ge=1)] = Field(256, alias="SLIPWAY_MAX_QUEUE")
+    executor_threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, alias="SLIPWAY_EXECUTOR_THREADS"
+    )
+    access_log: bool = Field(False, alias="SLIPWAY_ACCESS_LOG")
