@@ -1,4 +1,4 @@
-"""The base of every model of the resource, and the OpenAPI hints that pydantic cannot say itself."""
+"""The base of every model of the resource, and the OpenAPI hints that pydantic lacks."""
 
 from typing import Any
 

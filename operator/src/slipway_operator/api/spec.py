@@ -152,7 +152,7 @@ class Runtime(Schema):
     env: list[EnvVar] | None = Field(
         default=None,
         max_length=100,
-        description="Environment of the serve container. Names beginning with SLIPWAY_ are refused.",
+        description="Environment of the serve container. Names with SLIPWAY_ are refused.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],

@@ -1,0 +1,127 @@
+"""Merges a ModelDeployment's spec over its pool: what is absent in the spec comes from the pool."""
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.settings import Pool, Settings
+from slipway_operator.api.spec import ModelDeploymentSpec, OnFailure, Resources
+
+
+class RejectedSpecError(Exception):
+    """The merged spec cannot be built; a person must change the spec or the configuration.
+
+    Attributes:
+        reason: CamelCase word for the Stalled condition.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ResolvedRollout:
+    """How revisions replace each other. Not a part of a revision's identity."""
+
+    max_surge: int | str
+    max_unavailable: int | str
+    min_ready_seconds: int
+    progress_deadline_seconds: int
+    on_failure: OnFailure
+
+
+def resolve_pool(spec: ModelDeploymentSpec, settings: Settings) -> Pool:
+    """The profile that ``spec.pool`` names.
+
+    Raises:
+        RejectedSpecError: there is no such pool; the message lists those that exist.
+    """
+    pool = settings.pools.get(spec.pool)
+    if pool is None:
+        allowed = ", ".join(sorted(settings.pools))
+        raise RejectedSpecError(
+            "UnknownPool",
+            f"spec.pool '{spec.pool}' is not a pool of this operator: use one of {allowed}, "
+            "or add it to the operator's configuration",
+        )
+    return pool
+
+
+def _is_zero(value: int | str) -> bool:
+    return str(value).rstrip("%") in ("0", "00", "000")
+
+
+_T = TypeVar("_T")
+
+
+def _first(*values: _T | None) -> _T:
+    return next(value for value in values if value is not None)
+
+
+def resolve_rollout(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedRollout:
+    """Merge the rollout settings and check what only the merged result can tell.
+
+    Raises:
+        RejectedSpecError: no pod could ever be replaced, or the deadline is too short.
+    """
+    wanted, profile = spec.rollout, pool.rollout
+    merged = ResolvedRollout(
+        max_surge=_first(wanted.max_surge, profile.max_surge),
+        max_unavailable=_first(wanted.max_unavailable, profile.max_unavailable),
+        min_ready_seconds=_first(wanted.min_ready_seconds, profile.min_ready_seconds),
+        progress_deadline_seconds=_first(
+            wanted.progress_deadline_seconds, profile.progress_deadline_seconds
+        ),
+        on_failure=wanted.on_failure,
+    )
+    if _is_zero(merged.max_surge) and _is_zero(merged.max_unavailable):
+        raise RejectedSpecError(
+            "InvalidRollout",
+            "maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: set "
+            f"spec.rollout.maxSurge or spec.rollout.maxUnavailable (pool '{spec.pool}' gives "
+            f"maxSurge {profile.max_surge}, maxUnavailable {profile.max_unavailable})",
+        )
+    if merged.progress_deadline_seconds <= merged.min_ready_seconds:
+        raise RejectedSpecError(
+            "InvalidRollout",
+            f"progressDeadlineSeconds ({merged.progress_deadline_seconds}) must be above "
+            f"minReadySeconds ({merged.min_ready_seconds}): raise "
+            "spec.rollout.progressDeadlineSeconds or lower spec.rollout.minReadySeconds",
+        )
+    return merged
+
+
+@dataclass(frozen=True)
+class ResolvedServing:
+    """How the serve container runs: spec over pool."""
+
+    image: str
+    providers: list[str]
+    resources: Json
+    cache_size: int | str
+    node_selector: dict[str, str]
+    tolerations: list[Json]
+    termination_grace_seconds: int
+
+
+def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
+    """Merge what reaches the pod; maps are merged key by key, lists of tolerations are joined."""
+    runtime, template = spec.runtime, spec.template
+    own = runtime.resources or Resources()
+    parts = {
+        "requests": {**pool.resources.requests, **(own.requests or {})},
+        "limits": {**pool.resources.limits, **(own.limits or {})},
+    }
+    return ResolvedServing(
+        image=runtime.image or pool.image,
+        providers=runtime.providers or pool.providers,
+        resources={name: part for name, part in parts.items() if part},
+        cache_size=pool.cache_size if runtime.cache_size is None else runtime.cache_size,
+        node_selector={**pool.node_selector, **(template.node_selector or {})},
+        tolerations=[*pool.tolerations, *(template.tolerations or [])],
+        termination_grace_seconds=_first(
+            template.termination_grace_period_seconds,
+            pool.drain_delay_seconds + pool.drain_timeout_seconds + 5,
+        ),
+    )

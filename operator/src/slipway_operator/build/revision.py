@@ -1,0 +1,144 @@
+"""Revisions: the unit of rollout and rollback, kept in owned ControllerRevisions.
+
+The data of a ControllerRevision is immutable: the rendered pod template and what it serves. What
+became of it is written to its annotations.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from slipway_operator.api import names
+from slipway_operator.api.model_deployment import Json, ModelDeployment
+from slipway_operator.api.settings import Pool
+from slipway_operator.api.spec import ModelDeploymentSpec
+from slipway_operator.api.status import Outcome
+from slipway_operator.build.labels import selector
+from slipway_operator.build.pod import pod_template
+
+_HASH_DIGITS = 10
+ANNOTATION_SPEC_HASH = f"{names.GROUP}/spec-hash"
+
+
+def _digest_of(data: Any) -> str:
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_DIGITS]
+
+
+def spec_hash(spec: ModelDeploymentSpec) -> str:
+    """Identifies what the user asked of the pods; never replicas, autoscaling or rollout."""
+    reaching = spec.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_none=True,
+        include={"model", "pool", "runtime", "template"},
+    )
+    return _digest_of(reaching)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """What the spec, the pool and this operator's builder make now."""
+
+    hash: str
+    spec_hash: str
+    template: Json
+    digest: str
+    uri: str
+
+
+def render(model: ModelDeployment, pool: Pool) -> Rendered:
+    """Render the pod template and identify it by its content.
+
+    The template in the result carries the revision's label, which its hash leaves out.
+    """
+    template = pod_template(model.name, model.spec, pool)
+    content = _digest_of(template)
+    template["metadata"]["labels"][names.LABEL_REVISION] = content
+    return Rendered(
+        hash=content,
+        spec_hash=spec_hash(model.spec),
+        template=template,
+        digest=model.spec.model.digest,
+        uri=model.spec.model.uri,
+    )
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One ControllerRevision, read back.
+
+    Attributes:
+        number: rises whenever the revision becomes the target again.
+        hash: the value of the pods' revision label.
+        good_as: the number under which a rollout of it was completed, if ever.
+        outcome_time: when ``outcome`` was written (RFC 3339), if it was.
+        evidence: the failure that was judged, as ``LastFailure`` has it.
+        retry_seen: the retry token in force when the outcome was written.
+    """
+
+    object_name: str
+    number: int
+    hash: str
+    spec_hash: str
+    template: Json
+    digest: str
+    uri: str
+    outcome: Outcome
+    outcome_time: str | None
+    good_as: int | None
+    evidence: Json | None
+    retry_seen: str | None
+    resource_version: str
+
+    @classmethod
+    def parse(cls, obj: Json) -> "Revision":
+        """Read a ControllerRevision that ``controller_revision`` built."""
+        metadata: Json = obj["metadata"]
+        annotations: dict[str, str] = metadata.get("annotations") or {}
+        data: Json = obj.get("data") or {}
+        evidence = annotations.get(names.ANNOTATION_EVIDENCE)
+        good_as = annotations.get(names.ANNOTATION_GOOD_AS)
+        return cls(
+            object_name=metadata["name"],
+            number=obj.get("revision", 0),
+            hash=metadata["labels"][names.LABEL_REVISION],
+            spec_hash=annotations.get(ANNOTATION_SPEC_HASH, ""),
+            template=data["template"],
+            digest=data["digest"],
+            uri=data["uri"],
+            outcome=Outcome(annotations.get(names.ANNOTATION_OUTCOME) or Outcome.PENDING),
+            outcome_time=annotations.get(names.ANNOTATION_OUTCOME_TIME) or None,
+            good_as=int(good_as) if good_as else None,
+            evidence=json.loads(evidence) if evidence else None,
+            retry_seen=annotations.get(names.ANNOTATION_RETRY_SEEN) or None,
+            resource_version=metadata.get("resourceVersion", ""),
+        )
+
+
+def controller_revision(model: ModelDeployment, rendered: Rendered, number: int) -> Json:
+    """The ControllerRevision of a revision that is asked for the first time."""
+    annotations = {
+        ANNOTATION_SPEC_HASH: rendered.spec_hash,
+        names.ANNOTATION_DIGEST: rendered.digest,
+    }
+    if retry := model.annotations.get(names.ANNOTATION_RETRY):
+        annotations[names.ANNOTATION_RETRY_SEEN] = retry
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": f"{model.name}-{rendered.hash}",
+            "namespace": model.namespace,
+            "labels": {**selector(model.name), names.LABEL_REVISION: rendered.hash},
+            "annotations": annotations,
+            "ownerReferences": [model.owner_reference()],
+        },
+        "revision": number,
+        "data": {
+            "template": rendered.template,
+            "digest": rendered.digest,
+            "uri": rendered.uri,
+        },
+    }

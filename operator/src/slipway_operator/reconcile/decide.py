@@ -1,0 +1,201 @@
+"""``decide``: from what was observed to what is to be done. Pure; the clock is passed in."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from slipway_operator.api.conditions import Situation, Verdict
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.names import short_digest
+from slipway_operator.api.settings import Settings
+from slipway_operator.api.spec import OnFailure
+from slipway_operator.api.status import Outcome
+from slipway_operator.build.resolve import (
+    RejectedSpecError,
+    ResolvedRollout,
+    resolve_pool,
+    resolve_rollout,
+)
+from slipway_operator.build.revision import Revision, render
+from slipway_operator.reconcile.children import unwanted_kinds, wanted_children
+from slipway_operator.reconcile.evidence import damaged_cache
+from slipway_operator.reconcile.explain import Explanation, ready_replicas
+from slipway_operator.reconcile.judge import Action, judge, roll_back_after_all
+from slipway_operator.reconcile.observation import Impediment, Observation
+from slipway_operator.reconcile.plan import Plan, RevisionMark
+from slipway_operator.reconcile.report import Report, events_of, report
+from slipway_operator.reconcile.target import Target, find_target, last_good, surplus
+
+_DAMAGED_CACHE_GRACE = timedelta(seconds=30)
+_RETRY_OBSTACLE_SECONDS = {
+    Impediment.NAME_CONFLICT: 30.0,
+    Impediment.NAMESAKE_DELETING: 1.0,
+    Impediment.REJECTED: 30.0,
+}
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds, as Kubernetes writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
+    """Decide about one ModelDeployment.
+
+    Args:
+        obs: everything known about it.
+        settings: the operator's configuration.
+        clock: the present time.
+    """
+    model = obs.model
+    now = timestamp(clock)
+    if model.deleting:
+        return Plan(outcome="deleting")
+    if model.spec.suspend:
+        return _suspended(obs, now)
+    try:
+        pool = resolve_pool(model.spec, settings)
+        rollout = resolve_rollout(model.spec, pool)
+    except RejectedSpecError as error:
+        return _refused(obs, error, now)
+    rendered = render(model, pool)
+    target = find_target(model, pool, rendered, obs.revisions, now)
+    good = last_good(obs.revisions, target.revision)
+    judgement = judge(
+        obs, target.revision, rollout.on_failure, good, settings.ambiguous_restarts, now
+    )
+    marks = [mark for mark in (target.mark, judgement.mark) if mark is not None]
+    revision = judgement.revision
+    if _should_roll_back_now(revision, rollout, good):
+        changed = roll_back_after_all(revision)
+        revision, marks = changed.revision, [*marks, *([changed.mark] if changed.mark else [])]
+    applied = good if good is not None and _rolled_back(revision) else revision
+    children = wanted_children(obs, applied, rollout)
+    revisions = _with(obs.revisions, revision)
+    verdict = Explanation(obs, rollout, replace(judgement, revision=revision), applied).verdict()
+    status = report(obs, Report(verdict, revision, revisions, rendered.hash != revision.hash), now)
+    return Plan(
+        new_revision=target.new,
+        marks=_merged(marks),
+        children=() if obs.obstacle else children,
+        delete_children=() if obs.obstacle else unwanted_kinds(obs, children),
+        delete_pods=_pods_to_replace(obs, target, clock),
+        delete_revisions=surplus(
+            obs.revisions, _kept(obs, revisions, revision, good), settings.revision_history_limit
+        ),
+        status=status,
+        events=events_of(model.status, status),
+        requeue_after=_look_again(obs),
+        outcome=verdict.situation.value,
+        labels={"revision": str(revision.number), "digest": short_digest(revision.digest)},
+    )
+
+
+def _suspended(obs: Observation, now: str) -> Plan:
+    """Report counts, and leave the conditions as they were last."""
+    status = report(obs, None, now)
+    return Plan(status=status, outcome="suspended")
+
+
+def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
+    """A spec that cannot be built: say so, and leave what runs as it is."""
+    deployment = obs.children.get("Deployment")
+    verdict = Verdict(
+        Situation.FAILED,
+        error.reason,
+        str(error),
+        available=ready_replicas(deployment) > 0,
+        verified=("Unknown", error.reason, "not looked at: the spec cannot be used"),
+    )
+    status = report(obs, Report(verdict, None, obs.revisions, outdated=False), now)
+    return Plan(status=status, events=events_of(obs.model.status, status), outcome="refused")
+
+
+def _rolled_back(revision: Revision) -> bool:
+    return (
+        revision.outcome is Outcome.FAILED
+        and (revision.evidence or {}).get("action") == Action.ROLLBACK
+    )
+
+
+def _should_roll_back_now(
+    revision: Revision, rollout: ResolvedRollout, good: Revision | None
+) -> bool:
+    """A person changed onFailure from Hold to Rollback after the rollout had failed."""
+    return (
+        good is not None
+        and revision.outcome is Outcome.FAILED
+        and (revision.evidence or {}).get("action") == Action.HOLD
+        and rollout.on_failure is OnFailure.ROLLBACK
+    )
+
+
+def _with(revisions: tuple[Revision, ...], changed: Revision) -> tuple[Revision, ...]:
+    others = (r for r in revisions if r.object_name != changed.object_name)
+    return tuple(sorted((changed, *others), key=lambda r: r.number, reverse=True))
+
+
+def _merged(marks: list[RevisionMark]) -> tuple[RevisionMark, ...]:
+    """One mark per revision; later ones win."""
+    merged: dict[str, RevisionMark] = {}
+    for mark in marks:
+        before = merged.get(mark.object_name)
+        merged[mark.object_name] = (
+            mark
+            if before is None
+            else RevisionMark(
+                mark.object_name,
+                {**before.annotations, **mark.annotations},
+                before.number if mark.number is None else mark.number,
+            )
+        )
+    return tuple(merged.values())
+
+
+def _kept(
+    obs: Observation, revisions: tuple[Revision, ...], target: Revision, good: Revision | None
+) -> set[str]:
+    """Revisions that are never pruned: the target, the one to return to, those with pods."""
+    running = {
+        r.object_name
+        for r in revisions
+        if obs.replica_sets.get(r.hash, {}).get("status", {}).get("replicas")
+    }
+    return running | {target.object_name} | ({good.object_name} if good else set())
+
+
+def _age(obj: Json, clock: datetime) -> timedelta:
+    return clock - datetime.fromisoformat(obj["metadata"]["creationTimestamp"])
+
+
+def _pods_to_replace(
+    obs: Observation, target: Target, clock: datetime
+) -> tuple[tuple[str, str], ...]:
+    """Pods that cannot mend themselves.
+
+    A damaged cache needs a new pod, at most one every 30 s for each; and a person who asks for a
+    retry should not have to wait for the kubelet's back-off of up to five minutes.
+    """
+    damaged = [
+        pod for pod in obs.pods if damaged_cache(pod) and _age(pod, clock) >= _DAMAGED_CACHE_GRACE
+    ]
+    stuck = [
+        pod
+        for pod in (obs.pods_of(target.revision.hash) if target.retried else ())
+        if not _is_ready(pod)
+    ]
+    return tuple((p["metadata"]["name"], p["metadata"]["uid"]) for p in (*damaged, *stuck))
+
+
+def _is_ready(pod: Json) -> bool:
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in pod.get("status", {}).get("conditions", ())
+    )
+
+
+def _look_again(obs: Observation) -> float | None:
+    if obs.obstacle is not None:
+        return _RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment]
+    if any(damaged_cache(pod) for pod in obs.pods):
+        return _DAMAGED_CACHE_GRACE.total_seconds()
+    return None

@@ -1,0 +1,185 @@
+"""Reads from pods, ReplicaSets and the Deployment why a revision does not become ready."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.reasons import CLASS_OF, REASON_OF_EXIT_CODE, FailureClass, Reason
+
+_MESSAGE_LIMIT = 1024
+
+_WAITING: dict[str, Reason] = {
+    "ErrImagePull": Reason.IMAGE_PULL,
+    "ImagePullBackOff": Reason.IMAGE_PULL,
+    "ErrImageNeverPull": Reason.IMAGE_PULL,
+    "InvalidImageName": Reason.IMAGE_PULL,
+    "ErrImageInspect": Reason.IMAGE_PULL,
+    "RegistryUnavailable": Reason.IMAGE_PULL,
+    "CreateContainerConfigError": Reason.CONTAINER_CONFIG,
+    "CreateContainerError": Reason.CONTAINER_CONFIG,
+    "RunContainerError": Reason.CONTAINER_CONFIG,
+}
+
+# The most telling first, when several pods or containers have something to say.
+_WEIGHT = {
+    FailureClass.INTRINSIC: 0,
+    FailureClass.AMBIGUOUS: 1,
+    FailureClass.ENVIRONMENTAL: 2,
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One thing that keeps a pod from being ready.
+
+    Attributes:
+        restarts: how often the container was started again.
+        time: when it happened (RFC 3339), where Kubernetes tells.
+    """
+
+    reason: Reason
+    failure_class: FailureClass
+    message: str
+    container: str | None = None
+    exit_code: int | None = None
+    restarts: int = 0
+    time: str | None = None
+
+
+def strongest(evidence: list[Evidence]) -> Evidence | None:
+    """The evidence to show: intrinsic, then ambiguous, then environmental; most restarts first."""
+    return min(evidence, key=lambda e: (_WEIGHT[e.failure_class], -e.restarts), default=None)
+
+
+def collect(pods: list[Json], replica_set: Json | None) -> list[Evidence]:
+    """Everything that one revision's pods and ReplicaSet say against it."""
+    found = [item for pod in pods for item in _of_pod(pod)]
+    if replica_set is not None:
+        found.extend(_of_replica_set(replica_set))
+    return found
+
+
+def _evidence(reason: Reason, message: str, **more: Any) -> Evidence:
+    return Evidence(reason, CLASS_OF[reason], message[:_MESSAGE_LIMIT], **more)
+
+
+def _of_replica_set(replica_set: Json) -> Iterator[Evidence]:
+    for condition in replica_set.get("status", {}).get("conditions", ()):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            yield _evidence(
+                Reason.POD_CREATION_DENIED,
+                f"the pods cannot be created: {condition.get('message', '')}",
+                time=condition.get("lastTransitionTime"),
+            )
+
+
+def _of_pod(pod: Json) -> Iterator[Evidence]:
+    status: Json = pod.get("status", {})
+    if status.get("reason") == "Evicted":
+        yield _evidence(Reason.EVICTED, f"pod evicted: {status.get('message', '')}")
+        return
+    for condition in status.get("conditions", ()):
+        if (
+            condition["type"] == "PodScheduled"
+            and condition["status"] == "False"
+            and condition.get("reason") == "Unschedulable"
+        ):
+            yield _evidence(
+                Reason.UNSCHEDULABLE,
+                f"no node fits the pod: {condition.get('message', '')}",
+                time=condition.get("lastTransitionTime"),
+            )
+    for container in (
+        *status.get("initContainerStatuses", ()),
+        *status.get("containerStatuses", ()),
+    ):
+        yield from _of_container(container)
+
+
+def _of_container(container: Json) -> Iterator[Evidence]:
+    if container.get("ready"):
+        return
+    name: str = container["name"]
+    restarts: int = container.get("restartCount", 0)
+    state: Json = container.get("state", {})
+    waiting: Json = state.get("waiting") or {}
+    if (reason := _WAITING.get(waiting.get("reason", ""))) is not None:
+        yield _evidence(
+            reason,
+            f"container '{name}' cannot start: {waiting['reason']}: {waiting.get('message', '')}",
+            container=name,
+            restarts=restarts,
+        )
+        return
+    # A container that runs again says nothing new: what ended its last run still stands.
+    last: Json = container.get("lastState") or {}
+    ended: Json = state.get("terminated") or last.get("terminated") or {}
+    if ended and (ended.get("exitCode") != 0 or name == "serve"):
+        yield _of_termination(name, ended, restarts)
+
+
+def _of_termination(name: str, ended: Json, restarts: int) -> Evidence:
+    exit_code: int = ended.get("exitCode", -1)
+    told = _message_of(ended.get("message"))
+    if ended.get("reason") == "OOMKilled":
+        reason = Reason.OUT_OF_MEMORY
+        message = (
+            f"container '{name}' ran out of memory: raise spec.runtime.resources.limits.memory"
+        )
+    else:
+        reason = REASON_OF_EXIT_CODE.get(exit_code, Reason.CRASH)
+        message = told or f"container '{name}' ended with exit code {exit_code}"
+    failure_class = CLASS_OF[reason]
+    if name == "serve" and reason is Reason.DIGEST_MISMATCH:
+        # fetch has verified the artifact in this very pod: the file changed on the node since.
+        reason, failure_class = Reason.CRASH, FailureClass.AMBIGUOUS
+        message = f"the artifact in the pod's cache is damaged: {message}"
+    return Evidence(
+        reason=reason,
+        failure_class=failure_class,
+        message=message[:_MESSAGE_LIMIT],
+        container=name,
+        exit_code=exit_code,
+        restarts=restarts,
+        time=ended.get("finishedAt"),
+    )
+
+
+def _message_of(raw: str | None) -> str | None:
+    """The message that the runtime left; None when there is none or it is not ours."""
+    if not raw:
+        return None
+    try:
+        told = json.loads(raw)
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    message = cast("dict[str, Any]", told).get("message")
+    return message if isinstance(message, str) else None
+
+
+def damaged_cache(pod: Json) -> bool:
+    """Whether ``serve`` found an artifact that ``fetch`` had verified to be wrong.
+
+    Init containers do not run again when a container restarts, so only a new pod can mend it.
+    """
+    for container in pod.get("status", {}).get("containerStatuses", ()):
+        if container["name"] != "serve":
+            continue
+        for state in (container.get("state", {}), container.get("lastState", {})):
+            ended: Json = state.get("terminated") or {}
+            if REASON_OF_EXIT_CODE.get(ended.get("exitCode", 0)) is Reason.DIGEST_MISMATCH:
+                return True
+    return False
+
+
+def fetched(pod: Json) -> bool:
+    """Whether this pod's ``fetch`` has verified the artifact."""
+    for container in pod.get("status", {}).get("initContainerStatuses", ()):
+        if container["name"] == "fetch":
+            ended: Json = container.get("state", {}).get("terminated") or {}
+            return bool(ended.get("exitCode") == 0)
+    return False

@@ -1,0 +1,222 @@
+"""Carries out a plan, in its order: records, children, removals, status, Events."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from slipway_operator.api.model_deployment import Json, ModelDeployment
+from slipway_operator.api.names import API_VERSION, FIELD_MANAGER, KIND
+from slipway_operator.reconcile import kinds
+from slipway_operator.reconcile.difference import needs_apply
+from slipway_operator.reconcile.kinds import Kind
+from slipway_operator.reconcile.kube import ApiError, KubeClient
+from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
+from slipway_operator.reconcile.observe import controlled_by
+from slipway_operator.reconcile.plan import Event, Plan, RevisionMark
+from slipway_operator.reconcile.store import Store
+
+_CONFLICT = 409
+_NOT_FOUND = 404
+_REFUSALS = (400, 403, 413, 422)
+
+
+class StaleError(Exception):
+    """The store was behind the cluster and has caught up: observe and decide again."""
+
+
+class _ObstacleError(Exception):
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(obstacle.message)
+        self.obstacle = obstacle
+
+
+class Executor:
+    """Writes what a plan asks for; every answer goes into the store."""
+
+    def __init__(self, kube: KubeClient, store: Store) -> None:
+        self._kube = kube
+        self._store = store
+
+    async def execute(self, plan: Plan, obs: Observation) -> Obstacle | None:
+        """Carry out a plan.
+
+        Returns:
+            What stood in the way of a child, if anything did; the status is then not written.
+
+        Raises:
+            StaleError: something differs from what the plan was made from.
+            ApiError, TransportError: the API server fails; try again later.
+            NotLeaderError: this process may not write.
+        """
+        try:
+            if plan.new_revision is not None:
+                await self._create(kinds.CONTROLLER_REVISION, plan.new_revision, obs.model)
+            for mark in plan.marks:
+                await self._mark(mark, obs)
+            for child in plan.children:
+                await self._bring(child, obs)
+        except _ObstacleError as error:
+            return error.obstacle
+        await self._remove(plan, obs)
+        if plan.status is not None and plan.status != obs.model.status:
+            await self._report(plan.status, obs.model)
+        for event in plan.events:
+            await self._tell(event, obs.model)
+        return None
+
+    async def _create(self, kind: Kind, obj: Json, model: ModelDeployment) -> None:
+        try:
+            self._store.put(kind, await self._kube.create(kind, obj))
+        except ApiError as error:
+            if error.status == _CONFLICT:
+                await self._explain_conflict(kind, obj["metadata"]["name"], model)
+            raise self._refusal(kind, obj["metadata"]["name"], error) from error
+
+    async def _explain_conflict(self, kind: Kind, name: str, model: ModelDeployment) -> None:
+        live = await self._kube.get(kind, model.namespace, name)
+        if live is None or controlled_by(live, model.uid):
+            if live is not None:
+                self._store.put(kind, live)
+            raise StaleError
+        owners = live["metadata"].get("ownerReferences") or ()
+        if any(r["kind"] == KIND and r["name"] == model.name for r in owners):
+            raise _ObstacleError(
+                Obstacle(
+                    Impediment.NAMESAKE_DELETING,
+                    f"waiting until the {kind.name} '{name}' of a deleted ModelDeployment of the "
+                    "same name is gone",
+                )
+            )
+        raise _ObstacleError(
+            Obstacle(
+                Impediment.NAME_CONFLICT,
+                f"a {kind.name} '{name}' that does not belong to this ModelDeployment exists: "
+                "remove or rename it, or give the ModelDeployment another name",
+            )
+        )
+
+    @staticmethod
+    def _refusal(kind: Kind, name: str, error: ApiError) -> Exception:
+        if error.status not in _REFUSALS or "being terminated" in str(error):
+            return error
+        return _ObstacleError(
+            Obstacle(
+                Impediment.REJECTED,
+                f"the API server refuses the {kind.name} '{name}': {error}",
+            )
+        )
+
+    async def _mark(self, mark: RevisionMark, obs: Observation) -> None:
+        known = next((r for r in obs.revisions if r.object_name == mark.object_name), None)
+        patch: Json = {"metadata": {"annotations": mark.annotations}}
+        if known is not None:
+            patch["metadata"]["resourceVersion"] = known.resource_version
+        if mark.number is not None:
+            patch["revision"] = mark.number
+        kind, namespace = kinds.CONTROLLER_REVISION, obs.model.namespace
+        try:
+            written = await self._kube.merge(kind, namespace, mark.object_name, patch)
+        except ApiError as error:
+            if error.status not in (_CONFLICT, _NOT_FOUND):
+                raise
+            await self._refresh(kind, obs.model, mark.object_name)
+            raise StaleError from error
+        self._store.put(kind, written)
+
+    async def _refresh(self, kind: Kind, model: ModelDeployment, name: str) -> Json | None:
+        """Bring one object in the store up to date."""
+        live = await self._kube.get(kind, model.namespace, name)
+        if live is not None:
+            self._store.put(kind, live)
+            return live
+        gone = self._store.get(model.key, kind).get(name)
+        if gone is not None:
+            self._store.remove(kind, gone)
+        return None
+
+    async def _bring(self, child: Json, obs: Observation) -> None:
+        """Create or apply one child, unless it already is as wanted."""
+        kind, name = kinds.BY_NAME[child["kind"]], child["metadata"]["name"]
+        known = obs.children.get(kind.name)
+        if known is None:
+            await self._create(kind, child, obs.model)
+            return
+        if not needs_apply(child, known):
+            return
+        # A decision to write is confirmed on the live object: a stale one might undo a scaling.
+        live = await self._refresh(kind, obs.model, name)
+        if (
+            live is None
+            or live["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]
+        ):
+            raise StaleError
+        try:
+            applied = await self._kube.apply(kind, child, known["metadata"]["uid"])
+        except ApiError as error:
+            if error.status == _CONFLICT:
+                await self._refresh(kind, obs.model, name)
+                raise StaleError from error
+            raise self._refusal(kind, name, error) from error
+        self._store.put(kind, applied)
+
+    async def _remove(self, plan: Plan, obs: Observation) -> None:
+        namespace = obs.model.namespace
+        for kind_name in plan.delete_children:
+            kind, child = kinds.BY_NAME[kind_name], obs.children[kind_name]
+            await self._kube.delete(
+                kind, namespace, child["metadata"]["name"], child["metadata"]["uid"]
+            )
+            self._store.remove(kind, child)
+        for name, uid in plan.delete_pods:
+            await self._kube.delete(kinds.POD, namespace, name, uid)
+        for name in plan.delete_revisions:
+            await self._kube.delete(kinds.CONTROLLER_REVISION, namespace, name, None)
+
+    async def _report(self, status: Json, model: ModelDeployment) -> None:
+        body: Json = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": model.name, "namespace": model.namespace},
+            "status": status,
+        }
+        try:
+            written = await self._kube.apply(
+                kinds.MODEL_DEPLOYMENT, body, model.uid, subresource="/status"
+            )
+        except ApiError as error:
+            # The object, or this uid of it, is gone; its deletion is on its way.
+            if error.status in (_CONFLICT, _NOT_FOUND) or "uid" in str(error):
+                return
+            raise
+        self._store.put(kinds.MODEL_DEPLOYMENT, written)
+
+    async def _tell(self, event: Event, model: ModelDeployment) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{model.name}.{uuid4().hex[:16]}",
+                "namespace": model.namespace,
+            },
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": model.name,
+                "namespace": model.namespace,
+                "uid": model.uid,
+            },
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message[:1024],
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._kube.create(kinds.EVENT, body)
+        except ApiError as error:
+            # An Event tells what the status says too; one that is refused must stop nothing.
+            if error.status not in _REFUSALS and error.status != _NOT_FOUND:
+                raise

@@ -1,0 +1,170 @@
+"""Explains a decision: the one place where the status gets its reasons and sentences."""
+
+from dataclasses import dataclass
+
+from slipway_operator.api import names
+from slipway_operator.api.conditions import Situation, Status, Verdict
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.names import short_digest
+from slipway_operator.api.reasons import Reason
+from slipway_operator.api.spec import OnFailure
+from slipway_operator.api.status import Outcome
+from slipway_operator.build.resolve import ResolvedRollout
+from slipway_operator.build.revision import Revision
+from slipway_operator.reconcile.evidence import Evidence, fetched
+from slipway_operator.reconcile.judge import Action, Judgement, live_hash, settled
+from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
+
+_ABOUT_THE_ARTIFACT = {
+    Reason.DIGEST_MISMATCH,
+    Reason.ARTIFACT_NOT_FOUND,
+    Reason.ACCESS_DENIED,
+    Reason.SOURCE_UNAVAILABLE,
+    Reason.TOO_LARGE,
+}
+
+
+def ready_replicas(deployment: Json | None) -> int:
+    """Pods of all revisions that answer requests."""
+    return (deployment or {}).get("status", {}).get("readyReplicas") or 0
+
+
+def _verified(obs: Observation, judgement: Judgement) -> tuple[Status, str, str]:
+    """ArtifactVerified, about the target's artifact."""
+    revision, recorded = judgement.revision, judgement.revision.evidence or {}
+    digest = short_digest(revision.digest)
+    if revision.outcome is Outcome.GOOD or any(fetched(p) for p in obs.pods_of(revision.hash)):
+        return ("True", "Verified", f"the bytes of {digest} match their digest")
+    if recorded.get("reason") in _ABOUT_THE_ARTIFACT:
+        return ("False", str(recorded["reason"]), str(recorded.get("message", "")))
+    now = judgement.evidence
+    if now is not None and now.reason in _ABOUT_THE_ARTIFACT:
+        return ("False", now.reason, now.message)
+    return ("Unknown", "NotFetched", f"no pod has fetched {digest} yet")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Puts what was decided into words: the content of the conditions.
+
+    Attributes:
+        judgement: the target revision after judging, and what speaks against it now.
+        applied: the revision whose template is applied; another one after a rollback.
+    """
+
+    obs: Observation
+    rollout: ResolvedRollout
+    judgement: Judgement
+    applied: Revision
+
+    def verdict(self) -> Verdict:
+        """The conditions' content."""
+        revision = self.judgement.revision
+        if self.obs.obstacle is not None:
+            return self._obstructed(self.obs.obstacle)
+        if revision.outcome is Outcome.FAILED:
+            return self._failed(revision)
+        deployment = self.obs.children.get("Deployment")
+        if deployment is not None and live_hash(deployment) == revision.hash:
+            if deployment["spec"].get("replicas", 1) == 0 and settled(deployment, revision):
+                return self._say(
+                    Situation.SCALED_TO_ZERO, "ScaledToZero", "no pod, as spec.replicas asks"
+                )
+            if revision.outcome is Outcome.GOOD and revision.good_as == revision.number:
+                return self._complete(deployment)
+        return self._progressing(revision, deployment)
+
+    @property
+    def _available(self) -> bool:
+        return ready_replicas(self.obs.children.get("Deployment")) > 0
+
+    def _say(
+        self, situation: Situation, reason: str, message: str, stalled_reason: str | None = None
+    ) -> Verdict:
+        return Verdict(
+            situation,
+            reason,
+            message,
+            self._available,
+            _verified(self.obs, self.judgement),
+            stalled_reason,
+        )
+
+    def _obstructed(self, obstacle: Obstacle) -> Verdict:
+        waiting = obstacle.impediment is Impediment.NAMESAKE_DELETING
+        return self._say(
+            Situation.PROGRESSING if waiting else Situation.FAILED,
+            obstacle.impediment.value,
+            obstacle.message,
+        )
+
+    def _failed(self, revision: Revision) -> Verdict:
+        evidence = revision.evidence or {}
+        reason = evidence.get("reason", "Failed")
+        what = f"revision {revision.number} ({short_digest(revision.digest)}) failed: "
+        told = str(evidence.get("message", "")).rstrip(". ")
+        if self.applied.object_name != revision.object_name:
+            then = (
+                f"rolled back to revision {self.applied.number} "
+                f"({short_digest(self.applied.digest)}); change spec.model, or set the annotation "
+                f"{names.ANNOTATION_RETRY} to a new value to try this revision again"
+            )
+            return self._say(Situation.FAILED, reason, f"{what}{told}. {then}", "RolledBack")
+        why = {
+            Action.HOLD_ONCE_READY: "pods of it were ready",
+            Action.ROLLBACK: "the revision to return to is gone",
+        }.get(
+            evidence.get("action", ""),
+            "spec.rollout.onFailure is Hold"
+            if self.rollout.on_failure is OnFailure.HOLD
+            else "there is no earlier revision to return to",
+        )
+        then = f"held, since {why}; it goes on by itself once the cause is gone"
+        return self._say(Situation.FAILED, reason, f"{what}{told}. {then}", "RolloutHeld")
+
+    def _complete(self, deployment: Json) -> Verdict:
+        ready, wanted = ready_replicas(deployment), deployment["spec"].get("replicas", 1)
+        digest = short_digest(self.judgement.revision.digest)
+        if ready >= wanted:
+            return self._say(
+                Situation.COMPLETE, "Serving", f"serving {digest} with {ready} ready pods"
+            )
+        evidence = self.judgement.evidence
+        reason = evidence.reason if evidence else "PodsMissing"
+        lead = f"serving {digest} with {ready} of {wanted} pods"
+        return self._say(
+            Situation.COMPLETE, reason, f"{lead}: {evidence.message}" if evidence else lead
+        )
+
+    def _progressing(self, revision: Revision, deployment: Json | None) -> Verdict:
+        digest = short_digest(revision.digest)
+        evidence: Evidence | None = self.judgement.evidence
+        if evidence is not None:
+            return self._say(
+                Situation.PROGRESSING,
+                evidence.reason,
+                f"revision {revision.number} ({digest}) is not ready: {evidence.message}",
+            )
+        if not self._available:
+            return self._say(
+                Situation.PROGRESSING, "Deploying", f"waiting for the first ready pod of {digest}"
+            )
+        if (
+            str(self.rollout.max_surge).rstrip("%") == "0"
+            and deployment is not None
+            and deployment["spec"].get("replicas", 1) == 1
+        ):
+            return self._say(
+                Situation.PROGRESSING,
+                "RolloutWithGap",
+                f"replacing the only pod with one of {digest}; nothing answers until it is ready, "
+                "since the pool allows no surge: use two replicas, or set spec.rollout.maxSurge",
+            )
+        updated = (deployment or {}).get("status", {}).get("updatedReplicas") or 0
+        wanted = (deployment or {}).get("spec", {}).get("replicas", 1)
+        progress = updated if live_hash(deployment) == revision.hash else 0
+        return self._say(
+            Situation.PROGRESSING,
+            "RollingOut",
+            f"rolling out {digest}: {progress} of {wanted} pods replaced",
+        )

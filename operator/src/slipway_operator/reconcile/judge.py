@@ -1,0 +1,183 @@
+"""Judges the rollout of one revision: completed, failed, or still under way."""
+
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from slipway_operator.api import names
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.reasons import CLASS_OF, FailureClass, Reason
+from slipway_operator.api.spec import OnFailure
+from slipway_operator.api.status import Outcome
+from slipway_operator.build.revision import Revision
+from slipway_operator.reconcile.evidence import Evidence, collect, strongest
+from slipway_operator.reconcile.observation import Observation
+from slipway_operator.reconcile.plan import RevisionMark
+
+
+class Action(StrEnum):
+    """What a failed rollout led to; recorded with the verdict, so that it is decided once."""
+
+    ROLLBACK = "Rollback"
+    HOLD = "Hold"
+    HOLD_ONCE_READY = "HoldOnceReady"
+    """Held whatever the policy says: pods of it were ready, so going back may lose capacity."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The revision as it will be once the mark is written, and what speaks against it now."""
+
+    revision: Revision
+    mark: RevisionMark | None = None
+    evidence: Evidence | None = None
+
+
+def live_hash(deployment: Json | None) -> str | None:
+    """Which revision's template the live Deployment has."""
+    if deployment is None:
+        return None
+    labels: dict[str, str] = deployment["spec"]["template"]["metadata"].get("labels", {})
+    return labels.get(names.LABEL_REVISION)
+
+
+def settled(deployment: Json, revision: Revision) -> bool:
+    """Whether the Deployment controller has brought exactly this revision's pods, all available."""
+    status: Json = deployment.get("status", {})
+    wanted: int = deployment["spec"].get("replicas", 1)
+    return (
+        live_hash(deployment) == revision.hash
+        and status.get("observedGeneration") == deployment["metadata"]["generation"]
+        and all(
+            status.get(count, 0) == wanted
+            for count in ("replicas", "updatedReplicas", "availableReplicas")
+        )
+    )
+
+
+def _past_deadline(deployment: Json) -> bool:
+    status: Json = deployment.get("status", {})
+    return status.get("observedGeneration") == deployment["metadata"]["generation"] and any(
+        condition["type"] == "Progressing"
+        and condition["status"] == "False"
+        and condition.get("reason") == "ProgressDeadlineExceeded"
+        for condition in status.get("conditions", ())
+    )
+
+
+def _fresh(evidence: list[Evidence], revision: Revision) -> list[Evidence]:
+    """Leave out what happened before the revision's present try."""
+    since = revision.outcome_time if revision.outcome is Outcome.PENDING else None
+    return [e for e in evidence if since is None or e.time is None or e.time >= since]
+
+
+def judge(
+    obs: Observation,
+    revision: Revision,
+    on_failure: OnFailure,
+    good: Revision | None,
+    restarts_allowed: int,
+    now: str,
+) -> Judgement:
+    """Judge the target revision from the live Deployment and its own pods.
+
+    A rollout that completes is good even after it was called failed: what was held has healed.
+    """
+    deployment = obs.children.get("Deployment")
+    if deployment is None or live_hash(deployment) != revision.hash:
+        return Judgement(revision)
+    if settled(deployment, revision) and deployment["spec"].get("replicas", 1) > 0:
+        return _completed(revision, now)
+    evidence = _fresh(
+        collect(obs.pods_of(revision.hash), obs.replica_sets.get(revision.hash)), revision
+    )
+    worst = strongest(evidence)
+    if revision.outcome is not Outcome.PENDING:
+        return Judgement(revision, evidence=worst)
+    failure = _failure(worst, deployment, restarts_allowed)
+    if failure is None:
+        return Judgement(revision, evidence=worst)
+    ever_ready = obs.ready_pods(revision.hash) > 0
+    if on_failure is OnFailure.HOLD or good is None:
+        action = Action.HOLD
+    elif failure.failure_class is FailureClass.ENVIRONMENTAL and ever_ready:
+        action = Action.HOLD_ONCE_READY
+    else:
+        action = Action.ROLLBACK
+    return _failed(revision, failure, action, now)
+
+
+def _failure(worst: Evidence | None, deployment: Json, restarts_allowed: int) -> Evidence | None:
+    """The evidence that makes this rollout a failed one, if any does."""
+    if worst is not None and (
+        worst.failure_class is FailureClass.INTRINSIC
+        or (worst.failure_class is FailureClass.AMBIGUOUS and worst.restarts >= restarts_allowed)
+    ):
+        return worst
+    if not _past_deadline(deployment):
+        return None
+    return worst or Evidence(
+        Reason.PROGRESS_DEADLINE,
+        CLASS_OF[Reason.PROGRESS_DEADLINE],
+        "no pod became available within spec.rollout.progressDeadlineSeconds "
+        f"({deployment['spec'].get('progressDeadlineSeconds')} s)",
+    )
+
+
+def _completed(revision: Revision, now: str) -> Judgement:
+    if revision.outcome is Outcome.GOOD and revision.good_as == revision.number:
+        return Judgement(revision)
+    return Judgement(
+        replace(
+            revision,
+            outcome=Outcome.GOOD,
+            outcome_time=now,
+            good_as=revision.number,
+            evidence=None,
+        ),
+        RevisionMark(
+            revision.object_name,
+            {
+                names.ANNOTATION_OUTCOME: Outcome.GOOD,
+                names.ANNOTATION_OUTCOME_TIME: now,
+                names.ANNOTATION_GOOD_AS: str(revision.number),
+                names.ANNOTATION_EVIDENCE: None,
+            },
+        ),
+    )
+
+
+def _failed(revision: Revision, failure: Evidence, action: Action, now: str) -> Judgement:
+    record: dict[str, Any] = {
+        "reason": failure.reason,
+        "class": failure.failure_class,
+        "message": failure.message,
+        "container": failure.container,
+        "exitCode": failure.exit_code,
+        "action": action,
+    }
+    return Judgement(
+        replace(revision, outcome=Outcome.FAILED, outcome_time=now, evidence=record),
+        RevisionMark(
+            revision.object_name,
+            {
+                names.ANNOTATION_OUTCOME: Outcome.FAILED,
+                names.ANNOTATION_OUTCOME_TIME: now,
+                names.ANNOTATION_EVIDENCE: json.dumps(record, sort_keys=True),
+                names.ANNOTATION_RETRY_SEEN: revision.retry_seen,
+            },
+        ),
+        failure,
+    )
+
+
+def roll_back_after_all(revision: Revision) -> Judgement:
+    """A held revision whose owner changed the policy to Rollback: record that, then go back."""
+    record = {**(revision.evidence or {}), "action": Action.ROLLBACK}
+    return Judgement(
+        replace(revision, evidence=record),
+        RevisionMark(
+            revision.object_name, {names.ANNOTATION_EVIDENCE: json.dumps(record, sort_keys=True)}
+        ),
+    )

@@ -1,0 +1,197 @@
+"""A thin asynchronous client of the API server that speaks plain dictionaries.
+
+It stands on ``kubernetes.aio`` for configuration, credentials, TLS and connections; the typed
+models are left aside, since server-side apply must send only the fields that are meant.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.names import FIELD_MANAGER
+from slipway_operator.reconcile.kinds import Kind
+
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+_PAGE = 500
+
+
+class ApiError(Exception):
+    """The API server refused a request.
+
+    Attributes:
+        status: HTTP status code.
+        reason: the reason of the Status object, such as AlreadyExists.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class TransportError(Exception):
+    """The API server could not be reached, or did not answer in time."""
+
+
+class NotLeaderError(Exception):
+    """A write was asked of a process that does not hold the lease."""
+
+
+async def connect() -> "KubeClient":
+    """Connect as the pod's ServiceAccount, or as the kubeconfig says.
+
+    Raises:
+        kubernetes.aio.config.ConfigException: there is neither.
+    """
+    configuration = Configuration()
+    await config.load_config(client_configuration=configuration)
+    configuration.connection_pool_maxsize = 64
+    configuration.retries = None
+    return KubeClient(ApiClient(configuration))
+
+
+class KubeClient:
+    """Get, list, create, apply, patch and delete, on dictionaries."""
+
+    def __init__(self, api: ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
+        self._api = api
+        self._may_write = may_write
+        self.requests = 0
+
+    def guarded(self, may_write: Callable[[], bool]) -> "KubeClient":
+        """The same connection; every write first asks whether it is allowed."""
+        return KubeClient(self._api, may_write)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        """The live object, or None when there is none."""
+        try:
+            return await self._request("GET", kind.path(namespace, name))
+        except ApiError as error:
+            if error.status == 404:  # noqa: PLR2004
+                return None
+            raise
+
+    async def list(
+        self, kind: Kind, namespace: str | None, label_selector: str | None
+    ) -> tuple[list[Json], str]:
+        """All objects, page by page, and the resourceVersion of the list."""
+        found: list[Json] = []
+        version = ""
+        async for page in self._pages(kind, namespace, label_selector):
+            found.extend(page.get("items") or [])
+            version = version or page["metadata"]["resourceVersion"]
+        return found, version
+
+    async def _pages(
+        self, kind: Kind, namespace: str | None, label_selector: str | None
+    ) -> AsyncIterator[Json]:
+        query: dict[str, str] = {"limit": str(_PAGE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        while True:
+            page = await self._request("GET", kind.path(namespace), query)
+            yield page
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+    async def create(self, kind: Kind, obj: Json) -> Json:
+        """POST; the fields sent are then owned by the operator."""
+        namespace: str = obj["metadata"]["namespace"]
+        return await self._write("POST", kind.path(namespace), body=obj)
+
+    async def apply(self, kind: Kind, obj: Json, uid: str, subresource: str = "") -> Json:
+        """Server-side apply to an existing object, only while it still has that uid."""
+        metadata: Json = obj["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"]) + subresource
+        body = {**obj, "metadata": {**metadata, "uid": uid}}
+        return await self._write(
+            "PATCH", path, {"force": "true"}, body, "application/apply-patch+yaml"
+        )
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
+        """JSON merge patch; put a resourceVersion into the patch to make it conditional."""
+        return await self._write(
+            "PATCH", kind.path(namespace, name), {}, patch, "application/merge-patch+json"
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> None:
+        """Delete; when a uid is given, only while the object still has it. Absence is fine."""
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self._write("DELETE", kind.path(namespace, name), body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def replace(self, kind: Kind, obj: Json) -> Json:
+        """PUT; conditional on the resourceVersion in the object."""
+        metadata: Json = obj["metadata"]
+        return await self._write(
+            "PUT", kind.path(metadata["namespace"], metadata["name"]), body=obj
+        )
+
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        if not self._may_write():
+            raise NotLeaderError
+        query = {**(query or {})}
+        if method != "DELETE":
+            query["fieldManager"] = FIELD_MANAGER
+        return await self._request(method, path, query, body, content_type)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        self.requests += 1
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        _, url, headers, _, _ = await self._api.param_serialize(
+            method, path, header_params=headers, auth_settings=["BearerToken"]
+        )
+        if query:
+            url = f"{url}?{urlencode(query)}"
+        try:
+            response = await self._api.rest_client.request(
+                method, url, headers=headers, body=body, _request_timeout=_TIMEOUT
+            )
+            raw = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TransportError(f"{method} {path}: {error or type(error).__name__}") from error
+        if response.status >= 400:  # noqa: PLR2004
+            raise _error(response.status, raw)
+        return cast("Json", json.loads(raw))
+
+
+def _error(status: int, raw: bytes) -> ApiError:
+    try:
+        told: Any = json.loads(raw)
+    except ValueError:
+        told = None
+    if isinstance(told, dict):
+        fields = cast("Json", told)
+        return ApiError(status, fields.get("reason") or "", fields.get("message") or "")
+    return ApiError(status, "", raw[:200].decode(errors="replace"))

@@ -1,0 +1,64 @@
+"""What one decision is made from: plain data, gathered before, with no way to fetch more."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from slipway_operator.api.model_deployment import Json, ModelDeployment
+from slipway_operator.build.revision import Revision
+
+
+class Impediment(Enum):
+    """Why a child could not be written."""
+
+    NAME_CONFLICT = "NameConflict"
+    """A foreign object bears the child's name; it is never written."""
+
+    NAMESAKE_DELETING = "WaitingForDeletion"
+    """A child of a deleted ModelDeployment of the same name is still being removed."""
+
+    REJECTED = "ApplyRejected"
+    """The API server refuses the object: invalid, forbidden, or denied at admission."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A child that could not be written, told in words for the status."""
+
+    impediment: Impediment
+    message: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One ModelDeployment and everything it owns, as last seen.
+
+    Attributes:
+        children: live objects by kind, each controlled by this ModelDeployment.
+        replica_sets: the Deployment's, by the value of their revision label.
+        pods: all pods of those ReplicaSets that are not being deleted.
+        obstacle: what stood in the way when the plan was last carried out.
+    """
+
+    model: ModelDeployment
+    children: dict[str, Json] = field(default_factory=dict[str, Json])
+    revisions: tuple[Revision, ...] = ()
+    replica_sets: dict[str, Json] = field(default_factory=dict[str, Json])
+    pods: tuple[Json, ...] = ()
+    obstacle: Obstacle | None = None
+
+    def pods_of(self, revision_hash: str) -> list[Json]:
+        """The pods of one revision."""
+        owner = self.replica_sets.get(revision_hash)
+        if owner is None:
+            return []
+        uid = owner["metadata"]["uid"]
+        return [
+            pod
+            for pod in self.pods
+            if any(ref["uid"] == uid for ref in pod["metadata"].get("ownerReferences", ()))
+        ]
+
+    def ready_pods(self, revision_hash: str) -> int:
+        """How many pods of one revision answer requests."""
+        owner = self.replica_sets.get(revision_hash)
+        return 0 if owner is None else owner.get("status", {}).get("readyReplicas") or 0

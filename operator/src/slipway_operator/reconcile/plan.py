@@ -1,0 +1,60 @@
+"""What one decision asks for: data that the executor carries out in this order."""
+
+from dataclasses import dataclass, field
+
+from slipway_operator.api.model_deployment import Json
+
+
+@dataclass(frozen=True)
+class RevisionMark:
+    """A change of what is known about a revision; durable before anything acts on it.
+
+    Attributes:
+        object_name: the ControllerRevision.
+        number: its new number, or None to leave it.
+        annotations: annotations to set; None removes one.
+    """
+
+    object_name: str
+    annotations: dict[str, str | None]
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """An Event about the ModelDeployment."""
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do about one ModelDeployment.
+
+    Attributes:
+        new_revision: a ControllerRevision to create.
+        marks: verdicts to record on existing revisions, before the children change.
+        children: the wanted state of every child, in the order of writing.
+        delete_children: kinds of children that are no longer wanted.
+        delete_pods: names of pods to replace, and the uid each must still have.
+        delete_revisions: names of ControllerRevisions beyond the history limit.
+        status: the whole status to report, or None to leave it.
+        events: what to tell.
+        requeue_after: seconds until another look is due without any event.
+        outcome: one word for the metrics.
+    """
+
+    new_revision: Json | None = None
+    marks: tuple[RevisionMark, ...] = ()
+    children: tuple[Json, ...] = ()
+    delete_children: tuple[str, ...] = ()
+    delete_pods: tuple[tuple[str, str], ...] = ()
+    delete_revisions: tuple[str, ...] = ()
+    status: Json | None = None
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None
+    outcome: str = "unchanged"
+    # Kept out of equality: tells the executor and the logs which revision this was about.
+    labels: dict[str, str] = field(default_factory=dict[str, str], compare=False)

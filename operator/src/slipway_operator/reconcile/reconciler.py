@@ -1,0 +1,75 @@
+"""One reconcile: observe, decide, execute; again while the store turns out to be behind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from slipway_operator.api.settings import Settings
+from slipway_operator.reconcile.decide import decide
+from slipway_operator.reconcile.execute import Executor, StaleError
+from slipway_operator.reconcile.observation import Obstacle
+from slipway_operator.reconcile.observe import observe
+from slipway_operator.reconcile.store import Key, Store
+
+_ATTEMPTS = 8
+
+
+class UnsettledError(Exception):
+    """The object kept changing under the reconcile: try again a little later."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a reconcile.
+
+    Attributes:
+        outcome: one word for metrics and logs.
+        requeue_after: seconds until another look is due without any event.
+        labels: revision and digest, for the logs.
+    """
+
+    outcome: str
+    requeue_after: float | None = None
+    labels: dict[str, str] | None = None
+
+
+class Reconciler:
+    """Reconciles one key at a time; holds no state of its own."""
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor,
+        settings: Settings,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._settings = settings
+        self._clock = clock
+
+    async def reconcile(self, key: Key) -> Result:
+        """Bring one ModelDeployment closer to its spec.
+
+        Raises:
+            UnsettledError, ApiError, TransportError, NotLeaderError: nothing is lost; try again.
+        """
+        obstacle: Obstacle | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                obs = observe(self._store, key, obstacle)
+            except ValidationError as error:
+                return Result(f"unreadable: {error.error_count()} fields do not fit the CRD")
+            if obs is None:
+                return Result("gone")
+            plan = decide(obs, self._settings, self._clock())
+            try:
+                met = await self._executor.execute(plan, obs)
+            except StaleError:
+                continue
+            if met is None:
+                return Result(plan.outcome, plan.requeue_after, plan.labels)
+            obstacle = met
+        raise UnsettledError("the object kept changing")

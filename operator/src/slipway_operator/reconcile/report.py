@@ -1,0 +1,157 @@
+"""Renders the whole status: its only writer. Nothing is ever decided from what it wrote."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from slipway_operator.api.conditions import READY, STALLED, Verdict, conditions, find
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.names import short_digest
+from slipway_operator.api.status import (
+    Condition,
+    HistoryEntry,
+    LastFailure,
+    ModelDeploymentStatus,
+    Outcome,
+    Served,
+    Target,
+)
+from slipway_operator.build.labels import selector_text
+from slipway_operator.build.revision import Revision
+from slipway_operator.build.service import url
+from slipway_operator.reconcile.observation import Observation
+from slipway_operator.reconcile.plan import Event
+
+_HISTORY_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to tell.
+
+    Attributes:
+        target: the revision asked for; None when the spec cannot be used.
+        revisions: all revisions as they are after the plan's records, newest first.
+        outdated: whether a revision made now would differ from the target.
+    """
+
+    verdict: Verdict
+    target: Revision | None
+    revisions: tuple[Revision, ...]
+    outdated: bool
+
+
+def report(obs: Observation, told: Report | None, now: str) -> Json:
+    """The status to show; with nothing told, the counts are renewed and the rest is kept."""
+    model = obs.model
+    previous = model.status
+    if told is None:
+        kept = ModelDeploymentStatus.model_validate(previous)
+        unchanged = [
+            c.model_copy(update={"observed_generation": model.generation}) for c in kept.conditions
+        ]
+        return kept.model_copy(
+            update={
+                **_counts(obs),
+                "observed_generation": model.generation,
+                "conditions": unchanged or _never_looked_at(model.generation, now),
+            }
+        ).dump()
+    history = [
+        HistoryEntry(revision=r.number, digest=r.digest, outcome=r.outcome, time=r.outcome_time)
+        for r in told.revisions[:_HISTORY_SHOWN]
+    ]
+    status = ModelDeploymentStatus(
+        observed_generation=model.generation,
+        conditions=[
+            Condition.model_validate(c)
+            for c in conditions(
+                told.verdict, model.generation, previous.get("conditions") or [], now
+            )
+        ],
+        serving=_serving(obs, told.revisions, told.target, now),
+        target=told.target
+        and Target(digest=told.target.digest, uri=told.target.uri, revision=told.target.number),
+        last_failure=_last_failure(told.revisions),
+        history=history or None,
+        outdated=True if told.outdated else None,
+        selector=selector_text(model.name),
+        url=url(model),
+    )
+    return status.model_copy(update=_counts(obs)).dump()
+
+
+def _never_looked_at(generation: int, now: str) -> list[Condition]:
+    return [
+        Condition(
+            type=READY,
+            status="Unknown",
+            reason="Suspended",
+            message="spec.suspend is true: nothing is done until it is false",
+            last_transition_time=now,
+            observed_generation=generation,
+        )
+    ]
+
+
+def _counts(obs: Observation) -> dict[str, Any]:
+    deployment = obs.children.get("Deployment") or {}
+    status: Json = deployment.get("status", {})
+    return {
+        "replicas": status.get("replicas", 0),
+        "ready_replicas": status.get("readyReplicas") or 0,
+    }
+
+
+def _serving(
+    obs: Observation, revisions: tuple[Revision, ...], target: Revision | None, now: str
+) -> Served | None:
+    """The revision that answers; while two do, the one that is being replaced."""
+    answering = [r for r in revisions if obs.ready_pods(r.hash) > 0]
+    if not answering:
+        return None
+    leaving = [r for r in answering if target is None or r.hash != target.hash]
+    serving = max(leaving or answering, key=lambda r: obs.ready_pods(r.hash))
+    before: Json = obs.model.status.get("serving") or {}
+    same = before.get("digest") == serving.digest
+    return Served(
+        digest=serving.digest,
+        version=short_digest(serving.digest),
+        uri=serving.uri,
+        revision=serving.number,
+        since=before["since"] if same else now,
+    )
+
+
+def _last_failure(revisions: tuple[Revision, ...]) -> LastFailure | None:
+    for revision in revisions:
+        evidence = revision.evidence
+        if revision.outcome is Outcome.FAILED and evidence:
+            return LastFailure(
+                revision=revision.number,
+                digest=revision.digest,
+                reason=evidence["reason"],
+                message=evidence["message"],
+                container=evidence.get("container"),
+                exit_code=evidence.get("exitCode"),
+                time=revision.outcome_time or "",
+            )
+    return None
+
+
+def events_of(before: Json, after: Json) -> tuple[Event, ...]:
+    """One Event when Ready changed its status or its reason."""
+    old = find(before.get("conditions") or [], READY)
+    new = find(after["conditions"], READY)
+    if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]):
+        return ()
+    stalled = find(after["conditions"], STALLED)
+    normal = new["status"] == "True" or (
+        not stalled and new["reason"] in ("Deploying", "RollingOut", "RolloutWithGap")
+    )
+    return (
+        Event(
+            type="Normal" if normal else "Warning",
+            reason=stalled.get("reason", new["reason"]) if stalled else new["reason"],
+            message=new["message"],
+        ),
+    )

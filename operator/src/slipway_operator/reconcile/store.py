@@ -1,0 +1,147 @@
+"""What is known of the cluster: fed by watches, by lists, and by the answers to our own writes.
+
+An object replaces another only when its resourceVersion is higher, so a write is seen by the very
+next decision and a late watch event cannot undo it. Deleted uids are remembered for a while for
+the same reason. Objects are trimmed to what decisions read, which keeps memory small.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.names import KIND, LABEL_MODEL
+from slipway_operator.reconcile import kinds
+from slipway_operator.reconcile.kinds import Kind
+
+Key = tuple[str, str]
+
+_TOMBSTONES = 4096
+_POD_STATUS = ("phase", "reason", "message", "initContainerStatuses", "containerStatuses")
+_POD_CONDITIONS = {"PodScheduled", "Ready"}
+_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "managedFields",
+)
+
+
+def _version(obj: Json) -> int:
+    """Kubernetes 1.35 declares resourceVersions to be comparable decimal numbers."""
+    return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def _trim(kind: Kind, obj: Json) -> Json:
+    source: Json = obj["metadata"]
+    metadata = {field: source[field] for field in _METADATA if field in source}
+    if kind not in kinds.CHILDREN:
+        metadata.pop("managedFields", None)
+    if kind is kinds.POD:
+        metadata.pop("annotations", None)
+        status: Json = obj.get("status", {})
+        short = {field: status[field] for field in _POD_STATUS if field in status}
+        short["conditions"] = [
+            c for c in status.get("conditions", ()) if c["type"] in _POD_CONDITIONS
+        ]
+        return {"metadata": metadata, "status": short}
+    if kind is kinds.REPLICA_SET:
+        metadata.pop("annotations", None)
+        return {"metadata": metadata, "status": obj.get("status", {})}
+    rest = {field: obj[field] for field in ("spec", "status", "data", "revision") if field in obj}
+    return {"metadata": metadata, **rest}
+
+
+def key_of(kind: Kind, obj: Json) -> Key | None:
+    """The ModelDeployment that an object is about."""
+    metadata: Json = obj["metadata"]
+    if kind is kinds.MODEL_DEPLOYMENT:
+        return (metadata["namespace"], metadata["name"])
+    name = (metadata.get("labels") or {}).get(LABEL_MODEL)
+    if name is None:
+        owners = (r["name"] for r in metadata.get("ownerReferences") or () if r["kind"] == KIND)
+        name = next(owners, None)
+    return (metadata["namespace"], name) if name else None
+
+
+class Store:
+    """Objects by the ModelDeployment they belong to."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Key, dict[Kind, dict[str, Json]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        self._tombstones: OrderedDict[str, None] = OrderedDict()
+
+    def put(self, kind: Kind, obj: Json) -> Key | None:
+        """Take in an object; the key it concerns, or None when it is nothing new."""
+        key = key_of(kind, obj)
+        if key is None or obj["metadata"]["uid"] in self._tombstones:
+            return None
+        name: str = obj["metadata"]["name"]
+        known = self._objects.get(key, {}).get(kind, {}).get(name)
+        if known is not None and _version(known) >= _version(obj):
+            return None
+        self._objects[key][kind][name] = _trim(kind, obj)
+        return key
+
+    def remove(self, kind: Kind, obj: Json) -> Key | None:
+        """Forget an object that was deleted, and never take this uid in again."""
+        metadata: Json = obj["metadata"]
+        self._tombstones[metadata["uid"]] = None
+        while len(self._tombstones) > _TOMBSTONES:
+            self._tombstones.popitem(last=False)
+        key = key_of(kind, obj)
+        if key is None or key not in self._objects:
+            return key
+        known = self._objects[key][kind].get(metadata["name"])
+        if known is not None and known["metadata"]["uid"] == metadata["uid"]:
+            del self._objects[key][kind][metadata["name"]]
+        if not any(self._objects[key].values()):
+            del self._objects[key]
+        return key
+
+    def replace_all(
+        self, kind: Kind, namespace: str | None, listed: Iterable[Json], version: str
+    ) -> set[Key]:
+        """Take in a whole list: what it lacks and is not newer than the list is gone."""
+        changed: set[Key] = set()
+        present: set[str] = set()
+        for obj in listed:
+            present.add(obj["metadata"]["uid"])
+            key = self.put(kind, obj)
+            if key is not None:
+                changed.add(key)
+        gone = [
+            obj
+            for obj in self._all(kind, namespace)
+            if obj["metadata"]["uid"] not in present and _version(obj) <= int(version)
+        ]
+        for obj in gone:
+            key = self.remove(kind, obj)
+            if key is not None:
+                changed.add(key)
+        return changed
+
+    def _all(self, kind: Kind, namespace: str | None) -> Iterator[Json]:
+        for (space, _), by_kind in list(self._objects.items()):
+            if namespace in (None, space):
+                yield from list(by_kind.get(kind, {}).values())
+
+    def get(self, key: Key, kind: Kind) -> dict[str, Json]:
+        """Objects of one kind by name."""
+        return self._objects.get(key, {}).get(kind, {})
+
+    def model(self, key: Key) -> Json | None:
+        """The ModelDeployment itself."""
+        return self.get(key, kinds.MODEL_DEPLOYMENT).get(key[1])
+
+    def keys(self) -> list[Key]:
+        """All keys that have a ModelDeployment."""
+        return [key for key in self._objects if self.model(key) is not None]
