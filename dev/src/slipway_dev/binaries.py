@@ -84,6 +84,7 @@ MODULES = (
     Module("pause", {"pause": "."}),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
 )
+COMMON = tuple(name for module in MODULES if module.name != "kwok" for name in module.packages)
 _BY_BINARY = {binary: module for module in MODULES for binary in module.packages}
 
 

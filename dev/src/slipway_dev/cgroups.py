@@ -12,19 +12,24 @@ from slipway_dev.process import identify, kill
 from slipway_dev.wait import wait_until
 
 ROOT = "slipway-dev"
-_MOUNT = Path("/sys/fs/cgroup")
+_UNIFIED = Path("/sys/fs/cgroup")  # where cgroup v2 is mounted when there is no v1
 
 
 def hierarchies(mounts: str) -> list[Path]:
     """Return the control group hierarchies in a mount table as /proc/self/mounts prints it."""
     rows = [line.split() for line in mounts.splitlines()]
-    return [Path(row[1]) for row in rows if row[2] == "cgroup" or row[1] == str(_MOUNT)]
+    return [Path(row[1]) for row in rows if row[2] in {"cgroup", "cgroup2"}]
 
 
 def create() -> None:
     """Make the group in every hierarchy: the kubelet refuses a root that is missing in one."""
     for folder in _folders():
         folder.mkdir(exist_ok=True)
+        if folder.parent == _UNIFIED:
+            # A group has the controllers that its parent hands down.
+            offered = (_UNIFIED / "cgroup.controllers").read_text().split()
+            handed_down = " ".join(f"+{controller}" for controller in offered)
+            (_UNIFIED / "cgroup.subtree_control").write_text(handed_down)
 
 
 def remove() -> None:
@@ -34,15 +39,9 @@ def remove() -> None:
             wait_until(f"{folder} is empty", lambda folder=folder: _remove_tree(folder), 30)
 
 
-def exists() -> bool:
-    """Say whether the group is there in any hierarchy."""
-    return any(folder.exists() for folder in _folders())
-
-
 def _folders() -> list[Path]:
     found = hierarchies(Path("/proc/self/mounts").read_text())
-    # Under cgroup v1 the mount itself is a tmpfs that holds the hierarchies.
-    return [folder / ROOT for folder in found if (folder / "cgroup.procs").exists()]
+    return [folder / ROOT for folder in found]
 
 
 def _remove_tree(folder: Path) -> str | None:

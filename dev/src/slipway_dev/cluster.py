@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from slipway_dev import state as states
 from slipway_dev.component import Component, start_all
 from slipway_dev.console import say, step
 from slipway_dev.errors import DevError
+from slipway_dev.kubelet import NODE_NAME
 from slipway_dev.locks import exclusive
 from slipway_dev.pki import Authority
 from slipway_dev.process import Program
@@ -59,9 +61,7 @@ class Cluster:
 
         Raises DevError where it cannot be: what is missing, or which part failed with its log.
         """
-        if self.size is Size.NODE:
-            node.check_machine()
-        programs = binaries.ensure(self._binary_names())
+        programs = self._prepare_machine()
         with exclusive(paths.cache(), "a cluster that is being set up"):
             if self._already_up():
                 return
@@ -107,7 +107,7 @@ class Cluster:
     @property
     def node_name(self) -> str:
         """The name of the one real node."""
-        return node.NODE_NAME
+        return NODE_NAME
 
     def kubectl(
         self,
@@ -183,6 +183,13 @@ class Cluster:
             )
         return state
 
+    def _prepare_machine(self) -> dict[str, Path]:
+        with ThreadPoolExecutor() as side_by_side:
+            built = side_by_side.submit(binaries.ensure, self._binary_names())
+            if self.size is Size.NODE:
+                node.check_machine()
+            return built.result()
+
     def _binary_names(self) -> list[str]:
         extra = node.BINARIES if self.size is Size.NODE else ()
         return [*controlplane.BINARIES, *extra]
@@ -225,11 +232,13 @@ class Cluster:
         return Cluster(self.name, state.size).health()
 
     def _new_state(self) -> State:
-        ports = list(controlplane.PORTS)
         if self.size is Size.NODE:
             node.check_only_one(self.name)
-            ports += node.PORTS
-        state = State(self.name, self.size, network.free_ports(ports), network.forwarding())
+            ports = network.free_ports([*controlplane.PORTS, *node.PORTS])
+            absent = node.absent_places()
+            state = State(self.name, self.size, ports, network.forwarding(), absent)
+        else:
+            state = State(self.name, self.size, network.free_ports([*controlplane.PORTS]))
         state.save()
         return state
 
@@ -246,7 +255,7 @@ class Cluster:
         return None if done.returncode == 0 else done.stderr.strip()
 
     def _node_state(self) -> str | None:
-        done = self.kubectl("get", "node", node.NODE_NAME, "-o", "json", check=False)
+        done = self.kubectl("get", "node", NODE_NAME, "-o", "json", check=False)
         if done.returncode != 0:
             return done.stderr.strip()
         conditions = json.loads(done.stdout)["status"].get("conditions", [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -21,14 +21,15 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def step(title: str) -> Iterator[Callable[[str], None]]:
+def step(title: str, *, spinner: bool = True) -> Generator[Callable[[str], None]]:
     """Show that `title` is being done, then that it is done and how long it took.
 
     Yields a function that adds a detail while the step runs. On a terminal there is a spinner (one
-    at a time: steps may run in several threads); elsewhere one line at the end is all.
+    at a time: steps may run in several threads), unless the step draws there itself; elsewhere one
+    line at the end is all.
     """
     began = time.monotonic()
-    spinning = console.is_terminal and _spinner_is_free.acquire(blocking=False)
+    spinning = spinner and console.is_terminal and _spinner_is_free.acquire(blocking=False)
     status = console.status(title) if spinning else None
 
     def detail(text: str) -> None:

@@ -79,6 +79,7 @@ disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.tracing.
 
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+        Root = "{folder}/runc"
 """
 
 
@@ -110,6 +111,13 @@ def pause_archive(program: Path) -> bytes:
             "manifest.json": (json.dumps(manifest).encode(), 0o644),
         }
     )
+
+
+def remove_sockets(state: State) -> None:
+    """Remove the sockets of killed shims: they lie where those of every containerd do."""
+    tasks = _folder(state) / "state" / "io.containerd.runtime.v2.task" / _NAMESPACE
+    for address in tasks.glob("*/address"):
+        Path(address.read_text().removeprefix("unix://")).unlink(missing_ok=True)
 
 
 def _folder(state: State) -> Path:

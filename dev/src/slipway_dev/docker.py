@@ -9,13 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from slipway_dev import debian, mounts, paths
+from slipway_dev.console import console
 from slipway_dev.errors import DevError
 from slipway_dev.locks import exclusive
 from slipway_dev.process import Program, kill, running_with_argument
@@ -23,7 +24,15 @@ from slipway_dev.process import Program, kill, running_with_argument
 # Debian's client has BuildKit inside; another one on PATH may lack its plug-in.
 _CLIENT = Path("/usr/bin/docker")
 _DAEMON = Path("/usr/sbin/dockerd")
-_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+_PROXY_VARIABLES = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+_OUTPUT_LINES = 40
 
 
 class Daemon:
@@ -77,22 +86,26 @@ class Daemon:
         arguments: Mapping[str, str],
         secrets: Mapping[str, Path],
     ) -> None:
-        """Build an image; what the build prints goes to stderr of this process."""
+        """Build an image, showing docker's own progress on a terminal and only errors elsewhere."""
         proxies = {name: os.environ[name] for name in _PROXY_VARIABLES if name in os.environ}
         command = ["build", "--network=host", f"--tag={image}", f"--file={dockerfile}"]
         command += [f"--build-arg={key}={value}" for key, value in {**proxies, **arguments}.items()]
         command += [f"--secret=id={name},src={file}" for name, file in secrets.items()]
+        output = None if console.is_terminal else subprocess.PIPE
         done = subprocess.run(
             [*self._client(), *command, str(context)],
             check=False,
-            stdout=sys.stderr,
+            stdout=output or sys.stderr,
+            stderr=output and subprocess.STDOUT,
+            text=True,
             env=self._environment(),
         )
         if done.returncode != 0:
-            raise DevError(f"{dockerfile.name} does not build (see above).")
+            last = (done.stdout or "(see above)").splitlines()[-_OUTPUT_LINES:]
+            raise DevError(f"{dockerfile.name} does not build: " + "\n".join(last))
 
     @contextmanager
-    def save(self, image: str) -> Iterator[IO[bytes]]:
+    def save(self, image: str) -> Generator[IO[bytes]]:
         """Yield an image as a stream in the docker-archive format."""
         if not self.has(image):
             raise DevError(f"There is no image {image}.", "dev/cluster build-images makes ours.")
@@ -128,6 +141,11 @@ class Daemon:
     def _state(self) -> str | None:
         done = self._run("version", "--format={{.Server.Version}}", check=False)
         return None if done.returncode == 0 else done.stderr.strip()
+
+    def clean(self) -> None:
+        """End a daemon that outlived its command, and remove what it left."""
+        with exclusive(self._data, "the Docker daemon, in use"):
+            self._clean()
 
     def _clean(self) -> None:
         self._program.stop(grace=30)

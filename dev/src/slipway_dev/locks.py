@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from slipway_dev.console import say
 
 
 @contextmanager
-def exclusive(folder: Path, waiting_for: str) -> Iterator[None]:
+def exclusive(folder: Path, waiting_for: str) -> Generator[None]:
     """Hold the lock on a folder (which is made if needed); leave no lock file behind."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

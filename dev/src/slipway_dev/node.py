@@ -7,7 +7,7 @@ node at a time.
 from __future__ import annotations
 
 import os
-import subprocess
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from slipway_dev import state as states
 from slipway_dev.component import Component
 from slipway_dev.controlplane import write_kubeconfig
 from slipway_dev.errors import DevError
-from slipway_dev.kubelet import NODE_NAME as NODE_NAME
+from slipway_dev.kubelet import NODE_NAME
 from slipway_dev.network import LOOPBACK, NODE_ADDRESS
 from slipway_dev.pki import Authority
 from slipway_dev.process import kill, running_with_argument
@@ -28,6 +28,12 @@ PORTS = ("kubelet", "kubelet-health", "kube-proxy-health", "kube-proxy-metrics")
 
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _CONTAINER_LOGS = Path("/var/log/containers")
+_FIXED_PLACES = (
+    Path("/run/containerd"),
+    Path("/var/lib/cni"),
+    Path("/var/lib/kubelet"),
+    _CONTAINER_LOGS,
+)
 
 
 def check_machine() -> None:
@@ -70,9 +76,7 @@ def prepare(state: State, authority: Authority) -> None:
     kubeproxy.prepare(state)
 
 
-def components(
-    state: State, binaries: Mapping[str, Path], node_is_ready: Probe
-) -> list[Component]:
+def components(state: State, binaries: Mapping[str, Path], node_is_ready: Probe) -> list[Component]:
     """Return the parts of the node."""
     return [
         containerd.component(state, binaries["pause"]),
@@ -98,8 +102,22 @@ def remove_traces(state: State) -> None:
     network.remove_proxy_rules()
     network.remove_bridge()
     network.set_forwarding(state.forwarded)
+    containerd.remove_sockets(state)
+    _remove_from_fixed_places(state)
+
+
+def absent_places() -> tuple[str, ...]:
+    """Return which of the places that no option can move are not on this machine yet."""
+    return tuple(str(place) for place in _FIXED_PLACES if not place.exists())
+
+
+def _remove_from_fixed_places(state: State) -> None:
+    for place in state.absent:
+        shutil.rmtree(place, ignore_errors=True)
     for result in _CNI_RESULTS.glob(f"{network.CNI_NAME}-*"):
-        result.unlink()
+        container = result.name.removeprefix(f"{network.CNI_NAME}-").partition("-")[0]
+        for related in _CNI_RESULTS.glob(f"*-{container}-*"):
+            related.unlink()
     for link in _CONTAINER_LOGS.glob("*.log"):
         if link.is_symlink() and link.readlink().is_relative_to(state.folder):
             link.unlink()

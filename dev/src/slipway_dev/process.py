@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -182,7 +182,7 @@ def running_with_argument(argument: str) -> list[Identity]:
 
 
 @contextmanager
-def _handle(identity: Identity | None) -> Iterator[int | None]:
+def _handle(identity: Identity | None) -> Generator[int | None]:
     """Yield a pidfd of this very process, or None if it is gone."""
     if identity is None:
         yield None

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from slipway_dev import paths
 from slipway_dev.pki import Pair, pair
@@ -31,8 +32,10 @@ class State:
     name: str
     size: Size
     ports: dict[str, int]
-    forwarded: bool
+    forwarded: bool = False
     """Whether the machine forwarded packets before the cluster came, to put it back."""
+    absent: tuple[str, ...] = ()
+    """The folders with fixed places that were not there before, to remove them."""
 
     @property
     def folder(self) -> Path:
@@ -72,8 +75,14 @@ def folder(name: str) -> Path:
 def load(name: str) -> State | None:
     """Return the facts of a cluster, or None if there is none of that name."""
     try:
-        facts = json.loads((folder(name) / _FILE).read_text())
-        return State(**{**facts, "size": Size(facts["size"])})
+        facts: Any = json.loads((folder(name) / _FILE).read_text())
+        return State(
+            name=facts["name"],
+            size=Size(facts["size"]),
+            ports=facts["ports"],
+            forwarded=facts["forwarded"],
+            absent=tuple(facts["absent"]),
+        )
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
