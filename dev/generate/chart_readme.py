@@ -46,20 +46,21 @@ def values(text: str) -> list[Value]:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise TypeError("values.yaml must hold a mapping")
-    return list(_walk(root, "", text.splitlines()))
+    return list(_walk(root, "", text))
 
 
-def _walk(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[Value]:
+def _walk(node: yaml.MappingNode, prefix: str, text: str) -> Iterator[Value]:
     for key, child in node.value:
         # A key with a dot, such as a label's, is written as Helm's --set wants it.
         path = f"{prefix}{str(key.value).replace('.', chr(92) + '.')}"
-        comment = _comment_above(lines, key.start_mark.line)
+        comment = _comment_above(text.splitlines(), key.start_mark.line)
         if isinstance(child, yaml.MappingNode) and not child.flow_style:
             yield Value(path, None, comment)
-            yield from _walk(child, f"{path}.", lines)
+            yield from _walk(child, f"{path}.", text)
         else:
-            plain = yaml.safe_load(yaml.serialize(child))
-            yield Value(path, json.dumps(plain), comment)
+            first, last = child.start_mark, child.end_mark
+            source = " " * first.column + text[first.index : last.index]
+            yield Value(path, json.dumps(yaml.safe_load(source)), comment)
 
 
 def _comment_above(lines: list[str], row: int) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from slipway_operator.api.crd import manifest
 
 _HEADER = "# Generated from the operator's models by `make generate`. Do not edit.\n"
@@ -40,6 +41,4 @@ def chart_template(_root: Path) -> str:
     spec = _dump({"spec": crd["spec"]})
     if "{{" in spec:
         raise ValueError("a description or rule of the CRD holds '{{', which Helm would evaluate")
-    return (
-        f"{{{{- if .Values.crds.install }}}}\n{_HEADER}{head}{metadata}{spec}{{{{- end }}}}\n"
-    )
+    return f"{{{{- if .Values.crds.install }}}}\n{_HEADER}{head}{metadata}{spec}{{{{- end }}}}\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import markdown_table
+
 from slipway_operator.api.crd import structural_schema
 from slipway_operator.api.reasons import CLASS_OF, REASON_OF_EXIT_CODE, FailureClass, Reason
 from slipway_operator.api.spec import ModelDeploymentSpec

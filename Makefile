@@ -1,0 +1,112 @@
+# Everything that is done with this repository; `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Recipes share two cores and one virtual environment; what can run side by side does so itself.
+.NOTPARALLEL:
+
+# uv: the caller's choice, else the one on PATH, else the one that `make setup` puts into .tools.
+export UV := $(or $(UV),$(shell command -v uv),$(CURDIR)/.tools/uv/bin/uv)
+# Python is the machine's own; uv must neither download one nor ask.
+export UV_PYTHON_DOWNLOADS := never
+# The official ONNX Runtime wheels send telemetry unless this is set before they are imported.
+export ORT_DISABLE_TELEMETRY := 1
+# pyright ships inside its package; its wrapper must not look for a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+RUN := $(UV) run --frozen --quiet
+PYTEST := $(RUN) pytest
+
+##@ Use it
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: ## Check this machine, and install the Python tools into .venv
+	@dev/setup
+
+.PHONY: demo
+demo: setup ## Serve a model on a real cluster on this machine, and roll out a new digest under load
+	@$(RUN) python -m slipway_dev.demo up
+
+.PHONY: demo-down
+demo-down: setup ## Remove the demo's cluster and everything that belongs to it
+	@$(RUN) python -m slipway_dev.demo down
+
+##@ Test it
+
+.PHONY: test
+test: setup ## All checks and tests; tells the time of each stage
+	@dev/stages
+
+.PHONY: test-unit
+test-unit: setup ## Tests without a cluster
+	@$(PYTEST) tests/unit
+
+.PHONY: test-controlplane
+test-controlplane: setup ## Tests of the operator against a real API server
+	@$(PYTEST) tests/controlplane
+
+.PHONY: test-e2e
+test-e2e: setup ## Tests on a real node with the real images (needs root)
+	@$(PYTEST) tests/e2e
+
+.PHONY: bench
+bench: setup ## Measure what the README promises
+	@$(PYTEST) bench -s
+
+##@ Keep it in order
+
+.PHONY: check
+check: check-python check-shell check-docker check-generated check-docs check-chart ## All static checks
+
+.PHONY: check-python
+check-python: setup ## Ruff, pyright and the layers
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) pyright
+	@$(RUN) pyright dev/check dev/generate
+	@$(RUN) lint-imports
+
+.PHONY: check-shell
+check-shell: setup ## ShellCheck
+	@$(RUN) dev/check/shell
+
+.PHONY: check-docker
+check-docker: setup ## Hadolint
+	@$(RUN) hadolint Dockerfile.*
+
+.PHONY: check-generated
+check-generated: setup ## The generated files are what their sources say
+	@$(RUN) python dev/generate --check
+
+.PHONY: check-docs
+check-docs: setup ## Relative links lead somewhere
+	@$(RUN) python dev/check/links.py
+
+.PHONY: check-chart
+check-chart: setup ## Values against their schema, helm lint, kubeconform (builds both at first)
+	@$(RUN) python dev/check/chart.py
+
+.PHONY: format
+format: setup ## Let ruff mend what it can
+	@$(RUN) ruff check --fix
+	@$(RUN) ruff format
+
+.PHONY: generate
+generate: setup ## Write the CRD, the chart's copy and README, docs/resource.md, requirements
+	@$(RUN) python dev/generate
+
+.PHONY: images
+images: setup ## Build the operator's and the runtime's image
+	@dev/cluster build-images
+
+.PHONY: clean
+clean: ## Remove what the tools left in this folder (the cache of built programs stays)
+	rm -rf .venv .tools .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
