@@ -50,7 +50,9 @@ async def connect() -> "KubeClient":
         kubernetes.aio.config.ConfigException: there is neither.
     """
     configuration = Configuration()
-    await config.load_config(client_configuration=configuration)
+    # The client has no usable types: what it returns is typed here, once.
+    load_config: Any = config.load_config  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    await load_config(client_configuration=configuration)
     configuration.connection_pool_maxsize = 64
     configuration.retries = None
     return KubeClient(ApiClient(configuration))
@@ -59,7 +61,7 @@ async def connect() -> "KubeClient":
 class KubeClient:
     """Get, list, create, apply, patch and delete, on dictionaries."""
 
-    def __init__(self, api: ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, api: Any, may_write: Callable[[], bool] = lambda: True) -> None:
         self._api = api
         self._may_write = may_write
         self.requests = 0
@@ -169,6 +171,7 @@ class KubeClient:
     ) -> Json:
         self.requests += 1
         headers = {"Accept": "application/json", "Content-Type": content_type}
+        url: str
         _, url, headers, _, _ = await self._api.param_serialize(
             method, path, header_params=headers, auth_settings=["BearerToken"]
         )

@@ -63,7 +63,8 @@ def key_of(kind: Kind, obj: Json) -> Key | None:
     metadata: Json = obj["metadata"]
     if kind is kinds.MODEL_DEPLOYMENT:
         return (metadata["namespace"], metadata["name"])
-    name = (metadata.get("labels") or {}).get(LABEL_MODEL)
+    labels: dict[str, str] = metadata.get("labels") or {}
+    name = labels.get(LABEL_MODEL)
     if name is None:
         owners = (r["name"] for r in metadata.get("ownerReferences") or () if r["kind"] == KIND)
         name = next(owners, None)
@@ -142,6 +143,6 @@ class Store:
         """The ModelDeployment itself."""
         return self.get(key, kinds.MODEL_DEPLOYMENT).get(key[1])
 
-    def keys(self) -> list[Key]:
+    def models(self) -> list[Key]:
         """All keys that have a ModelDeployment."""
         return [key for key in self._objects if self.model(key) is not None]

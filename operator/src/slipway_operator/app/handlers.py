@@ -1,0 +1,58 @@
+"""kopf's part: it watches, and each event does no more than feed the store and the queue."""
+
+from typing import Any
+
+import kopf
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.names import LABEL_MANAGED_BY, MANAGED_BY
+from slipway_operator.app.queue import WorkQueue
+from slipway_operator.reconcile.kinds import WATCHED, Kind
+from slipway_operator.reconcile.store import Store
+
+OWNED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+
+
+def build_registry(store: Store, queue: WorkQueue) -> kopf.OperatorRegistry:
+    """Handlers for every watched kind.
+
+    Only ``on.event`` is used: change handlers, timers and daemons would write annotations and
+    finalizers to the objects.
+    """
+    registry = kopf.OperatorRegistry()
+    for kind in WATCHED:
+        _watch(registry, kind, store, queue)
+    return registry
+
+
+def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:
+    async def on_event(event: Any, **_: Any) -> None:
+        obj: Json = event["object"]
+        take = store.remove if event["type"] == "DELETED" else store.put
+        key = take(kind, obj)
+        if key is not None:
+            queue.add(key)
+
+    kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
+        on_event
+    )
+
+
+def build_settings() -> kopf.OperatorSettings:
+    """Watch only what is ours, write nothing of kopf's own, and never hang on a dead connection."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.watching.connect_timeout = 5
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.queueing.idle_timeout = 1.0
+    for kind in WATCHED:
+        if kind.owned:
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = (
+                OWNED_SELECTOR
+            )
+    return settings

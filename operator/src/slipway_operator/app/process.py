@@ -1,0 +1,142 @@
+"""The operator's process: its tasks, in which order they start, and how they end."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from pathlib import Path
+from uuid import uuid4
+
+import kopf
+
+from slipway_operator.api.settings import Settings
+from slipway_operator.app.handlers import build_registry, build_settings
+from slipway_operator.app.http import serve_http
+from slipway_operator.app.leader import LeaderElector
+from slipway_operator.app.metrics import Metrics
+from slipway_operator.app.queue import WorkQueue
+from slipway_operator.app.resync import Resync
+from slipway_operator.app.workers import Workers
+from slipway_operator.reconcile.execute import Executor
+from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError, connect
+from slipway_operator.reconcile.reconciler import Reconciler
+from slipway_operator.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_FIRST_SYNC_RETRY_SECONDS = 1.0
+
+
+def _own_namespace(settings: Settings) -> str:
+    """Where the Lease lives: as configured, else where this pod runs."""
+    if settings.leader_election.namespace:
+        return settings.leader_election.namespace
+    if name := os.environ.get("POD_NAMESPACE"):
+        return name
+    return _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.exists() else "default"
+
+
+def _identity() -> str:
+    """Unique to this process: a restarted one must not take itself for the one before."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid4().hex[:8]}"
+
+
+class _Operator:
+    """The parts of one process, wired together."""
+
+    def __init__(self, settings: Settings, kube: KubeClient) -> None:
+        self.settings = settings
+        self.kube = kube
+        self.store = Store()
+        self.queue = WorkQueue()
+        self.metrics = Metrics()
+        self.elector = LeaderElector(
+            kube, settings.leader_election, _own_namespace(settings), _identity()
+        )
+        writer = kube.guarded(self.elector.is_leader)
+        reconciler = Reconciler(self.store, Executor(writer, self.store), settings)
+        self.workers = Workers(self.queue, reconciler, self.metrics)
+        self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
+        self.synced = False
+        self.metrics.leader.set_function(lambda: float(self.elector.is_leader()))
+        self.metrics.models.set_function(lambda: float(len(self.store.models())))
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """kopf's watches; returns when told to stop, or when kopf gives up."""
+        await kopf.operator(
+            registry=build_registry(self.store, self.queue),
+            settings=build_settings(),
+            clusterwide=not self.settings.namespaces,
+            namespaces=self.settings.namespaces,
+            stop_flag=stop,
+        )
+
+    async def work(self) -> None:
+        """Fill the store, wait for the lease, then reconcile until the lease is lost."""
+        while not self.synced:
+            try:
+                await self.resync.once()
+                self.synced = True
+            except (ApiError, TransportError) as error:
+                logger.warning("waiting for the API server", extra={"error": str(error)})
+                await asyncio.sleep(_FIRST_SYNC_RETRY_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lead())
+            group.create_task(self.resync.run(self.settings.resync_seconds))
+
+    async def _lead(self) -> None:
+        holding = asyncio.create_task(self.elector.run())
+        elected = asyncio.create_task(self.elector.elected.wait())
+        await asyncio.wait({holding, elected}, return_when=asyncio.FIRST_COMPLETED)
+        for key in self.store.models():
+            self.queue.add(key)
+        working = asyncio.create_task(self.workers.run(self.settings.workers))
+        await asyncio.wait({holding, working}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (holding, working, elected):
+            task.cancel()
+        raise LostLeadershipError
+
+
+class LostLeadershipError(Exception):
+    """Another process may lead now: this one ends, and is started again by the kubelet."""
+
+
+async def run_operator(settings: Settings) -> int:
+    """Run until SIGTERM or until something essential ends.
+
+    Returns:
+        The exit code: 0 after SIGTERM or SIGINT, 1 when the process wants to be started again.
+    """
+    kube = await connect()
+    operator = _Operator(settings, kube)
+    stop = asyncio.Event()
+    asked = asyncio.Event()
+    watching = asyncio.create_task(operator.watch(stop), name="watch")
+    working = asyncio.create_task(operator.work(), name="work")
+    http = await serve_http(
+        settings.http_port,
+        operator.metrics,
+        alive=lambda: not watching.done() and not working.done(),
+        ready=lambda: operator.synced,
+    )
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    asking = asyncio.create_task(asked.wait(), name="signal")
+    done, _ = await asyncio.wait({watching, working, asking}, return_when=asyncio.FIRST_COMPLETED)
+    code = 0 if asking in done else 1
+    for task in done - {asking}:
+        logger.error("a part of the operator ended", extra={"part": task.get_name()})
+    # Work ends before the lease is given back: the next leader may start at once.
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    await operator.elector.release()
+    stop.set()
+    await asyncio.wait({watching}, timeout=5)
+    watching.cancel()
+    await http.cleanup()
+    await kube.close()
+    return code

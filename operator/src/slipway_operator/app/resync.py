@@ -1,0 +1,52 @@
+"""Lists what is owned and corrects the store: watches may miss that something vanished."""
+
+import asyncio
+import logging
+import random
+
+from slipway_operator.app.handlers import OWNED_SELECTOR
+from slipway_operator.app.queue import WorkQueue
+from slipway_operator.reconcile.kinds import WATCHED
+from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError
+from slipway_operator.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
+
+_JITTER = 0.2
+
+
+class Resync:
+    """Brings the store up to date by listing, once and then every while."""
+
+    def __init__(
+        self, kube: KubeClient, store: Store, queue: WorkQueue, namespaces: list[str]
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._queue = queue
+        self._namespaces: list[str | None] = [*namespaces] or [None]
+
+    async def once(self) -> None:
+        """List every kind; queue what differs from what was known.
+
+        Raises:
+            ApiError, TransportError: the lists could not be had; the store keeps what it had.
+        """
+        for kind in WATCHED:
+            for namespace in self._namespaces:
+                selector = OWNED_SELECTOR if kind.owned else None
+                listed, version = await self._kube.list(kind, namespace, selector)
+                for key in self._store.replace_all(kind, namespace, listed, version):
+                    self._queue.add(key)
+
+    async def run(self, period: float) -> None:
+        """Repeat for ever, and queue every key: the level-triggered safety net."""
+        while True:
+            await asyncio.sleep(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+            try:
+                await self.once()
+            except (ApiError, TransportError) as error:
+                logger.warning("resync failed", extra={"error": str(error)})
+                continue
+            for key in self._store.models():
+                self._queue.add(key)

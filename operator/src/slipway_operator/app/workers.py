@@ -1,0 +1,72 @@
+"""The workers: take a key, reconcile it, and put every way of failing in its place."""
+
+import asyncio
+import logging
+import time
+
+from slipway_operator.app.metrics import Metrics
+from slipway_operator.app.queue import WorkQueue
+from slipway_operator.reconcile.kube import ApiError, NotLeaderError, TransportError
+from slipway_operator.reconcile.reconciler import Reconciler, UnsettledError
+from slipway_operator.reconcile.store import Key
+
+logger = logging.getLogger(__name__)
+
+
+class Workers:
+    """A bounded number of concurrent reconciles."""
+
+    def __init__(self, queue: WorkQueue, reconciler: Reconciler, metrics: Metrics) -> None:
+        self._queue = queue
+        self._reconciler = reconciler
+        self._metrics = metrics
+
+    async def run(self, count: int) -> None:
+        """Work until cancelled, or until this process is the leader no more."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            self._metrics.queue_depth.set(len(self._queue))
+            try:
+                await self._one(key)
+            finally:
+                self._queue.done(key)
+
+    async def _one(self, key: Key) -> None:
+        started = time.perf_counter()
+        fields = {"namespace": key[0], "name": key[1]}
+        try:
+            result = await self._reconciler.reconcile(key)
+        except NotLeaderError:
+            raise
+        except (ApiError, TransportError, UnsettledError) as error:
+            kind = getattr(error, "reason", "") or type(error).__name__
+            self._metrics.errors.labels(kind).inc()
+            delay = self._queue.failed(key)
+            logger.warning(
+                "reconcile will be tried again",
+                extra={**fields, "error": str(error), "in_seconds": delay},
+            )
+        except Exception:  # one object's defect must not stop the others
+            self._metrics.errors.labels("Defect").inc()
+            delay = self._queue.failed(key)
+            logger.exception("reconcile failed", extra={**fields, "in_seconds": delay})
+        else:
+            self._queue.succeeded(key)
+            if result.requeue_after is not None:
+                self._queue.add_after(key, result.requeue_after)
+            seconds = time.perf_counter() - started
+            self._metrics.reconcile_seconds.labels(result.outcome).observe(seconds)
+            logger.info(
+                "reconciled",
+                extra={
+                    **fields,
+                    **(result.labels or {}),
+                    "outcome": result.outcome,
+                    "seconds": round(seconds, 4),
+                },
+            )
