@@ -169,7 +169,7 @@ def s3_down(name: str) -> None:
 def main() -> None:
     """Run the command; an expected failure is told in words, never as a stack trace."""
     try:
-        cluster()
+        cluster(prog_name="dev/cluster")
     except DevError as error:
         console.print(f"[red]{escape(error.message)}[/red]")
         if error.hint:

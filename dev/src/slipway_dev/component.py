@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -32,11 +32,12 @@ class Component:
     command: Sequence[str | Path]
     probe: Probe
     timeout: float = 30
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
     afterwards: Callable[[], None] | None = None
 
     def launch(self, folder: Path) -> None:
         """Start the program, whose pid and log are kept below `folder`."""
-        Program(self.name, folder).start(self.command)
+        Program(self.name, folder).start(self.command, self.env)
 
     def wait(self, folder: Path) -> None:
         """Return when the launched program is ready."""

@@ -18,6 +18,8 @@ CNI_PLUGINS = Path("/usr/lib/cni")
 PAUSE_IMAGE = "slipway.dev/pause:dev"
 _PROGRAM = Path("/usr/bin/containerd")
 _NAMESPACE = "k8s.io"
+# An image that was not loaded is refused at once, and no registry of the world is ever asked.
+_NO_REGISTRY = {name: "http://127.0.0.1:1" for name in ("HTTP_PROXY", "HTTPS_PROXY")}
 
 
 def socket(state: State) -> Path:
@@ -32,6 +34,7 @@ def component(state: State, pause: Path) -> Component:
         Stage.STORES,
         [_PROGRAM, f"--config={_folder(state) / 'config.toml'}"],
         lambda: _state_of_server(state),
+        env=_NO_REGISTRY,
         afterwards=lambda: import_image(state, pause_archive(pause)),
     )
 
