@@ -20,9 +20,15 @@ def build_registry(store: Store, queue: WorkQueue) -> kopf.OperatorRegistry:
     finalizers to the objects.
     """
     registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry, id="login")(_login)
     for kind in WATCHED:
         _watch(registry, kind, store, queue)
     return registry
+
+
+def _login(**fields: Any) -> kopf.ConnectionInfo | None:
+    """As the pod's ServiceAccount, or as the kubeconfig says; asked again when a token expires."""
+    return kopf.login_with_service_account(**fields) or kopf.login_with_kubeconfig(**fields)
 
 
 def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:

@@ -1,11 +1,14 @@
 """The operator's process: its tasks, in which order they start, and how they end."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import kopf
@@ -19,7 +22,13 @@ from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
 from slipway_operator.app.workers import Workers
 from slipway_operator.reconcile.execute import Executor
-from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError, connect
+from slipway_operator.reconcile.kube import (
+    ApiError,
+    KubeClient,
+    NotLeaderError,
+    TransportError,
+    connect,
+)
 from slipway_operator.reconcile.reconciler import Reconciler
 from slipway_operator.reconcile.store import Store
 
@@ -82,25 +91,30 @@ class _Operator:
             except (ApiError, TransportError) as error:
                 logger.warning("waiting for the API server", extra={"error": str(error)})
                 await asyncio.sleep(_FIRST_SYNC_RETRY_SECONDS)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._lead())
-            group.create_task(self.resync.run(self.settings.resync_seconds))
+        await _first_of(self._lead(), self.resync.run(self.settings.resync_seconds))
 
     async def _lead(self) -> None:
-        holding = asyncio.create_task(self.elector.run())
-        elected = asyncio.create_task(self.elector.elected.wait())
-        await asyncio.wait({holding, elected}, return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(self.elector.run(), self._reconcile())
+
+    async def _reconcile(self) -> None:
+        await self.elector.elected.wait()
         for key in self.store.models():
             self.queue.add(key)
-        working = asyncio.create_task(self.workers.run(self.settings.workers))
-        await asyncio.wait({holding, working}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (holding, working, elected):
+        with contextlib.suppress(NotLeaderError):
+            await self.workers.run(self.settings.workers)
+
+
+async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts until one ends, end the others with it, and raise what it raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
             task.cancel()
-        raise LostLeadershipError
-
-
-class LostLeadershipError(Exception):
-    """Another process may lead now: this one ends, and is started again by the kubelet."""
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
 
 
 async def run_operator(settings: Settings) -> int:
@@ -129,7 +143,11 @@ async def run_operator(settings: Settings) -> int:
     done, _ = await asyncio.wait({watching, working, asking}, return_when=asyncio.FIRST_COMPLETED)
     code = 0 if asking in done else 1
     for task in done - {asking}:
-        logger.error("a part of the operator ended", extra={"part": task.get_name()})
+        logger.error(
+            "a part of the operator ended; it wants to be started again",
+            extra={"part": task.get_name()},
+            exc_info=task.exception(),
+        )
     # Work ends before the lease is given back: the next leader may start at once.
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)

@@ -23,11 +23,18 @@ class Workers:
 
     async def run(self, count: int) -> None:
         """Work until cancelled, or until this process is the leader no more."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(self._work())
+        working = [asyncio.create_task(self._work()) for _ in range(count)]
+        try:
+            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in working:
+                task.cancel()
+            await asyncio.gather(*working, return_exceptions=True)
+        for task in done:
+            task.result()
 
     async def _work(self) -> None:
+        """One worker; it ends by raising, never by returning."""
         while True:
             key = await self._queue.get()
             self._metrics.queue_depth.set(len(self._queue))
@@ -38,7 +45,7 @@ class Workers:
 
     async def _one(self, key: Key) -> None:
         started = time.perf_counter()
-        fields = {"namespace": key[0], "name": key[1]}
+        fields = {"model": f"{key[0]}/{key[1]}"}
         try:
             result = await self._reconciler.reconcile(key)
         except NotLeaderError:
