@@ -102,6 +102,10 @@ format: setup ## Let ruff mend what it can
 generate: setup ## Write the CRD, the chart's copy and README, docs/resource.md, requirements
 	@$(RUN) python dev/generate
 
+.PHONY: golden
+golden: setup ## Write anew what the chart renders, for review
+	@UPDATE_GOLDEN=1 $(PYTEST) --quiet tests/unit/chart/test_golden.py
+
 .PHONY: images
 images: setup ## Build the operator's and the runtime's image
 	@dev/cluster build-images

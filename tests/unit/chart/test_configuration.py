@@ -1,0 +1,82 @@
+"""The ConfigMap is a configuration that the operator takes, and says what the values say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slipway_operator.api.settings import Pool, Settings, load_settings
+
+INSTALLS = ["default", "namespaced", "ha", "gpu"]
+
+
+@pytest.fixture
+def settings(render, pick, tmp_path: Path) -> Callable[..., Settings]:
+    def load(values=None, ci=None) -> Settings:
+        file = tmp_path / "config.yaml"
+        file.write_text(pick(render(values, ci), "ConfigMap")["data"]["config.yaml"])
+        return load_settings(file)
+
+    return load
+
+
+@pytest.mark.parametrize("ci", INSTALLS)
+def test_the_operator_loads_what_the_chart_writes(settings, ci):
+    assert settings(ci=ci).pools
+
+
+def test_every_setting_of_the_operator_is_in_the_chart(render, pick):
+    written = yaml.safe_load(pick(render(), "ConfigMap")["data"]["config.yaml"])
+
+    def by_alias(model) -> set[str]:
+        return {field.alias for field in model.model_fields.values()}
+
+    assert set(written) == by_alias(Settings)
+    assert set(written["leaderElection"]) == by_alias(
+        Settings.model_fields["leader_election"].annotation
+    )
+    # Empty by default, and left out then.
+    assert set(written["pools"]["cpu"]) == by_alias(Pool) - {"runtimeClassName"}
+
+
+def test_the_operator_leads_by_a_lease_of_its_own_release(settings):
+    lease = settings().leader_election
+    assert (lease.namespace, lease.name) == ("slipway-system", "slipway")
+    assert lease.retry_period_seconds < lease.renew_deadline_seconds < lease.duration_seconds
+
+
+def test_the_cpu_pool_takes_any_node_and_has_a_gapless_rollout(settings):
+    pool = settings().pools["cpu"]
+    assert pool.node_selector == {}
+    assert pool.providers == ["CPUExecutionProvider"]
+    assert (pool.rollout.max_surge, pool.rollout.max_unavailable) == (1, 0)
+
+
+def test_the_gpu_pool_asks_for_a_gpu_and_needs_none_to_spare(settings):
+    pool = settings().pools["gpu"]
+    assert pool.providers == ["CUDAExecutionProvider"]
+    assert pool.resources.limits["nvidia.com/gpu"] == 1
+    assert pool.node_selector == {"slipway.dev/pool": "gpu"}
+    assert pool.tolerations == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    ]
+    assert (pool.rollout.max_surge, pool.rollout.max_unavailable) == (0, 1)
+    assert pool.image == "slipway-runtime-gpu:0.1.0"
+
+
+def test_a_pool_set_to_null_is_gone_and_another_may_be_added(settings):
+    pools = settings(ci="gpu").pools
+    assert set(pools) == {"gpu", "gpu-large"}
+    assert pools["gpu-large"].rollout.max_unavailable == "50%"
+    assert pools["gpu"].runtime_class_name == "nvidia"
+
+
+def test_a_pool_may_name_an_image_of_its_own(settings):
+    pool = settings({"registry": "r.io", "pools": {"cpu": {"image": "other.io/x:1"}}}).pools["cpu"]
+    assert pool.image == "other.io/x:1"
+
+
+def test_a_namespaced_install_tells_the_operator_its_namespaces(settings):
+    assert settings(ci="namespaced").namespaces == ["team-a", "team-b"]
+    assert settings().namespaces == []
