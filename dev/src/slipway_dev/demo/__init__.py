@@ -1,0 +1,1 @@
+"""The demonstration: one model, served for real, replaced under load, and defended."""
