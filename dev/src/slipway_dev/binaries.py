@@ -111,6 +111,17 @@ def ensure(wanted: Iterable[str]) -> dict[str, Path]:
     return built
 
 
+def source(binary: str, module: str) -> Path:
+    """Return the folder of the sources of a Go module that a binary is built from."""
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+    done = subprocess.run(
+        command, cwd=_module_of(binary).folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise DevError(f"The sources of {module} are missing: {done.stderr.strip()}")
+    return Path(done.stdout.strip())
+
+
 def folder(wanted: Iterable[str]) -> Path:
     """Return a folder that holds exactly the wanted binaries, for a PATH."""
     binaries = ensure(wanted)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from slipway_dev import audit, binaries, controlplane, network, node, paths
+from slipway_dev import audit, binaries, controlplane, kwok, network, node, paths
 from slipway_dev import state as states
 from slipway_dev.component import Component, start_all
 from slipway_dev.console import say, step
@@ -23,6 +23,9 @@ from slipway_dev.pki import Authority
 from slipway_dev.process import Program
 from slipway_dev.state import Size, State
 from slipway_dev.wait import wait_until
+
+_MORE_BINARIES = {Size.CONTROL_PLANE: (), Size.NODE: node.BINARIES, Size.KWOK: kwok.BINARIES}
+_MORE_PORTS = {Size.CONTROL_PLANE: (), Size.NODE: node.PORTS, Size.KWOK: kwok.PORTS}
 
 
 class Cluster:
@@ -191,8 +194,7 @@ class Cluster:
             return built.result()
 
     def _binary_names(self) -> list[str]:
-        extra = node.BINARIES if self.size is Size.NODE else ()
-        return [*controlplane.BINARIES, *extra]
+        return [*controlplane.BINARIES, *_MORE_BINARIES[self.size]]
 
     def _components(self, state: State) -> list[Component]:
         return self._parts(state, binaries.ensure(self._binary_names()))
@@ -201,6 +203,8 @@ class Cluster:
         parts = controlplane.components(state, programs)
         if state.size is Size.NODE:
             parts += node.components(state, programs, self._node_state)
+        if state.size is Size.KWOK:
+            parts.append(kwok.component(state, programs))
         return parts
 
     def _component(self, name: str) -> Component:
@@ -232,13 +236,13 @@ class Cluster:
         return Cluster(self.name, state.size).health()
 
     def _new_state(self) -> State:
+        ports = network.free_ports([*controlplane.PORTS, *_MORE_PORTS[self.size]])
         if self.size is Size.NODE:
             node.check_only_one(self.name)
-            ports = network.free_ports([*controlplane.PORTS, *node.PORTS])
             absent = node.absent_places()
             state = State(self.name, self.size, ports, network.forwarding(), absent)
         else:
-            state = State(self.name, self.size, network.free_ports([*controlplane.PORTS]))
+            state = State(self.name, self.size, ports)
         state.save()
         return state
 
@@ -247,8 +251,13 @@ class Cluster:
         controlplane.prepare(state, authority)
         if self.size is Size.NODE:
             node.prepare(state, authority)
+        if self.size is Size.KWOK:
+            kwok.prepare(state, authority)
         start_all(self._parts(state, programs), state.folder)
         wait_until("the default service account", self._no_service_account, 30)
+        if self.size is Size.KWOK:
+            self.kubectl("apply", "-f", "-", input=kwok.nodes())
+            self.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=30s")
 
     def _no_service_account(self) -> str | None:
         done = self.kubectl("get", "serviceaccount", "default", "-n", "default", check=False)

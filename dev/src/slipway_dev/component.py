@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from slipway_dev.pki import Pair
 from slipway_dev.process import Program
 from slipway_dev.wait import Probe
 
@@ -55,24 +51,3 @@ def start_all(parts: Sequence[Component], folder: Path) -> None:
             part.launch(folder)
         for part in of_stage:
             part.wait(folder)
-
-
-def https_probe(url: str, authority: Path, client: Pair | None = None) -> Probe:
-    """Return a probe that holds once `url` answers 200."""
-
-    def probe() -> str | None:
-        context = ssl.create_default_context(cafile=authority)
-        if client is not None:
-            context.load_cert_chain(client.certificate, client.key)
-        direct = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
-        try:
-            with direct.open(url, timeout=5):
-                return None
-        except urllib.error.HTTPError as error:
-            return f"{url} answers {error.code}: {error.read(2000).decode(errors='replace')}"
-        except (OSError, ssl.SSLError) as error:
-            return f"{url}: {error}"
-
-    return probe

@@ -19,7 +19,7 @@ PAUSE_IMAGE = "slipway.dev/pause:dev"
 _PROGRAM = Path("/usr/bin/containerd")
 _NAMESPACE = "k8s.io"
 # An image that was not loaded is refused at once, and no registry of the world is ever asked.
-_NO_REGISTRY = {name: "http://127.0.0.1:1" for name in ("HTTP_PROXY", "HTTPS_PROXY")}
+_NO_REGISTRY: dict[str, str] = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:1")
 
 
 def socket(state: State) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from slipway_dev import audit, kubeconfig
-from slipway_dev.component import Component, Stage, https_probe
+from slipway_dev.component import Component, Stage
 from slipway_dev.network import (
     API_SERVICE_ADDRESS,
     LOOPBACK,
@@ -20,6 +20,7 @@ from slipway_dev.network import (
     SERVICE_NETWORK,
 )
 from slipway_dev.pki import Authority
+from slipway_dev.probes import https_probe
 from slipway_dev.state import Size, State
 
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from slipway_dev.component import Component, Stage
 from slipway_dev.controlplane import component_kubeconfig
 from slipway_dev.kubelet import NODE_NAME
 from slipway_dev.network import LOOPBACK, POD_NETWORK
+from slipway_dev.probes import http_probe
 from slipway_dev.state import State
 
 
@@ -21,7 +20,7 @@ def component(state: State, binaries: Mapping[str, Path]) -> Component:
         "kube-proxy",
         Stage.CLIENTS,
         [binaries["kube-proxy"], f"--config={_configuration_file(state)}"],
-        lambda: _health(state),
+        http_probe(f"http://{LOOPBACK}:{state.ports['kube-proxy-health']}/livez"),
     )
 
 
@@ -46,18 +45,6 @@ def configuration(state: State) -> dict[str, object]:
         "healthzBindAddress": f"{LOOPBACK}:{state.ports['kube-proxy-health']}",
         "metricsBindAddress": f"{LOOPBACK}:{state.ports['kube-proxy-metrics']}",
     }
-
-
-def _health(state: State) -> str | None:
-    url = f"http://{LOOPBACK}:{state.ports['kube-proxy-health']}/livez"
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(url, timeout=5):
-            return None
-    except urllib.error.HTTPError as error:
-        return f"{url} answers {error.code}"
-    except OSError as error:
-        return f"{url}: {error}"
 
 
 def _configuration_file(state: State) -> Path:

@@ -11,7 +11,6 @@ import json
 import os
 import select
 import signal
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -152,10 +151,9 @@ class Program:
 
     def _reap(self, pid: int) -> None:
         # Only our own children need it, and only they can be waited for.
-        with suppress(ChildProcessError):
-            deadline = time.monotonic() + 5
-            while os.waitpid(pid, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
-                time.sleep(0.01)
+        if identify(pid) is None:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def kill(identity: Identity) -> None:
