@@ -30,18 +30,22 @@ help: ## List the targets
 setup: ## Check this machine, and install the Python tools into .venv
 	@dev/setup
 
+.PHONY: setup-node
+setup-node:
+	@dev/setup node
+
 .PHONY: demo
-demo: setup ## Serve a model on a real cluster on this machine, and roll out a new digest under load
+demo: setup-node ## Serve a model on a real cluster on this machine, and roll out a new digest under load
 	@$(RUN) python -m slipway_dev.demo up
 
 .PHONY: demo-down
-demo-down: setup ## Remove the demo's cluster and everything that belongs to it
+demo-down: setup-node ## Remove the demo's cluster and everything that belongs to it
 	@$(RUN) python -m slipway_dev.demo down
 
 ##@ Test it
 
 .PHONY: test
-test: setup ## All checks and tests; tells the time of each stage
+test: setup-node ## All checks and tests; tells the time of each stage
 	@dev/stages
 
 .PHONY: test-unit
@@ -53,7 +57,7 @@ test-controlplane: setup ## Tests of the operator against a real API server
 	@$(PYTEST) tests/controlplane
 
 .PHONY: test-e2e
-test-e2e: setup ## Tests on a real node with the real images (needs root)
+test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
 
 .PHONY: bench
@@ -107,7 +111,7 @@ golden: setup ## Write anew what the chart renders, for review
 	@UPDATE_GOLDEN=1 $(PYTEST) --quiet tests/unit/chart/test_golden.py
 
 .PHONY: images
-images: setup ## Build the operator's and the runtime's image
+images: setup-node ## Build the operator's and the runtime's image
 	@dev/cluster build-images
 
 .PHONY: clean
