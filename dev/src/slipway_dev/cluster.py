@@ -74,8 +74,7 @@ class Cluster:
                 try:
                     self._start(state, programs)
                 except BaseException:
-                    # The logs stay for `logs`; the next up or down removes what is left.
-                    self._stop_programs(state)
+                    self._clear(state)  # its folder stays, for the logs
                     raise
 
     def down(self) -> None:
@@ -277,16 +276,16 @@ class Cluster:
         state = states.load(self.name)
         if state is not None:
             with step(f"Remove cluster {self.name}"):
-                self._stop_programs(state)
-                if state.size is Size.NODE:
-                    node.remove_traces(state)
+                self._clear(state)
         shutil.rmtree(states.folder(self.name), ignore_errors=True)
 
-    def _stop_programs(self, state: State) -> None:
+    def _clear(self, state: State) -> None:
         # Nothing of the state is kept, so nothing needs to be shut down in good order.
         pids = state.folder / "pids"
         for name in sorted(path.stem for path in pids.glob("*.json")):
             Program(name, state.folder).stop(grace=0)
+        if state.size is Size.NODE:
+            node.remove_traces(state)
 
 
 def _health(part: Component, program: Program) -> str:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -33,6 +33,7 @@ _PROXY_VARIABLES = (
     "no_proxy",
 )
 _OUTPUT_LINES = 40
+_FIXED_PLACES = (Path("/run/docker/plugins"), Path("/run/docker"))
 
 
 class Daemon:
@@ -156,6 +157,9 @@ class Daemon:
         for folder in (self._folder, self._data):
             mounts.unmount_below(folder)
         shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in _FIXED_PLACES:
+            with suppress(OSError):  # it may hold what is not ours
+                folder.rmdir()
         paths.forget_empty_state()
 
     def _exec_root(self) -> Path:

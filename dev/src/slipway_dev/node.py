@@ -55,6 +55,12 @@ def check_only_one(name: str) -> None:
                 f"Cluster {other.name} has the node of this machine: there can be only one.",
                 f"dev/cluster down --name {other.name} removes it.",
             )
+    if network.bridge_exists():
+        raise DevError(
+            f"The bridge {network.BRIDGE} exists, and no known cluster made it.",
+            "Was it one with another SLIPWAY_STATE? Take that one down, "
+            f"or remove what is left of it: ip link delete {network.BRIDGE}",
+        )
 
 
 def prepare(state: State, authority: Authority) -> None:

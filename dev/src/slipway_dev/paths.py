@@ -28,7 +28,13 @@ def cache() -> Path:
 
 def state() -> Path:
     """Return the folder that holds one subfolder for each live cluster or service."""
-    return Path(os.environ.get("SLIPWAY_STATE") or "/var/lib/slipway-dev").absolute()
+    chosen = os.environ.get("SLIPWAY_STATE")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/slipway-dev")
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "slipway-dev"
 
 
 def forget_empty_state() -> None:
