@@ -72,6 +72,14 @@ def test_a_pool_set_to_null_is_gone_and_another_may_be_added(settings):
     assert pools["gpu"].runtime_class_name == "nvidia"
 
 
+def test_a_label_of_a_pool_is_taken_away_with_null_since_helm_merges_maps(settings):
+    def selector(value):
+        return settings({"pools": {"gpu": {"nodeSelector": value}}}).pools["gpu"].node_selector
+
+    assert selector({}) == {"slipway.dev/pool": "gpu"}
+    assert selector({"slipway.dev/pool": None, "gpu": "a100"}) == {"gpu": "a100"}
+
+
 def test_a_pool_may_name_an_image_of_its_own(settings):
     pool = settings({"registry": "r.io", "pools": {"cpu": {"image": "other.io/x:1"}}}).pools["cpu"]
     assert pool.image == "other.io/x:1"
