@@ -6,6 +6,7 @@ import kopf
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import LABEL_MANAGED_BY, MANAGED_BY
+from slipway_operator.app.login import login
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.reconcile.kinds import WATCHED, Kind
 from slipway_operator.reconcile.store import Store
@@ -20,15 +21,10 @@ def build_registry(store: Store, queue: WorkQueue) -> kopf.OperatorRegistry:
     finalizers to the objects.
     """
     registry = kopf.OperatorRegistry()
-    kopf.on.login(registry=registry, id="login")(_login)
+    kopf.on.login(registry=registry, id="login")(login)
     for kind in WATCHED:
         _watch(registry, kind, store, queue)
     return registry
-
-
-def _login(**fields: Any) -> kopf.ConnectionInfo | None:
-    """As the pod's ServiceAccount, or as the kubeconfig says; asked again when a token expires."""
-    return kopf.login_with_service_account(**fields) or kopf.login_with_kubeconfig(**fields)
 
 
 def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:
