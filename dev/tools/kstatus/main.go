@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 )
 
@@ -29,10 +30,15 @@ func main() {
 func judgeAll(in io.Reader, out io.Writer) error {
 	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
 	for {
-		var content map[string]any
-		if err := decoder.Decode(&content); errors.Is(err, io.EOF) {
+		var raw json.RawMessage
+		if err := decoder.Decode(&raw); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
+			return fmt.Errorf("read an object: %w", err)
+		}
+		// This decoder keeps whole numbers whole; kstatus refuses a generation of 1.0.
+		var content map[string]any
+		if err := utiljson.Unmarshal(raw, &content); err != nil {
 			return fmt.Errorf("read an object: %w", err)
 		}
 		for _, object := range flatten(content) {
