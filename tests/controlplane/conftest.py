@@ -1,0 +1,151 @@
+"""One control plane for the session, with the CRD and the chart's rights in it, and a fake node.
+
+Most tests share the operator of their module; those that start, kill or freeze operators launch
+their own. Either way the process has the ServiceAccount and the ClusterRole of the Helm chart, so
+that every test also shows that these rights suffice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from control_plane.api import Api
+from control_plane.audit import AuditLog
+from control_plane.fake_kubelet import FakeKubelet
+from control_plane.installation import Installation
+from control_plane.operator_process import OperatorProcess
+from control_plane.space import Space
+from slipway_dev import binaries
+from slipway_dev import state as states
+from slipway_dev.cluster import Cluster
+
+CLUSTER = "controlplane"
+_numbers = count(1)
+
+Launch = Callable[..., OperatorProcess]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.controlplane)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    binaries.ensure(["kstatus", "helm"])
+    with Cluster(CLUSTER, "control-plane") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Api:
+    return Api.of_cluster(cluster.name)
+
+
+@pytest.fixture(scope="session")
+def audit(cluster: Cluster) -> AuditLog:
+    state = states.load(cluster.name)
+    assert state is not None
+    return AuditLog(state.audit_log)
+
+
+@pytest.fixture(scope="session")
+def installation(cluster: Cluster, api: Api) -> Installation:
+    chart = Installation(cluster, api)
+    chart.install()
+    return chart
+
+
+@pytest.fixture(scope="session")
+def kubelet(api: Api) -> Iterator[FakeKubelet]:
+    fake = FakeKubelet(api)
+    fake.start()
+    yield fake
+    fake.stop()
+
+
+def _configuration(changes: dict[str, Any], installation: Installation) -> dict[str, Any]:
+    pools = installation.configuration()["pools"]
+    # No pool that a test could need, and one that no node belongs to.
+    pools["nowhere"] = {**pools["cpu"], "nodeSelector": {"slipway.dev/pool": "nowhere"}}
+    return {"pools": pools, **changes}
+
+
+def _launcher(
+    installation: Installation, folder: Path, started: list[OperatorProcess]
+) -> Launch:
+    def launch(name: str = "operator", **changes: Any) -> OperatorProcess:
+        settings = _configuration(changes, installation)
+        process = OperatorProcess(installation, folder, f"{name}-{next(_numbers)}", settings)
+        started.append(process)
+        return process.start()
+
+    return launch
+
+
+def _end(started: list[OperatorProcess]) -> None:
+    for process in started:
+        process.kill()
+
+
+@pytest.fixture
+def launch(
+    installation: Installation, kubelet: FakeKubelet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Launch]:
+    """Starts operators that end with the test."""
+    started: list[OperatorProcess] = []
+    yield _launcher(installation, tmp_path_factory.mktemp("operators"), started)
+    _end(started)
+
+
+@pytest.fixture(scope="module")
+def operator(
+    installation: Installation, kubelet: FakeKubelet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """The operator that the tests of a module share."""
+    started: list[OperatorProcess] = []
+    shared = _launcher(installation, tmp_path_factory.mktemp("operators"), started)("shared")
+    yield shared.until_leading()
+    # Gone in good order, so that the lease is free for the next.
+    if shared.running():
+        shared.stop()
+    _end(started)
+
+
+@pytest.fixture
+def space(api: Api, kubelet: FakeKubelet, request: pytest.FixtureRequest) -> Iterator[Space]:
+    """A namespace of the test's own."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
+    made = Space(api, kubelet, f"{words[:40].strip('-')}-{next(_numbers)}").create()
+    yield made
+    made.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Put the end of each operator's log into the report of a failure."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for folder in sorted(_operator_folders(item)):
+            for log in sorted(folder.glob("*.log")):
+                lines = log.read_text(errors="replace").splitlines()[-60:]
+                report.sections.append((f"log of {log.stem}", "\n".join(lines)))
+    return report
+
+
+def _operator_folders(item: pytest.Item) -> set[Path]:
+    factory = item.funcargs.get("tmp_path_factory") if hasattr(item, "funcargs") else None
+    folders: set[Path] = set()
+    for value in getattr(item, "funcargs", {}).values():
+        if isinstance(value, OperatorProcess):
+            folders.add(value.log.parent)
+    if factory is not None:
+        folders.update(factory.getbasetemp().glob("operators*"))
+    return folders
