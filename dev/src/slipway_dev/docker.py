@@ -70,6 +70,12 @@ class Daemon:
         """Say whether the daemon knows the image."""
         return self._run("image", "inspect", image, check=False).returncode == 0
 
+    def identity(self, image: str) -> str:
+        """Return the digest that names the image's content and configuration."""
+        if not self.has(image):
+            raise DevError(f"There is no image {image}.", "dev/cluster build-images makes ours.")
+        return self._run("image", "inspect", "--format={{.Id}}", image).stdout.strip()
+
     def size(self, image: str) -> int:
         """Return the size of an image in bytes, as `docker images` counts it."""
         return int(self._run("image", "inspect", "--format={{.Size}}", image).stdout)
@@ -108,8 +114,6 @@ class Daemon:
     @contextmanager
     def save(self, image: str) -> Generator[IO[bytes]]:
         """Yield an image as a stream in the docker-archive format."""
-        if not self.has(image):
-            raise DevError(f"There is no image {image}.", "dev/cluster build-images makes ours.")
         with subprocess.Popen(
             [*self._client(), "save", image], stdout=subprocess.PIPE, env=self._environment()
         ) as process:

@@ -10,10 +10,12 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from slipway_dev import cgroups, containerd, debian, docker, kubelet, kubeproxy, mounts, network
 from slipway_dev import state as states
 from slipway_dev.component import Component
+from slipway_dev.console import step
 from slipway_dev.controlplane import write_kubeconfig
 from slipway_dev.errors import DevError
 from slipway_dev.kubelet import NODE_NAME
@@ -92,11 +94,18 @@ def components(state: State, binaries: Mapping[str, Path], node_is_ready: Probe)
 
 
 def load_images(state: State, images: Sequence[str]) -> None:
-    """Bring images from our Docker daemon to the node."""
+    """Bring images from our Docker daemon to the node, where it does not have them already."""
     with docker.Daemon() as daemon:
         for image in images:
-            with daemon.save(image) as archive:
+            identity = daemon.identity(image)
+            # The node never drops an image, so what was loaded once is there.
+            loaded = state.folder / "images" / quote(image, safe="")
+            if loaded.exists() and loaded.read_text() == identity:
+                continue
+            with step(f"Load {image}"), daemon.save(image) as archive:
                 containerd.import_image(state, archive)
+            loaded.parent.mkdir(exist_ok=True)
+            loaded.write_text(identity)
 
 
 def remove_traces(state: State) -> None:
