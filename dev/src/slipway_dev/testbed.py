@@ -227,7 +227,11 @@ def is_stalled(model: dict[str, Any]) -> bool:
 def _default_values() -> dict[str, Any]:
     """Return what differs from the chart's defaults: images of this machine and small requests."""
     operator, runtime = (images.reference(name) for name in ("operator", "runtime"))
-    small = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}}
+    # A null takes away what the chart gives by default: Helm merges maps.
+    small = {
+        "requests": {"cpu": "20m", "memory": "96Mi"},
+        "limits": {"cpu": None, "memory": "512Mi"},
+    }
     return {
         "image": {"repository": operator.rsplit(":", 1)[0], "tag": "dev"},
         "runtime": {
@@ -241,10 +245,10 @@ def _default_values() -> dict[str, Any]:
                 "resources": small,
             },
             "gpu": {
-                "nodeSelector": {},
+                "nodeSelector": {"slipway.dev/pool": None},
                 "resources": {
                     "requests": small["requests"],
-                    "limits": {"memory": "512Mi", "nvidia.com/gpu": 1},
+                    "limits": {**small["limits"], "nvidia.com/gpu": 1},
                 },
             },
         },
