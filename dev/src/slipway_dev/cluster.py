@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -74,7 +75,8 @@ class Cluster:
                 try:
                     self._start(state, programs)
                 except BaseException:
-                    self._clear(state)  # its folder stays, for the logs
+                    self._clear(state)
+                    replace(state, failed=True).save()  # its folder stays, for the logs
                     raise
 
     def down(self) -> None:
@@ -217,7 +219,7 @@ class Cluster:
 
     def _already_up(self) -> bool:
         state = states.load(self.name)
-        if state is None:
+        if state is None or state.failed:
             return False
         ill = {name: said for name, said in self._health_of(state).items() if said != "ready"}
         if ill:
@@ -274,7 +276,7 @@ class Cluster:
 
     def _remove(self) -> None:
         state = states.load(self.name)
-        if state is not None:
+        if state is not None and not state.failed:
             with step(f"Remove cluster {self.name}"):
                 self._clear(state)
         shutil.rmtree(states.folder(self.name), ignore_errors=True)

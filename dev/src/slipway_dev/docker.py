@@ -33,7 +33,16 @@ _PROXY_VARIABLES = (
     "no_proxy",
 )
 _OUTPUT_LINES = 40
-_FIXED_PLACES = (Path("/run/docker/plugins"), Path("/run/docker"))
+_FIXED_PLACES = tuple(
+    Path(place)
+    for place in (
+        "/run/docker/plugins",
+        "/run/docker",
+        "/opt/containerd/bin",
+        "/opt/containerd/lib",
+        "/opt/containerd",
+    )
+)
 
 
 class Daemon:

@@ -52,7 +52,7 @@ def check_machine() -> None:
 def check_only_one(name: str) -> None:
     """Refuse a second node under another name."""
     for other in states.all_clusters():
-        if other.size is Size.NODE and other.name != name:
+        if other.size is Size.NODE and other.name != name and not other.failed:
             raise DevError(
                 f"Cluster {other.name} has the node of this machine: there can be only one.",
                 f"dev/cluster down --name {other.name} removes it.",

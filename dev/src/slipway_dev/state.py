@@ -36,6 +36,8 @@ class State:
     """Whether the machine forwarded packets before the cluster came, to put it back."""
     absent: tuple[str, ...] = ()
     """The folders with fixed places that were not there before, to remove them."""
+    failed: bool = False
+    """Whether the cluster did not come up: all of it is gone but this folder with its logs."""
 
     @property
     def folder(self) -> Path:
@@ -82,6 +84,7 @@ def load(name: str) -> State | None:
             ports=facts["ports"],
             forwarded=facts["forwarded"],
             absent=tuple(facts["absent"]),
+            failed=facts.get("failed", False),
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None
