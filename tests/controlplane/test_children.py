@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from control_plane.api import Api
+from control_plane.eventually import eventually
 from control_plane.operator_process import OperatorProcess
 from control_plane.space import MODEL, Space
+
+_SCALED = {"replicas": 2, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
 
 
 def test_a_first_apply_makes_deployment_service_and_revision(
@@ -13,9 +17,96 @@ def test_a_first_apply_makes_deployment_service_and_revision(
     view = space.settle()
     (revision,) = space.revisions()
     deployment, service = space.deployment(), space.child("services")
-    uid = view.obj["metadata"]["uid"]
     for child in (deployment, service, revision):
         (owner,) = child["metadata"]["ownerReferences"]
-        assert (owner["kind"], owner["name"], owner["uid"]) == ("ModelDeployment", MODEL, uid)
+        assert owner["kind"] == "ModelDeployment"
+        assert owner["uid"] == view.obj["metadata"]["uid"]
         assert owner["controller"]
+    template = deployment["spec"]["template"]
+    assert template["metadata"] == revision["data"]["template"]["metadata"]
+    assert template["metadata"]["annotations"]["slipway.dev/digest"] == space.digest("v1")
+    (fetch,) = template["spec"]["initContainers"]
+    (serve,) = template["spec"]["containers"]
+    assert space.digest("v1") in fetch["args"]
+    assert space.digest("v1") in serve["args"]
+    (port,) = service["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (80, "http")
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
     assert view.serving == space.digest("v1")
+    assert view.status["url"] == f"http://{MODEL}.{space.namespace}.svc"
+
+
+def test_the_pods_satisfy_the_restricted_pod_security_standard(
+    operator: OperatorProcess, space: Space, api: Api
+) -> None:
+    enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.patch("namespaces", None, space.namespace, {"metadata": {"labels": enforced}})
+    assert space.settle().status["readyReplicas"] == 1
+
+
+def test_two_replicas_bring_a_disruption_budget_and_one_takes_it_away(
+    operator: OperatorProcess, space: Space
+) -> None:
+    space.settle(replicas=2)
+    assert space.child("poddisruptionbudgets")["spec"]["maxUnavailable"] == 1
+    space.settle(replicas=1)
+
+    def gone() -> None:
+        assert not space.of("poddisruptionbudgets")
+
+    space.eventually(gone)
+
+
+def test_the_scale_subresource_reaches_the_deployment(
+    operator: OperatorProcess, space: Space
+) -> None:
+    space.settle()
+    space.scale(3)
+    space.until("has three pods", lambda m: m.settled and m.status.get("readyReplicas") == 3)
+    assert space.deployment()["spec"]["replicas"] == 3
+    scale = space.api.request(
+        "GET",
+        f"/apis/slipway.dev/v1alpha1/namespaces/{space.namespace}/modeldeployments/{MODEL}/scale",
+    )
+    assert (scale["spec"]["replicas"], scale["status"]["replicas"]) == (3, 3)
+    pods = space.api.list("pods", space.namespace, labelSelector=scale["status"]["selector"])
+    assert len(pods) == 3
+
+
+@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+def test_deleted_and_created_again_at_once_converges(
+    operator: OperatorProcess, space: Space, policy: str
+) -> None:
+    before = space.settle(replicas=2).obj["metadata"]["uid"]
+    space.delete(policy=policy)
+
+    def created_again() -> None:
+        # With foreground deletion the old object stays until its children are gone.
+        space.apply(replicas=2)
+        assert "deletionTimestamp" not in space.view().obj["metadata"]
+
+    space.eventually(created_again)
+    view = space.until(
+        "is served anew",
+        lambda m: m.settled and m.status.get("readyReplicas") == 2,
+        within=30,
+    )
+    uid = view.obj["metadata"]["uid"]
+    assert uid != before
+    for resource in ("deployments", "services", "controllerrevisions", "poddisruptionbudgets"):
+        owners = {o["metadata"]["ownerReferences"][0]["uid"] for o in space.of(resource)}
+        assert owners == {uid}, resource
+
+
+def test_a_namespace_with_a_served_model_can_be_deleted(
+    operator: OperatorProcess, space: Space, api: Api
+) -> None:
+    space.settle(**_SCALED)
+    space.remove()
+
+    def gone() -> None:
+        namespace = api.get("namespaces", None, space.namespace)
+        assert namespace is None, namespace
+
+    eventually(gone, within=60)
+    assert operator.running()

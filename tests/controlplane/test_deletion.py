@@ -1,0 +1,35 @@
+"""All that a ModelDeployment made goes with it, by Kubernetes' own garbage collection."""
+
+from __future__ import annotations
+
+import pytest
+from control_plane.space import MODEL, Space
+
+from .conftest import Launch
+
+_MADE = (
+    "deployments",
+    "replicasets",
+    "pods",
+    "services",
+    "controllerrevisions",
+    "poddisruptionbudgets",
+    "horizontalpodautoscalers",
+)
+_SCALED = {"replicas": 2, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
+
+
+def _nothing_is_left(space: Space) -> None:
+    left = {kind: len(found) for kind in _MADE if (found := space.of(kind))}
+    assert not left, f"still there: {left}"
+
+
+@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+def test_deletion_needs_no_operator(launch: Launch, space: Space, policy: str) -> None:
+    own = launch().until_leading()
+    space.settle(**_SCALED)
+    assert all(space.of(kind) for kind in _MADE)
+    own.stop()
+    space.delete(policy=policy)
+    space.eventually(lambda: _nothing_is_left(space), within=30)
+    assert space.api.get("modeldeployments", space.namespace, MODEL) is None
