@@ -38,6 +38,7 @@ _FIXED_PLACES = tuple(
     for place in (
         "/run/docker/plugins",
         "/run/docker",
+        "/run/runc",
         "/opt/containerd/bin",
         "/opt/containerd/lib",
         "/opt/containerd",
