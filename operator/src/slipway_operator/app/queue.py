@@ -7,6 +7,7 @@ from slipway_operator.reconcile.store import Key
 
 _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 60.0
+_MOST_DOUBLINGS = 16
 
 
 class WorkQueue:
@@ -73,7 +74,7 @@ class WorkQueue:
         """Try the key again later, each time after a longer while; returns the seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        seconds = min(_FIRST_BACKOFF * 2**count, _LONGEST_BACKOFF)
+        seconds = min(_FIRST_BACKOFF * 2 ** min(count, _MOST_DOUBLINGS), _LONGEST_BACKOFF)
         self.add_after(key, seconds)
         return seconds
 
