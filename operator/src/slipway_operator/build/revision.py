@@ -7,7 +7,7 @@ became of it is written to its annotations.
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from slipway_operator.api import names
 from slipway_operator.api.model_deployment import Json, ModelDeployment
@@ -28,10 +28,11 @@ def _digest_of(data: Any) -> str:
 
 def spec_hash(spec: ModelDeploymentSpec) -> str:
     """Identifies what the user asked of the pods; never replicas, autoscaling or rollout."""
+    # Without defaults, so that a field which a later version adds changes nothing.
     reaching = spec.model_dump(
         mode="json",
         by_alias=True,
-        exclude_none=True,
+        exclude_defaults=True,
         include={"model", "pool", "runtime", "template"},
     )
     return _digest_of(reaching)
@@ -76,6 +77,7 @@ class Revision:
         outcome_time: when ``outcome`` was written (RFC 3339), if it was.
         evidence: the failure that was judged, as ``LastFailure`` has it.
         retry_seen: the retry token in force when the outcome was written.
+        created: when the object was created (RFC 3339); None when it is yet to be.
     """
 
     object_name: str
@@ -91,30 +93,51 @@ class Revision:
     evidence: Json | None
     retry_seen: str | None
     resource_version: str
+    uid: str | None
+    created: str | None
 
     @classmethod
     def parse(cls, obj: Json) -> "Revision":
-        """Read a ControllerRevision that ``controller_revision`` built."""
+        """Read a ControllerRevision that ``controller_revision`` built.
+
+        Its data is immutable; its annotations may have been edited by anyone, and then say nothing.
+        """
         metadata: Json = obj["metadata"]
         annotations: dict[str, str] = metadata.get("annotations") or {}
         data: Json = obj.get("data") or {}
-        evidence = annotations.get(names.ANNOTATION_EVIDENCE)
-        good_as = annotations.get(names.ANNOTATION_GOOD_AS)
+        template: Json = data["template"]
+        good_as = annotations.get(names.ANNOTATION_GOOD_AS, "")
         return cls(
             object_name=metadata["name"],
             number=obj.get("revision", 0),
-            hash=metadata["labels"][names.LABEL_REVISION],
+            hash=template["metadata"]["labels"][names.LABEL_REVISION],
             spec_hash=annotations.get(ANNOTATION_SPEC_HASH, ""),
-            template=data["template"],
+            template=template,
             digest=data["digest"],
             uri=data["uri"],
-            outcome=Outcome(annotations.get(names.ANNOTATION_OUTCOME) or Outcome.PENDING),
+            outcome=_OUTCOMES.get(annotations.get(names.ANNOTATION_OUTCOME, ""), Outcome.PENDING),
             outcome_time=annotations.get(names.ANNOTATION_OUTCOME_TIME) or None,
-            good_as=int(good_as) if good_as else None,
-            evidence=json.loads(evidence) if evidence else None,
+            good_as=int(good_as) if good_as.isdecimal() else None,
+            evidence=_evidence(annotations.get(names.ANNOTATION_EVIDENCE)),
             retry_seen=annotations.get(names.ANNOTATION_RETRY_SEEN) or None,
             resource_version=metadata.get("resourceVersion", ""),
+            uid=metadata.get("uid"),
+            created=metadata.get("creationTimestamp"),
         )
+
+
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
+def _evidence(annotation: str | None) -> Json | None:
+    """The failure that was recorded; None when there is none, or somebody spoilt it by hand."""
+    try:
+        recorded = json.loads(annotation or "null")
+    except ValueError:
+        return None
+    if not isinstance(recorded, dict) or not {"reason", "message"} <= recorded.keys():
+        return None
+    return cast("Json", recorded)
 
 
 def controller_revision(model: ModelDeployment, rendered: Rendered, number: int) -> Json:

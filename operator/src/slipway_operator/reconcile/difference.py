@@ -5,7 +5,7 @@ fields that we own and no longer want. What other managers own is left alone.
 """
 
 import json
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any, cast
 
 from slipway_operator.api.model_deployment import Json
@@ -13,7 +13,11 @@ from slipway_operator.api.names import FIELD_MANAGER
 
 _QUANTITY_PARENTS = {"requests", "limits"}
 _QUANTITY_FIELDS = {"sizeLimit"}
+_FINEST = Decimal("0.000000001")
+_COARSE = Decimal(10**15)
 _SUFFIXES = {
+    "n": Decimal("0.000000001"),
+    "u": Decimal("0.000001"),
     "m": Decimal("0.001"),
     "k": Decimal(10**3),
     "M": Decimal(10**6),
@@ -31,17 +35,21 @@ _SUFFIXES = {
 
 
 def quantity(value: int | str) -> Decimal:
-    """The number that a Kubernetes quantity stands for: 1000m is 1."""
+    """The number that a Kubernetes quantity stands for: 1000m is 1.
+
+    Nothing is finer than a nano: the API server rounds up to it.
+    """
     text = str(value)
-    for digits in (2, 1):
-        if (factor := _SUFFIXES.get(text[-digits:])) is not None:
-            return Decimal(text[:-digits]) * factor
-    return Decimal(text)
+    number = Decimal(text.rstrip("numkMGTPEi"))
+    suffix = text.lstrip("+-.0123456789")
+    number *= _SUFFIXES.get(suffix, Decimal(1))
+    return number.quantize(_FINEST, rounding=ROUND_UP) if abs(number) < _COARSE else number
 
 
 def needs_apply(wanted: Json, live: Json) -> bool:
-    """Whether applying ``wanted`` would change ``live``."""
-    return not _covers(wanted, live, ()) or _owns_more(wanted, live)
+    """Whether applying ``wanted`` would change ``live``, which need not say its kind."""
+    said = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind")}
+    return not _covers(said, live, ()) or _owns_more(wanted, live)
 
 
 def _covers(wanted: Any, live: Any, path: tuple[str, ...]) -> bool:
@@ -75,6 +83,33 @@ def _covers_list(wanted: list[Any], live: list[Any], path: tuple[str, ...]) -> b
     return len(wanted) == len(live) and all(
         _covers(one, other, path) for one, other in zip(wanted, live, strict=True)
     )
+
+
+def taken_over(live: Json) -> list[Json] | None:
+    """The ``managedFields`` under which what we created is ours to apply; None if it is already.
+
+    The API server keeps what was sent with POST apart from what was applied, under the same name.
+    A field of the first kind would outlive its removal from what we apply.
+    """
+    ours = [
+        entry
+        for entry in _managed(live)
+        if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource")
+    ]
+    created = [entry for entry in ours if entry.get("operation") == "Update"]
+    if not created:
+        return None
+    fields: Json = {}
+    for entry in ours:
+        _unite(fields, entry.get("fieldsV1", {}))
+    mine: Json = {**created[0], "operation": "Apply", "fieldsV1": fields}
+    return [mine, *(entry for entry in _managed(live) if entry not in ours)]
+
+
+def _unite(fields: Json, more: Json) -> None:
+    """Add one set of fields to another."""
+    for name, below in more.items():
+        _unite(fields.setdefault(name, {}), below)
 
 
 def _managed(live: Json) -> list[Json]:

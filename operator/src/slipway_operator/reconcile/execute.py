@@ -1,4 +1,4 @@
-"""Carries out a plan, in its order: records, children, removals, status, Events."""
+"""Carries out a plan, in its order: stuck pods, records, children, removals, status, Events."""
 
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.names import API_VERSION, FIELD_MANAGER, KIND
 from slipway_operator.reconcile import kinds
-from slipway_operator.reconcile.difference import needs_apply
+from slipway_operator.reconcile.difference import needs_apply, taken_over
 from slipway_operator.reconcile.kinds import Kind
 from slipway_operator.reconcile.kube import ApiError, KubeClient
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
@@ -47,12 +47,17 @@ class Executor:
             ApiError, TransportError: the API server fails; try again later.
             NotLeaderError: this process may not write.
         """
+        children = [child for child in plan.children if _differs(child, obs)]
+        if children or plan.changes_the_cluster:
+            await self._confirm(obs.model)
+        # Before a retry is recorded: whoever dies in between finds that it is still to be done.
+        await self._replace_pods(plan, obs)
         try:
             if plan.new_revision is not None:
                 await self._create(kinds.CONTROLLER_REVISION, plan.new_revision, obs.model)
             for mark in plan.marks:
                 await self._mark(mark, obs)
-            for child in plan.children:
+            for child in children:
                 await self._bring(child, obs)
         except _ObstacleError as error:
             return error.obstacle
@@ -62,6 +67,21 @@ class Executor:
         for event in plan.events:
             await self._tell(event, obs.model)
         return None
+
+    async def _confirm(self, model: ModelDeployment) -> None:
+        """Go on only if the live ModelDeployment is the one that was decided about.
+
+        Watches of several kinds are in no order: a new leader may know what the old one wrote to
+        the children and not yet the spec it was written for.
+        """
+        known = self._store.model(model.key)
+        live = await self._refresh(kinds.MODEL_DEPLOYMENT, model, model.name)
+        if (
+            known is None
+            or live is None
+            or live["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]
+        ):
+            raise StaleError
 
     async def _create(self, kind: Kind, obj: Json, model: ModelDeployment) -> None:
         try:
@@ -75,7 +95,7 @@ class Executor:
         live = await self._kube.get(kind, model.namespace, name)
         if live is None or controlled_by(live, model.uid):
             if live is not None:
-                self._store.put(kind, live)
+                self._store.confirm(kind, live)
             raise StaleError
         owners = live["metadata"].get("ownerReferences") or ()
         if any(r["kind"] == KIND and r["name"] == model.name for r in owners):
@@ -126,7 +146,7 @@ class Executor:
         """Bring one object in the store up to date."""
         live = await self._kube.get(kind, model.namespace, name)
         if live is not None:
-            self._store.put(kind, live)
+            self._store.confirm(kind, live)
             return live
         gone = self._store.get(model.key, kind).get(name)
         if gone is not None:
@@ -134,25 +154,25 @@ class Executor:
         return None
 
     async def _bring(self, child: Json, obs: Observation) -> None:
-        """Create or apply one child, unless it already is as wanted."""
+        """Create or apply one child."""
         kind, name = kinds.BY_NAME[child["kind"]], child["metadata"]["name"]
         known = obs.children.get(kind.name)
         if known is None:
             await self._create(kind, child, obs.model)
             return
-        if not needs_apply(child, known):
-            return
-        # A decision to write is confirmed on the live object: a stale one might undo a scaling.
-        live = await self._refresh(kind, obs.model, name)
-        if (
-            live is None
-            or live["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]
-        ):
-            raise StaleError
+        # Every write is conditional on the object that was decided about: one that changed
+        # meanwhile, as by an autoscaler, is looked at again.
+        namespace, version = obs.model.namespace, known["metadata"]["resourceVersion"]
         try:
-            applied = await self._kube.apply(kind, child, known["metadata"]["uid"])
+            if (managed := taken_over(known)) is not None:
+                patch = {"metadata": {"resourceVersion": version, "managedFields": managed}}
+                taken = await self._kube.merge(kind, namespace, name, patch)
+                self._store.put(kind, taken)
+                version = taken["metadata"]["resourceVersion"]
+            conditional = {**child, "metadata": {**child["metadata"], "resourceVersion": version}}
+            applied = await self._kube.apply(kind, conditional, known["metadata"]["uid"])
         except ApiError as error:
-            if error.status == _CONFLICT:
+            if error.status in (_CONFLICT, _NOT_FOUND):
                 await self._refresh(kind, obs.model, name)
                 raise StaleError from error
             raise self._refusal(kind, name, error) from error
@@ -166,10 +186,21 @@ class Executor:
                 kind, namespace, child["metadata"]["name"], child["metadata"]["uid"]
             )
             self._store.remove(kind, child)
-        for name, uid in plan.delete_pods:
-            await self._kube.delete(kinds.POD, namespace, name, uid)
-        for name in plan.delete_revisions:
-            await self._kube.delete(kinds.CONTROLLER_REVISION, namespace, name, None)
+        for revision in obs.revisions:
+            if revision.object_name in plan.delete_revisions:
+                await self._kube.delete(
+                    kinds.CONTROLLER_REVISION, namespace, revision.object_name, revision.uid
+                )
+
+    async def _replace_pods(self, plan: Plan, obs: Observation) -> None:
+        """Delete pods, and forget them at once: they answer for nothing any more."""
+        for pod in obs.pods:
+            metadata = pod["metadata"]
+            if (metadata["name"], metadata["uid"]) in plan.delete_pods:
+                await self._kube.delete(
+                    kinds.POD, obs.model.namespace, metadata["name"], metadata["uid"]
+                )
+                self._store.remove(kinds.POD, pod)
 
     async def _report(self, status: Json, model: ModelDeployment) -> None:
         body: Json = {
@@ -220,3 +251,9 @@ class Executor:
             # An Event tells what the status says too; one that is refused must stop nothing.
             if error.status not in _REFUSALS and error.status != _NOT_FOUND:
                 raise
+
+
+def _differs(child: Json, obs: Observation) -> bool:
+    """Whether a child must be created or applied."""
+    known = obs.children.get(child["kind"])
+    return known is None or needs_apply(child, known)

@@ -1,4 +1,4 @@
-"""What one decision asks for: data that the executor carries out in this order."""
+"""What one decision asks for: data for the executor."""
 
 from dataclasses import dataclass, field
 
@@ -58,3 +58,14 @@ class Plan:
     outcome: str = "unchanged"
     # Kept out of equality: tells the executor and the logs which revision this was about.
     labels: dict[str, str] = field(default_factory=dict[str, str], compare=False)
+
+    @property
+    def changes_the_cluster(self) -> bool:
+        """Whether anything but children, status and Events is to be written."""
+        return bool(
+            self.new_revision
+            or self.marks
+            or self.delete_children
+            or self.delete_pods
+            or self.delete_revisions
+        )

@@ -63,11 +63,10 @@ def key_of(kind: Kind, obj: Json) -> Key | None:
     metadata: Json = obj["metadata"]
     if kind is kinds.MODEL_DEPLOYMENT:
         return (metadata["namespace"], metadata["name"])
+    # An owner first: labels may have been edited by hand.
+    owners = (r["name"] for r in metadata.get("ownerReferences") or () if r["kind"] == KIND)
     labels: dict[str, str] = metadata.get("labels") or {}
-    name = labels.get(LABEL_MODEL)
-    if name is None:
-        owners = (r["name"] for r in metadata.get("ownerReferences") or () if r["kind"] == KIND)
-        name = next(owners, None)
+    name = next(owners, labels.get(LABEL_MODEL))
     return (metadata["namespace"], name) if name else None
 
 
@@ -78,19 +77,40 @@ class Store:
         self._objects: dict[Key, dict[Kind, dict[str, Json]]] = defaultdict(
             lambda: defaultdict(dict)
         )
+        self._keys: dict[str, Key] = {}
         self._tombstones: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: Kind, obj: Json) -> Key | None:
         """Take in an object; the key it concerns, or None when it is nothing new."""
-        key = key_of(kind, obj)
-        if key is None or obj["metadata"]["uid"] in self._tombstones:
+        uid: str = obj["metadata"]["uid"]
+        if uid in self._tombstones:
             return None
         name: str = obj["metadata"]["name"]
-        known = self._objects.get(key, {}).get(kind, {}).get(name)
+        key, before = key_of(kind, obj), self._keys.get(uid)
+        place = before or key
+        if place is None:
+            return None
+        known = self.get(place, kind).get(name)
         if known is not None and _version(known) >= _version(obj):
             return None
+        if before is not None and before != key:
+            # A pod whose labels were edited to take it out of service, say.
+            self._forget(kind, before, obj)
+        if key is None:
+            return before
+        if known is not None:
+            self._keys.pop(known["metadata"]["uid"], None)
+        self._keys[uid] = key
         self._objects[key][kind][name] = _trim(kind, obj)
         return key
+
+    def confirm(self, kind: Kind, obj: Json) -> None:
+        """Take in an object that was read just now: it exists, whatever a watch has told.
+
+        A watch tells of an object that no longer has our labels as if it were deleted.
+        """
+        self._tombstones.pop(obj["metadata"]["uid"], None)
+        self.put(kind, obj)
 
     def remove(self, kind: Kind, obj: Json) -> Key | None:
         """Forget an object that was deleted, and never take this uid in again."""
@@ -98,15 +118,21 @@ class Store:
         self._tombstones[metadata["uid"]] = None
         while len(self._tombstones) > _TOMBSTONES:
             self._tombstones.popitem(last=False)
-        key = key_of(kind, obj)
-        if key is None or key not in self._objects:
-            return key
+        key = self._keys.get(metadata["uid"]) or key_of(kind, obj)
+        if key is not None:
+            self._forget(kind, key, obj)
+        return key
+
+    def _forget(self, kind: Kind, key: Key, obj: Json) -> None:
+        metadata: Json = obj["metadata"]
+        self._keys.pop(metadata["uid"], None)
+        if key not in self._objects:
+            return
         known = self._objects[key][kind].get(metadata["name"])
         if known is not None and known["metadata"]["uid"] == metadata["uid"]:
             del self._objects[key][kind][metadata["name"]]
         if not any(self._objects[key].values()):
             del self._objects[key]
-        return key
 
     def replace_all(
         self, kind: Kind, namespace: str | None, listed: Iterable[Json], version: str
