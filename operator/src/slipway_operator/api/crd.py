@@ -93,7 +93,11 @@ def manifest() -> dict[str, Any]:
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": structural_schema(ModelDeploymentSpec),
-            "status": structural_schema(ModelDeploymentStatus),
+            # kstatus takes an object without a status for done; this one says "not looked at yet".
+            "status": {
+                **structural_schema(ModelDeploymentStatus),
+                "default": {"observedGeneration": -1},
+            },
         },
         "x-kubernetes-validations": [
             cel(
