@@ -23,8 +23,11 @@ class Installed:
 
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installed]:
-    with Testbed("e2e") as testbed:
+    testbed = Testbed("e2e")
+    try:
         yield Installed(testbed, testbed.up(VALUES))
+    finally:
+        testbed.down()
 
 
 @pytest.fixture

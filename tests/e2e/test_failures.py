@@ -42,7 +42,7 @@ def corrupt_model(testbed: Testbed) -> Artifact:
 
 
 def refused_model(testbed: Testbed) -> Artifact:
-    return testbed.upload("faults/refused.onnx", onnx_models.duplicate_output())
+    return testbed.upload("faults/refused.onnx", onnx_models.unknown_operator())
 
 
 def future_opset(testbed: Testbed) -> Artifact:
@@ -66,7 +66,7 @@ class Fault:
 FAULTS = [
     Fault(wrong_digest, "DigestMismatch", "fetch", 20, "expected sha256:0000"),
     Fault(corrupt_model, "InvalidModel", "serve", 21, ""),
-    Fault(refused_model, "InvalidModel", "serve", 21, ""),
+    Fault(refused_model, "InvalidModel", "serve", 21, "NoSuchOperator"),
     Fault(future_opset, "UnsupportedOpset", "serve", 22, "99"),
     Fault(fails_its_warm_up, "WarmupFailed", "serve", 25, ""),
     Fault(missing_object, "ArtifactNotFound", "fetch", 30, "faults/nowhere.onnx", intrinsic=False),

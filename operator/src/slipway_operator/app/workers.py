@@ -68,7 +68,7 @@ class Workers:
                 self._queue.add_after(key, result.requeue_after)
             seconds = time.perf_counter() - started
             self._metrics.reconcile_seconds.labels(result.outcome).observe(seconds)
-            logger.info(
+            logger.debug(
                 "reconciled",
                 extra={
                     **fields,

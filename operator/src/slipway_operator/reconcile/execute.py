@@ -1,10 +1,12 @@
 """Carries out a plan, in its order: stuck pods, records, children, removals, status, Events."""
 
+import logging
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from slipway_operator.api.conditions import READY, find
 from slipway_operator.api.model_deployment import Json, ModelDeployment
-from slipway_operator.api.names import API_VERSION, FIELD_MANAGER, KIND
+from slipway_operator.api.names import ANNOTATION_OUTCOME, API_VERSION, FIELD_MANAGER, KIND
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.difference import needs_apply, taken_over
 from slipway_operator.reconcile.kinds import Kind
@@ -13,6 +15,8 @@ from slipway_operator.reconcile.observation import Impediment, Observation, Obst
 from slipway_operator.reconcile.observe import controlled_by
 from slipway_operator.reconcile.plan import Event, Plan, RevisionMark
 from slipway_operator.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
 
 _CONFLICT = 409
 _NOT_FOUND = 404
@@ -86,6 +90,7 @@ class Executor:
     async def _create(self, kind: Kind, obj: Json, model: ModelDeployment) -> None:
         try:
             self._store.put(kind, await self._kube.create(kind, obj))
+            self._log("created", kind, obj["metadata"]["name"], model)
         except ApiError as error:
             if error.status == _CONFLICT:
                 await self._explain_conflict(kind, obj["metadata"]["name"], model)
@@ -141,6 +146,8 @@ class Executor:
             await self._refresh(kind, obs.model, mark.object_name)
             raise StaleError from error
         self._store.put(kind, written)
+        verdict = mark.annotations.get(ANNOTATION_OUTCOME)
+        self._log("recorded", kind, mark.object_name, obs.model, verdict=verdict)
 
     async def _refresh(self, kind: Kind, model: ModelDeployment, name: str) -> Json | None:
         """Bring one object in the store up to date."""
@@ -177,6 +184,7 @@ class Executor:
                 raise StaleError from error
             raise self._refusal(kind, name, error) from error
         self._store.put(kind, applied)
+        self._log("applied", kind, name, obs.model)
 
     async def _remove(self, plan: Plan, obs: Observation) -> None:
         namespace = obs.model.namespace
@@ -219,6 +227,28 @@ class Executor:
                 return
             raise
         self._store.put(kinds.MODEL_DEPLOYMENT, written)
+        ready = find(status["conditions"], READY)
+        serving: Json = status.get("serving") or {}
+        self._log(
+            "reported",
+            kinds.MODEL_DEPLOYMENT,
+            model.name,
+            model,
+            ready=ready.get("status"),
+            reason=ready.get("reason"),
+            serving=serving.get("version"),
+        )
+
+    @staticmethod
+    def _log(verb: str, kind: Kind, name: str, model: ModelDeployment, **more: str | None) -> None:
+        """Every write leaves one line, with the key of the ModelDeployment it was for."""
+        logger.info(
+            "%s %s %s",
+            verb,
+            kind.name,
+            name,
+            extra={"model": f"{model.namespace}/{model.name}", **more},
+        )
 
     async def _tell(self, event: Event, model: ModelDeployment) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

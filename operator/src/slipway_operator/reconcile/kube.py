@@ -5,6 +5,7 @@ models are left aside, since server-side apply must send only the fields that ar
 """
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -52,8 +53,11 @@ async def load_configuration() -> Configuration:
     """
     configuration = Configuration()
     # The client has no usable types: what it returns is typed here, once.
-    load_config: Any = config.load_config  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    await load_config(client_configuration=configuration)
+    untyped: Any = config
+    if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+        untyped.load_incluster_config(client_configuration=configuration)
+    else:
+        await untyped.load_kube_config(client_configuration=configuration)
     # Python 3.13 refuses the authorities of many clusters, which lack extensions that nobody asked
     # for when they were made. The chain and the host name are verified all the same.
     configuration.disable_strict_ssl_verification = True

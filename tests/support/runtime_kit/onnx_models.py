@@ -1,0 +1,189 @@
+"""Small real ONNX models, each returned as the bytes of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 21
+IR_VERSION = 10
+
+ELEMENT_TYPES: dict[str, int] = {
+    "BOOL": TensorProto.BOOL,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def build(
+    nodes: Sequence[Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    initializers: Sequence[Any] = (),
+    *,
+    opset: int = OPSET,
+    ir_version: int = IR_VERSION,
+) -> bytes:
+    graph = helper.make_graph(list(nodes), "test", list(inputs), list(outputs), list(initializers))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = ir_version
+    return model.SerializeToString()
+
+
+def tensor(name: str, shape: Sequence[int | str] | None, datatype: str = "FP32") -> Any:
+    return helper.make_tensor_value_info(name, ELEMENT_TYPES[datatype], shape)
+
+
+def linear(*, bias: float = 1.0, opset: int = OPSET, ir_version: int = IR_VERSION) -> bytes:
+    """x [n, 4] FP32 -> y [n, 2] = x W + bias, W = [[0, 1], [2, 3], [4, 5], [6, 7]]."""
+    weights = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "w")
+    biases = numpy_helper.from_array(np.full(2, bias, dtype=np.float32), "b")
+    return build(
+        [helper.make_node("Gemm", ["x", "w", "b"], ["y"])],
+        [tensor("x", ["n", 4])],
+        [tensor("y", ["n", 2])],
+        [weights, biases],
+        opset=opset,
+        ir_version=ir_version,
+    )
+
+
+def identity(
+    datatype: str = "FP32",
+    shape: Sequence[int | str] | None = ("n", "k"),
+    input_name: str = "x",
+) -> bytes:
+    """One input of any datatype and shape, returned as output y."""
+    return build(
+        [helper.make_node("Identity", [input_name], ["y"])],
+        [tensor(input_name, shape, datatype)],
+        [tensor("y", shape, datatype)],
+    )
+
+
+def two_inputs() -> bytes:
+    """a, b [n, 3] FP32 -> total, difference [n, 3]."""
+    return build(
+        [
+            helper.make_node("Add", ["a", "b"], ["total"]),
+            helper.make_node("Sub", ["a", "b"], ["difference"]),
+        ],
+        [tensor("a", ["n", 3]), tensor("b", ["n", 3])],
+        [tensor("total", ["n", 3]), tensor("difference", ["n", 3])],
+    )
+
+
+def logarithm() -> bytes:
+    """x [n, k] FP32 -> y = log x, which is NaN below 0 and infinite at 0."""
+    return build(
+        [helper.make_node("Log", ["x"], ["y"])],
+        [tensor("x", ["n", "k"])],
+        [tensor("y", ["n", "k"])],
+    )
+
+
+def lookup() -> bytes:
+    """index [n] INT64 -> y [n] FP32 out of a table of 3 values: fails at run for index 3."""
+    table = numpy_helper.from_array(np.array([10, 20, 30], dtype=np.float32), "table")
+    return build(
+        [helper.make_node("Gather", ["table", "index"], ["y"])],
+        [tensor("index", ["n"], "INT64")],
+        [tensor("y", ["n"])],
+        [table],
+    )
+
+
+def fails_when_warm() -> bytes:
+    """x [n] FP32, reshaped to [2, 2]: loads, but no run with n = 1 succeeds."""
+    shape = numpy_helper.from_array(np.array([2, 2], dtype=np.int64), "shape")
+    return build(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [tensor("x", ["n"])],
+        [tensor("y", [2, 2])],
+        [shape],
+    )
+
+
+def busy() -> bytes:
+    """rounds [1] INT64 -> y [1] FP32: a loop of `rounds` matrix products of 256 x 256."""
+    size = 256
+    matrix = numpy_helper.from_array(np.eye(size, dtype=np.float32), "matrix")
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("MatMul", ["state", "matrix"], ["next"]),
+        ],
+        "body",
+        [
+            tensor("i", [], "INT64"),
+            tensor("go", [], "BOOL"),
+            tensor("state", [size, size]),
+        ],
+        [tensor("go_on", [], "BOOL"), tensor("next", [size, size])],
+    )
+    zero = numpy_helper.from_array(np.array(0, dtype=np.int64), "zero")
+    true = numpy_helper.from_array(np.array(True), "true")
+    axes = numpy_helper.from_array(np.array([0, 1], dtype=np.int64), "axes")
+    flat = numpy_helper.from_array(np.array([1], dtype=np.int64), "flat")
+    return build(
+        [
+            helper.make_node("Gather", ["rounds", "zero"], ["count"]),
+            helper.make_node("Loop", ["count", "true", "matrix"], ["end"], body=body),
+            helper.make_node("ReduceSum", ["end", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Reshape", ["sum", "flat"], ["y"]),
+        ],
+        [tensor("rounds", [1], "INT64")],
+        [tensor("y", [1])],
+        [matrix, zero, true, axes, flat],
+    )
+
+
+def sequence_output(*, also_tensor: bool) -> bytes:
+    """x [n] FP32 -> a sequence, and y [n] where asked for."""
+    sequence = helper.make_tensor_sequence_value_info("seq", TensorProto.FLOAT, None)
+    nodes = [helper.make_node("SequenceConstruct", ["x"], ["seq"])]
+    outputs = [sequence]
+    if also_tensor:
+        nodes.append(helper.make_node("Identity", ["x"], ["y"]))
+        outputs.append(tensor("y", ["n"]))
+    return build(nodes, [tensor("x", ["n"])], outputs)
+
+
+def bfloat16() -> bytes:
+    """x [n] BF16 -> y [n] FP32."""
+    return build(
+        [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)],
+        [helper.make_tensor_value_info("x", TensorProto.BFLOAT16, ["n"])],
+        [tensor("y", ["n"])],
+    )
+
+
+def duplicate_output() -> bytes:
+    """The same output twice, as an exporter has been seen to do; ONNX Runtime refuses it."""
+    return build(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        [tensor("x", ["n"])],
+        [tensor("y", ["n"]), tensor("y", ["n"])],
+    )
+
+
+def unknown_operator() -> bytes:
+    """A graph with an operator that ONNX has not got: well-formed, and refused at load."""
+    return build(
+        [helper.make_node("NoSuchOperator", ["x"], ["y"])],
+        [tensor("x", ["n"])],
+        [tensor("y", ["n"])],
+    )
