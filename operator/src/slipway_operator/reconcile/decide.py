@@ -30,6 +30,7 @@ _RETRY_OBSTACLE_SECONDS = {
     Impediment.NAME_CONFLICT: 30.0,
     Impediment.NAMESAKE_DELETING: 1.0,
     Impediment.REJECTED: 30.0,
+    Impediment.FAILING: 5.0,
 }
 
 
@@ -70,6 +71,10 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         revision, marks = changed.revision, [*marks, *([changed.mark] if changed.mark else [])]
     applied = good if good is not None and _rolled_back(revision) else revision
     children = wanted_children(obs, applied, rollout)
+    unwanted = unwanted_kinds(obs, children)
+    if _rolled_back(revision) and good is None:
+        # The revision to return to was deleted by hand: leave the pods that it left behind.
+        children = tuple(child for child in children if child["kind"] != "Deployment")
     revisions = _with(obs.revisions, revision)
     verdict = Explanation(obs, rollout, replace(judgement, revision=revision), applied).verdict()
     status = report(obs, Report(verdict, revision, revisions, rendered.hash != revision.hash), now)
@@ -77,14 +82,14 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         new_revision=target.new,
         marks=_merged(marks),
         children=() if obs.obstacle else children,
-        delete_children=() if obs.obstacle else unwanted_kinds(obs, children),
+        delete_children=() if obs.obstacle else unwanted,
         delete_pods=_pods_to_replace(obs, target, clock),
         delete_revisions=surplus(
             obs.revisions, _kept(obs, revisions, revision, good), settings.revision_history_limit
         ),
         status=status,
         events=events_of(model.status, status),
-        requeue_after=_look_again(obs),
+        requeue_after=_look_again(obs, judgement.look_again),
         outcome=verdict.situation.value,
         labels={"revision": str(revision.number), "digest": short_digest(revision.digest)},
     )
@@ -155,11 +160,7 @@ def _kept(
     obs: Observation, revisions: tuple[Revision, ...], target: Revision, good: Revision | None
 ) -> set[str]:
     """Revisions that are never pruned: the target, the one to return to, those with pods."""
-    running = {
-        r.object_name
-        for r in revisions
-        if obs.replica_sets.get(r.hash, {}).get("status", {}).get("replicas")
-    }
+    running = {r.object_name for r in revisions if obs.pod_count(r.hash) > 0}
     return running | {target.object_name} | ({good.object_name} if good else set())
 
 
@@ -193,9 +194,10 @@ def _is_ready(pod: Json) -> bool:
     )
 
 
-def _look_again(obs: Observation) -> float | None:
+def _look_again(obs: Observation, judgement: float | None) -> float | None:
+    due = [] if judgement is None else [judgement]
     if obs.obstacle is not None:
-        return _RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment]
+        due.append(_RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment])
     if any(damaged_cache(pod) for pod in obs.pods):
-        return _DAMAGED_CACHE_GRACE.total_seconds()
-    return None
+        due.append(_DAMAGED_CACHE_GRACE.total_seconds())
+    return min(due, default=None)

@@ -1,8 +1,9 @@
 """Reads from pods, ReplicaSets and the Deployment why a revision does not become ready."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from slipway_operator.api.model_deployment import Json
@@ -49,16 +50,40 @@ class Evidence:
 
 
 def strongest(evidence: list[Evidence]) -> Evidence | None:
-    """The evidence to show: intrinsic, then ambiguous, then environmental; most restarts first."""
-    return min(evidence, key=lambda e: (_WEIGHT[e.failure_class], -e.restarts), default=None)
+    """The evidence to show: intrinsic, then ambiguous, then environmental; most restarts first.
+
+    The last two terms choose for ever the same where several say as much.
+    """
+    return min(
+        evidence,
+        key=lambda e: (_WEIGHT[e.failure_class], -e.restarts, e.reason, e.message),
+        default=None,
+    )
 
 
-def collect(pods: list[Json], replica_set: Json | None) -> list[Evidence]:
-    """Everything that one revision's pods and ReplicaSet say against it."""
+def collect(pods: list[Json], replica_sets: Iterable[Json]) -> list[Evidence]:
+    """Everything that one revision's pods and ReplicaSets say against it."""
     found = [item for pod in pods for item in _of_pod(pod)]
-    if replica_set is not None:
+    lost = sum(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
+    if lost:
+        # Such a pod is never started again; each one in its place counts as a restart.
+        found = [replace(e, restarts=lost) if e.container is None else e for e in found]
+    for replica_set in replica_sets:
         found.extend(_of_replica_set(replica_set))
     return found
+
+
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?')
+_PULL_ERROR = re.compile(r"^ErrImagePull: ")
+_LOCAL_PORT = re.compile(r":\d+->")
+_CONTAINER_ID = re.compile(r"(?<!sha256:)\b[0-9a-f]{64}\b")
+
+
+def without_noise(message: str) -> str:
+    """The message without what differs from one try to the next, so that a status stands still."""
+    for noise, instead in ((_BACK_OFF, ""), (_PULL_ERROR, ""), (_LOCAL_PORT, "->")):
+        message = noise.sub(instead, message)
+    return _CONTAINER_ID.sub("(id)", message)
 
 
 def _evidence(reason: Reason, message: str, **more: Any) -> Evidence:
@@ -77,8 +102,12 @@ def _of_replica_set(replica_set: Json) -> Iterator[Evidence]:
 
 def _of_pod(pod: Json) -> Iterator[Evidence]:
     status: Json = pod.get("status", {})
-    if status.get("reason") == "Evicted":
-        yield _evidence(Reason.EVICTED, f"pod evicted: {status.get('message', '')}")
+    if status.get("phase") == "Failed" and status.get("reason"):
+        told = f"{status['reason']}: {status.get('message', '')}"
+        if status["reason"] == "Evicted":
+            yield _evidence(Reason.EVICTED, f"pod evicted: {status.get('message', '')}")
+        else:
+            yield _evidence(Reason.CRASH, f"the node gave the pod up: {told}")
         return
     for condition in status.get("conditions", ()):
         if (
@@ -106,9 +135,16 @@ def _of_container(container: Json) -> Iterator[Evidence]:
     state: Json = container.get("state", {})
     waiting: Json = state.get("waiting") or {}
     if (reason := _WAITING.get(waiting.get("reason", ""))) is not None:
+        # The kubelet goes to and fro between the words for one state, as ErrImagePull and
+        # ImagePullBackOff.
+        what = (
+            f"the image '{container.get('image', '')}' cannot be pulled"
+            if reason is Reason.IMAGE_PULL
+            else waiting["reason"]
+        )
         yield _evidence(
             reason,
-            f"container '{name}' cannot start: {waiting['reason']}: {waiting.get('message', '')}",
+            f"container '{name}' cannot start: {what}: {without_noise(waiting.get('message', ''))}",
             container=name,
             restarts=restarts,
         )
@@ -125,8 +161,8 @@ def _of_termination(name: str, ended: Json, restarts: int) -> Evidence:
     told = _message_of(ended.get("message"))
     if ended.get("reason") == "OOMKilled":
         reason = Reason.OUT_OF_MEMORY
-        message = (
-            f"container '{name}' ran out of memory: raise spec.runtime.resources.limits.memory"
+        message = f"container '{name}' ran out of memory" + (
+            ": raise spec.runtime.resources.limits.memory" if name == "serve" else ""
         )
     else:
         reason = REASON_OF_EXIT_CODE.get(exit_code, Reason.CRASH)
@@ -183,3 +219,11 @@ def fetched(pod: Json) -> bool:
             ended: Json = container.get("state", {}).get("terminated") or {}
             return bool(ended.get("exitCode") == 0)
     return False
+
+
+def has_started(pod: Json) -> bool:
+    """Whether this pod's ``serve`` was ready: its startup probe asks for just that."""
+    return any(
+        container["name"] == "serve" and container.get("started")
+        for container in pod.get("status", {}).get("containerStatuses", ())
+    )

@@ -9,6 +9,7 @@ from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.names import ANNOTATION_OUTCOME, API_VERSION, FIELD_MANAGER, KIND
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.difference import needs_apply, taken_over
+from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kinds import Kind
 from slipway_operator.reconcile.kube import ApiError, KubeClient
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 _CONFLICT = 409
 _NOT_FOUND = 404
 _REFUSALS = (400, 403, 413, 422)
+_FAILURE = 500
 
 
 class StaleError(Exception):
@@ -121,6 +123,13 @@ class Executor:
 
     @staticmethod
     def _refusal(kind: Kind, name: str, error: ApiError) -> Exception:
+        if error.status == _FAILURE:
+            told = without_noise(str(error))
+            return _ObstacleError(
+                Obstacle(
+                    Impediment.FAILING, f"the API server fails on the {kind.name} '{name}': {told}"
+                )
+            )
         if error.status not in _REFUSALS or "being terminated" in str(error):
             return error
         return _ObstacleError(

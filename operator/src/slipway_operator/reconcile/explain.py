@@ -91,7 +91,7 @@ class Explanation:
         )
 
     def _obstructed(self, obstacle: Obstacle) -> Verdict:
-        waiting = obstacle.impediment is Impediment.NAMESAKE_DELETING
+        waiting = obstacle.impediment in (Impediment.NAMESAKE_DELETING, Impediment.FAILING)
         return self._say(
             Situation.PROGRESSING if waiting else Situation.FAILED,
             obstacle.impediment.value,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -11,7 +12,7 @@ from slipway_operator.api.reasons import CLASS_OF, FailureClass, Reason
 from slipway_operator.api.spec import OnFailure
 from slipway_operator.api.status import Outcome
 from slipway_operator.build.revision import Revision
-from slipway_operator.reconcile.evidence import Evidence, collect, strongest
+from slipway_operator.reconcile.evidence import Evidence, collect, has_started, strongest
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.plan import RevisionMark
 
@@ -27,11 +28,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The revision as it will be once the mark is written, and what speaks against it now."""
+    """The revision as it will be once the mark is written, and what speaks against it now.
+
+    Attributes:
+        look_again: seconds until time alone may change the judgement.
+    """
 
     revision: Revision
     mark: RevisionMark | None = None
     evidence: Evidence | None = None
+    look_again: float | None = None
 
 
 def live_hash(deployment: Json | None) -> str | None:
@@ -56,20 +62,39 @@ def settled(deployment: Json, revision: Revision) -> bool:
     )
 
 
-def _past_deadline(deployment: Json) -> bool:
+def _deadline_left(deployment: Json, revision: Revision, now: str) -> float | None:
+    """Seconds until this try of the revision has had its time; None while nobody says it has.
+
+    The Deployment controller lets ProgressDeadlineExceeded stand until a pod makes progress, also
+    when the template goes back to that of an old ReplicaSet. So one from before the present try
+    only means that the controller will not tell: then the time is taken here.
+    """
     status: Json = deployment.get("status", {})
-    return status.get("observedGeneration") == deployment["metadata"]["generation"] and any(
-        condition["type"] == "Progressing"
-        and condition["status"] == "False"
-        and condition.get("reason") == "ProgressDeadlineExceeded"
-        for condition in status.get("conditions", ())
-    )
+    if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+        return None
+    for condition in status.get("conditions", ()):
+        if (
+            condition["type"] == "Progressing"
+            and condition["status"] == "False"
+            and condition.get("reason") == "ProgressDeadlineExceeded"
+        ):
+            since = revision.outcome_time or revision.created or now
+            if condition.get("lastUpdateTime", since) > since:
+                return 0.0
+            allowed = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
+            end = datetime.fromisoformat(since) + allowed
+            return max(0.0, (end - datetime.fromisoformat(now)).total_seconds())
+    return None
 
 
 def _fresh(evidence: list[Evidence], revision: Revision) -> list[Evidence]:
-    """Leave out what happened before the revision's present try."""
+    """Leave out what happened before the revision's present try.
+
+    Times have whole seconds. What happened in the very second of the try is left out too: if it
+    was not stale, it will happen again.
+    """
     since = revision.outcome_time if revision.outcome is Outcome.PENDING else None
-    return [e for e in evidence if since is None or e.time is None or e.time >= since]
+    return [e for e in evidence if since is None or e.time is None or e.time > since]
 
 
 def judge(
@@ -89,33 +114,35 @@ def judge(
         return Judgement(revision)
     if settled(deployment, revision) and deployment["spec"].get("replicas", 1) > 0:
         return _completed(revision, now)
-    evidence = _fresh(
-        collect(obs.pods_of(revision.hash), obs.replica_sets.get(revision.hash)), revision
-    )
-    worst = strongest(evidence)
+    pods = obs.pods_of(revision.hash)
+    worst = strongest(_fresh(collect(pods, obs.replica_sets.get(revision.hash, ())), revision))
     if revision.outcome is not Outcome.PENDING:
         return Judgement(revision, evidence=worst)
-    failure = _failure(worst, deployment, restarts_allowed)
+    left = _deadline_left(deployment, revision, now)
+    failure = _failure(worst, deployment, restarts_allowed, past_deadline=left == 0)
     if failure is None:
-        return Judgement(revision, evidence=worst)
-    ever_ready = obs.ready_pods(revision.hash) > 0
+        return Judgement(revision, evidence=worst, look_again=left)
+    ever_ready = obs.ready_pods(revision.hash) > 0 or any(has_started(pod) for pod in pods)
     if on_failure is OnFailure.HOLD or good is None:
         action = Action.HOLD
     elif failure.failure_class is FailureClass.ENVIRONMENTAL and ever_ready:
         action = Action.HOLD_ONCE_READY
     else:
         action = Action.ROLLBACK
-    return _failed(revision, failure, action, now)
+    retry = obs.model.annotations.get(names.ANNOTATION_RETRY)
+    return _failed(replace(revision, retry_seen=retry), failure, action, now)
 
 
-def _failure(worst: Evidence | None, deployment: Json, restarts_allowed: int) -> Evidence | None:
+def _failure(
+    worst: Evidence | None, deployment: Json, restarts_allowed: int, *, past_deadline: bool
+) -> Evidence | None:
     """The evidence that makes this rollout a failed one, if any does."""
     if worst is not None and (
         worst.failure_class is FailureClass.INTRINSIC
         or (worst.failure_class is FailureClass.AMBIGUOUS and worst.restarts >= restarts_allowed)
     ):
         return worst
-    if not _past_deadline(deployment):
+    if not past_deadline:
         return None
     return worst or Evidence(
         Reason.PROGRESS_DEADLINE,

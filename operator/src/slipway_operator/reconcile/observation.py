@@ -16,6 +16,9 @@ class Impediment(Enum):
     NAMESAKE_DELETING = "WaitingForDeletion"
     """A child of a deleted ModelDeployment of the same name is still being removed."""
 
+    FAILING = "ApplyFailed"
+    """The API server fails on the object, as when an admission webhook cannot be reached."""
+
     REJECTED = "ApplyRejected"
     """The API server refuses the object: invalid, forbidden, or denied at admission."""
 
@@ -34,7 +37,8 @@ class Observation:
 
     Attributes:
         children: live objects by kind, each controlled by this ModelDeployment.
-        replica_sets: the Deployment's, by the value of their revision label.
+        replica_sets: the Deployment's, by the value of their revision label. There are several of
+            one revision when somebody else changed the template, as `kubectl rollout restart`.
         pods: all pods of those ReplicaSets that are not being deleted.
         obstacle: what stood in the way when the plan was last carried out.
     """
@@ -42,23 +46,27 @@ class Observation:
     model: ModelDeployment
     children: dict[str, Json] = field(default_factory=dict[str, Json])
     revisions: tuple[Revision, ...] = ()
-    replica_sets: dict[str, Json] = field(default_factory=dict[str, Json])
+    replica_sets: dict[str, tuple[Json, ...]] = field(default_factory=dict[str, tuple[Json, ...]])
     pods: tuple[Json, ...] = ()
     obstacle: Obstacle | None = None
 
     def pods_of(self, revision_hash: str) -> list[Json]:
         """The pods of one revision."""
-        owner = self.replica_sets.get(revision_hash)
-        if owner is None:
-            return []
-        uid = owner["metadata"]["uid"]
+        owners = {owner["metadata"]["uid"] for owner in self.replica_sets.get(revision_hash, ())}
         return [
             pod
             for pod in self.pods
-            if any(ref["uid"] == uid for ref in pod["metadata"].get("ownerReferences", ()))
+            if any(ref["uid"] in owners for ref in pod["metadata"].get("ownerReferences", ()))
         ]
+
+    def pod_count(self, revision_hash: str) -> int:
+        """How many pods one revision has."""
+        return self._count(revision_hash, "replicas")
 
     def ready_pods(self, revision_hash: str) -> int:
         """How many pods of one revision answer requests."""
-        owner = self.replica_sets.get(revision_hash)
-        return 0 if owner is None else owner.get("status", {}).get("readyReplicas") or 0
+        return self._count(revision_hash, "readyReplicas")
+
+    def _count(self, revision_hash: str, field_name: str) -> int:
+        owners = self.replica_sets.get(revision_hash, ())
+        return sum(owner.get("status", {}).get(field_name) or 0 for owner in owners)

@@ -36,16 +36,16 @@ def observe(store: Store, key: Key, obstacle: Obstacle | None = None) -> Observa
         for revision in store.get(key, kinds.CONTROLLER_REVISION).values()
         if controlled_by(revision, model.uid)
     ]
-    replica_sets: dict[str, Json] = {}
+    replica_sets: dict[str, tuple[Json, ...]] = {}
     deployment = children.get(kinds.DEPLOYMENT.name)
     if deployment is not None:
         uid = deployment["metadata"]["uid"]
-        replica_sets = {
-            replica_set["metadata"]["labels"].get(LABEL_REVISION, ""): replica_set
-            for replica_set in store.get(key, kinds.REPLICA_SET).values()
-            if controlled_by(replica_set, uid)
-        }
-    owners = {replica_set["metadata"]["uid"] for replica_set in replica_sets.values()}
+        for replica_set in store.get(key, kinds.REPLICA_SET).values():
+            if controlled_by(replica_set, uid):
+                labels: dict[str, str] = replica_set["metadata"].get("labels") or {}
+                label = labels.get(LABEL_REVISION, "")
+                replica_sets[label] = (*replica_sets.get(label, ()), replica_set)
+    owners = {owner["metadata"]["uid"] for several in replica_sets.values() for owner in several}
     pods = tuple(
         pod
         for pod in store.get(key, kinds.POD).values()

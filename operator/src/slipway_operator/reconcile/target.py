@@ -6,7 +6,12 @@ from slipway_operator.api import names
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.settings import Pool
 from slipway_operator.api.status import Outcome
-from slipway_operator.build.revision import Rendered, Revision, controller_revision
+from slipway_operator.build.revision import (
+    ANNOTATION_SPEC_HASH,
+    Rendered,
+    Revision,
+    controller_revision,
+)
 from slipway_operator.reconcile.plan import RevisionMark
 
 
@@ -17,7 +22,7 @@ class Target:
     Attributes:
         new: the ControllerRevision to create, when it is asked for the first time.
         mark: what to record about it first.
-        retried: a person asked for another try of this failed revision just now.
+        retried: a person asked for another try of this revision just now.
     """
 
     revision: Revision
@@ -50,16 +55,28 @@ def find_target(
         created = controller_revision(model, rendered, newest + 1)
         return Target(Revision.parse(created), new=created)
     found = max(matching, key=lambda revision: revision.number)
+    noted: dict[str, str | None] = {}
+    if found.spec_hash != rendered.spec_hash:
+        # Another spec with the same pods. Noted, so that a later builder, whose pods differ, still
+        # knows the spec.
+        noted[ANNOTATION_SPEC_HASH] = rendered.spec_hash
+        found = replace(found, spec_hash=rendered.spec_hash)
     retry = model.annotations.get(names.ANNOTATION_RETRY)
     if found.number < newest:
-        return _pending_again(found, newest + 1, retry, now, retried=False)
-    if found.outcome is Outcome.FAILED and retry is not None and retry != found.retry_seen:
-        return _pending_again(found, None, retry, now, retried=True)
-    return Target(found)
+        return _pending_again(found, newest + 1, retry, now, noted, retried=False)
+    if found.outcome is not Outcome.GOOD and retry is not None and retry != found.retry_seen:
+        return _pending_again(found, None, retry, now, noted, retried=True)
+    return Target(found, mark=RevisionMark(found.object_name, noted) if noted else None)
 
 
 def _pending_again(
-    found: Revision, number: int | None, retry: str | None, now: str, *, retried: bool
+    found: Revision,
+    number: int | None,
+    retry: str | None,
+    now: str,
+    noted: dict[str, str | None],
+    *,
+    retried: bool,
 ) -> Target:
     revision = replace(
         found,
@@ -73,6 +90,7 @@ def _pending_again(
         object_name=found.object_name,
         number=number,
         annotations={
+            **noted,
             names.ANNOTATION_OUTCOME: Outcome.PENDING,
             names.ANNOTATION_OUTCOME_TIME: now,
             names.ANNOTATION_EVIDENCE: None,
