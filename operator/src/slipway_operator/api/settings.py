@@ -1,10 +1,10 @@
 """The operator's configuration: one YAML file, written by the Helm chart from its values."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from slipway_operator.api.spec import IntOrPercent, Quantity
@@ -71,6 +71,16 @@ class LeaderElection(_Strict):
     duration_seconds: float = Field(default=4.0, gt=0)
     renew_deadline_seconds: float = Field(default=3.0, gt=0)
     retry_period_seconds: float = Field(default=0.5, gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        """Two leaders at a time could be the result of any other order."""
+        if not self.retry_period_seconds < self.renew_deadline_seconds < self.duration_seconds:
+            raise ValueError(
+                "retryPeriodSeconds must be below renewDeadlineSeconds, and that below "
+                "durationSeconds"
+            )
+        return self
 
 
 class Settings(_Strict):

@@ -8,6 +8,7 @@ clocks need not agree. Renewals are conditional on the resourceVersion.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -91,7 +92,7 @@ class LeaderElector:
         taken: Json = {
             **spec,
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": max(1, round(self._settings.duration_seconds)),
+            "leaseDurationSeconds": math.ceil(self._settings.duration_seconds),
             "renewTime": _micro_time(),
         }
         if previous is None and holder != self._identity:
@@ -108,7 +109,7 @@ class LeaderElector:
             "metadata": {"name": self._settings.name, "namespace": self._namespace},
             "spec": {
                 "holderIdentity": self._identity,
-                "leaseDurationSeconds": max(1, round(self._settings.duration_seconds)),
+                "leaseDurationSeconds": math.ceil(self._settings.duration_seconds),
                 "acquireTime": now,
                 "renewTime": now,
                 "leaseTransitions": 0,
@@ -128,12 +129,16 @@ class LeaderElector:
         """Give the Lease back, so that another takes over at once."""
         held = self.is_leader()
         self._valid_until = float("-inf")
-        lease, self._lease = self._lease, None
-        if not held or lease is None:
+        known, self._lease = self._lease, None
+        if not held:
             return
-        spec: Json = {**lease["spec"], "holderIdentity": "", "renewTime": _micro_time()}
         try:
             async with asyncio.timeout(self._settings.renew_deadline_seconds):
+                # Unknown when a renewal was cut off half-way.
+                lease = known or await self._kube.get(LEASE, self._namespace, self._settings.name)
+                if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+                    return
+                spec: Json = {**lease["spec"], "holderIdentity": "", "renewTime": _micro_time()}
                 await self._kube.replace(LEASE, {**lease, "spec": spec})
         except Exception as error:  # noqa: BLE001 - it expires by itself
             logger.warning("the lease could not be given back", extra={"error": str(error)})
