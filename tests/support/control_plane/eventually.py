@@ -19,7 +19,8 @@ def eventually(
     """Return what ``check`` returns as soon as it raises nothing.
 
     Args:
-        check: raises AssertionError while the condition does not hold yet.
+        check: raises AssertionError while the condition does not hold yet; a look at what is not
+            there yet (LookupError, ValueError) counts as the same.
         within: seconds until that is final.
         show: tells the state of the world for the message of a time-out.
     """
@@ -27,10 +28,10 @@ def eventually(
     while True:
         try:
             return check()
-        except (AssertionError, ApiError, Unreachable) as error:
+        except (AssertionError, ApiError, Unreachable, LookupError, ValueError) as error:
             if time.monotonic() >= deadline:
                 world = f"\n\n{show()}" if show else ""
-                raise AssertionError(f"not within {within:g} s: {error}{world}") from error
+                raise AssertionError(f"not within {within:g} s: {error!r}{world}") from error
         time.sleep(_INTERVAL)
 
 

@@ -126,7 +126,9 @@ class OperatorProcess:
 
     def _until(self, check: Any, within: float) -> None:
         def alive_and() -> None:
-            assert self.running(), f"{self.name} ended with {self._process and self._process.poll()}"
+            assert self.running(), (
+                f"{self.name} ended with {self._process and self._process.poll()}"
+            )
             check()
 
         eventually(alive_and, within, show=self.tail)

@@ -137,9 +137,7 @@ def serve_fails(
             "last": _ended(code, container_reason, message),
             "restarts": restarts,
         }
-        return _status(
-            "Running", {"state": _ended(_FETCHED)}, about, initialized=True, ready=False
-        )
+        return _status("Running", {"state": _ended(_FETCHED)}, about, initialized=True, ready=False)
 
     return report
 

@@ -185,9 +185,7 @@ class Space:
 
         return eventually(probe, within, lambda: self.show(name))
 
-    def eventually(
-        self, check: Callable[[], Any], name: str = MODEL, within: float = 15.0
-    ) -> Any:
+    def eventually(self, check: Callable[[], Any], name: str = MODEL, within: float = 15.0) -> Any:
         """Wait for anything else."""
         return eventually(check, within, lambda: self.show(name))
 
