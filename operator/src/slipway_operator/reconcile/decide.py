@@ -61,6 +61,8 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     rendered = render(model, pool)
     target = find_target(model, pool, rendered, obs.revisions, now)
     good = last_good(obs.revisions, target.revision)
+    doomed = _pods_to_replace(obs, target, clock)
+    obs = _without(obs, doomed)
     judgement = judge(
         obs, target.revision, rollout.on_failure, good, settings.ambiguous_restarts, now
     )
@@ -83,7 +85,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         marks=_merged(marks),
         children=() if obs.obstacle else children,
         delete_children=() if obs.obstacle else unwanted,
-        delete_pods=_pods_to_replace(obs, target, clock),
+        delete_pods=doomed,
         delete_revisions=surplus(
             obs.revisions, _kept(obs, revisions, revision, good), settings.revision_history_limit
         ),
@@ -185,6 +187,12 @@ def _pods_to_replace(
         if not _is_ready(pod)
     ]
     return tuple((p["metadata"]["name"], p["metadata"]["uid"]) for p in (*damaged, *stuck))
+
+
+def _without(obs: Observation, doomed: tuple[tuple[str, str], ...]) -> Observation:
+    """What is judged: pods that are about to be deleted say nothing any more."""
+    uids = {uid for _, uid in doomed}
+    return replace(obs, pods=tuple(p for p in obs.pods if p["metadata"]["uid"] not in uids))
 
 
 def _is_ready(pod: Json) -> bool:

@@ -37,7 +37,8 @@ class Evidence:
 
     Attributes:
         restarts: how often the container was started again.
-        time: when it happened (RFC 3339), where Kubernetes tells.
+        time: when it happened (RFC 3339); None for what still is so.
+        born: when the pod was created (RFC 3339).
     """
 
     reason: Reason
@@ -47,6 +48,7 @@ class Evidence:
     exit_code: int | None = None
     restarts: int = 0
     time: str | None = None
+    born: str | None = None
 
 
 def strongest(evidence: list[Evidence]) -> Evidence | None:
@@ -96,7 +98,6 @@ def _of_replica_set(replica_set: Json) -> Iterator[Evidence]:
             yield _evidence(
                 Reason.POD_CREATION_DENIED,
                 f"the pods cannot be created: {condition.get('message', '')}",
-                time=condition.get("lastTransitionTime"),
             )
 
 
@@ -118,13 +119,13 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
             yield _evidence(
                 Reason.UNSCHEDULABLE,
                 f"no node fits the pod: {condition.get('message', '')}",
-                time=condition.get("lastTransitionTime"),
             )
     for container in (
         *status.get("initContainerStatuses", ()),
         *status.get("containerStatuses", ()),
     ):
-        yield from _of_container(container)
+        for item in _of_container(container):
+            yield replace(item, born=pod["metadata"].get("creationTimestamp"))
 
 
 def _of_container(container: Json) -> Iterator[Evidence]:

@@ -90,11 +90,13 @@ def _deadline_left(deployment: Json, revision: Revision, now: str) -> float | No
 def _fresh(evidence: list[Evidence], revision: Revision) -> list[Evidence]:
     """Leave out what happened before the revision's present try.
 
-    Times have whole seconds. What happened in the very second of the try is left out too: if it
-    was not stale, it will happen again.
+    Times have whole seconds. What happened in the very second of the try counts only of a pod that
+    is no older: of another it will happen again, if it was not stale.
     """
     since = revision.outcome_time if revision.outcome is Outcome.PENDING else None
-    return [e for e in evidence if since is None or e.time is None or e.time > since]
+    if since is None:
+        return evidence
+    return [e for e in evidence if e.time is None or e.time > since or (e.born or "") >= since]
 
 
 def judge(
