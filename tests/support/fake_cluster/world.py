@@ -39,6 +39,8 @@ class World:
         self.api = FakeApi(lambda: self.clock)
         self.behaviours: dict[str, pods.Behaviour] = {}
         self.results: list[Result] = []
+        self.templates: list[str] = []
+        """Digests of the Deployment's template, one for each change of it."""
         self.restart()
 
     # The operator.
@@ -132,6 +134,8 @@ class World:
                 pass
 
     def _roll(self, name: str) -> bool:
+        if self.templates[-1:] != [self.applied_digest]:
+            self.templates.append(self.applied_digest)
         before = len(self.api.writes), self.state()
         deployment = self.api.objects[kinds.DEPLOYMENT.name, samples.NAMESPACE, name]
         wanted: int = deployment["spec"]["replicas"]
