@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from e2e_types import Installed
 
 from slipway_dev.testbed import OPERATOR_NAMESPACE, Testbed
 
 # An ambiguous failure is told apart after two restarts, which the kubelet delays by 10 and 20 s.
 VALUES = {"controller": {"ambiguousRestarts": 2}}
-
-
-@dataclass(frozen=True)
-class Installed:
-    testbed: Testbed
-    image_sizes: dict[str, int]
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, cast
 
 from slipway_dev import binaries, images, paths
 from slipway_dev.cluster import Cluster
@@ -45,18 +44,6 @@ class Testbed:
         self.s3 = S3Server(name)
         self._reader = Keys("models-reader", f"secret-of-{name}-reader")
 
-    def __enter__(self) -> Self:
-        self.up()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.down()
-
     # ---- life ----
 
     def up(self, values: Mapping[str, Any] | None = None) -> dict[str, int]:
@@ -77,7 +64,7 @@ class Testbed:
 
     def install_operator(self, values: Mapping[str, Any] | None = None) -> None:
         """Install the chart, or upgrade it, and wait until the operator is ready."""
-        merged = {**_default_values(), **(values or {})}
+        merged = _merge(_default_values(), values or {})
         with step("Install the operator with Helm"):
             self.helm(
                 "upgrade",
@@ -222,6 +209,15 @@ def is_stalled(model: dict[str, Any]) -> bool:
     stalled = condition(model, "Stalled")
     generation = model["metadata"]["generation"]
     return stalled.get("status") == "True" and stalled.get("observedGeneration") == generation
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree of values over another, as Helm does."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], cast("Mapping[str, Any]", value)) if both else value
+    return merged
 
 
 def _default_values() -> dict[str, Any]:
