@@ -231,9 +231,10 @@ class Executor:
                 kinds.MODEL_DEPLOYMENT, body, model.uid, subresource="/status"
             )
         except ApiError as error:
-            # The object, or this uid of it, is gone; its deletion is on its way.
+            # The object, or this uid of it, is gone.
             if error.status in (_CONFLICT, _NOT_FOUND) or "uid" in str(error):
-                return
+                await self._refresh(kinds.MODEL_DEPLOYMENT, model, model.name)
+                raise StaleError from error
             raise
         self._store.put(kinds.MODEL_DEPLOYMENT, written)
         ready = find(status["conditions"], READY)
