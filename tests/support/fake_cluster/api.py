@@ -37,6 +37,7 @@ class FakeApi:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._numbers = itertools.count(1)
+        self.changes = 0
         self.objects: dict[Address, Json] = {}
         self.deleted: list[tuple[Kind, Json]] = []
         self.kinds: dict[str, Kind] = {}
@@ -111,6 +112,7 @@ class FakeApi:
         }
         if kind is DEPLOYMENT:
             new["spec"].setdefault("replicas", 1)
+        self.changes += 1
         self.kinds[kind.name] = kind
         self.objects[self._address(kind, new)] = new
         return new
@@ -124,6 +126,7 @@ class FakeApi:
 
     def remove(self, kind: Kind, obj: Json) -> None:
         """Delete an object and what it owns."""
+        self.changes += 1
         gone = self.objects.pop(self._address(kind, obj))
         self.deleted.append((kind, gone))
         uid = gone["metadata"]["uid"]
@@ -159,6 +162,7 @@ class FakeApi:
     def _store(self, kind: Kind, live: Json, changed: Json) -> Json:
         if changed == live:
             return live
+        self.changes += 1
         metadata = changed["metadata"] = {**changed["metadata"]}
         if changed.get("spec") != live.get("spec"):
             metadata["generation"] = live["metadata"]["generation"] + 1

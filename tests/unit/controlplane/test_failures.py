@@ -529,8 +529,8 @@ class TestMessagesStandStill:
                     ("ErrImagePull", "dial tcp 10.1.1.1:40001->10.0.0.9:443: i/o timeout"),
                     (
                         "ImagePullBackOff",
-                        'Back-off pulling image "x:1": ErrImagePull: '
-                        "dial tcp 10.1.1.1:53211->10.0.0.9:443: i/o timeout",
+                        'Back-off pulling image "x:1": ErrImagePull: dial tcp '
+                        + "10.1.1.1:53211->10.0.0.9:443: i/o timeout",
                     ),
                 ],
                 id="image pull",
