@@ -81,8 +81,9 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     verdict = Explanation(obs, rollout, replace(judgement, revision=revision), applied).verdict()
     status = report(obs, Report(verdict, revision, revisions, rendered.hash != revision.hash), now)
     return Plan(
-        new_revision=target.new,
-        marks=_merged(marks),
+        # Whatever it is that met an obstacle, the status must be reached: do not run into it again.
+        new_revision=None if obs.obstacle else target.new,
+        marks=() if obs.obstacle else _merged(marks),
         children=() if obs.obstacle else children,
         delete_children=() if obs.obstacle else unwanted,
         delete_pods=doomed,

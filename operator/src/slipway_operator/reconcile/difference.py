@@ -40,7 +40,7 @@ def quantity(value: int | str) -> Decimal:
     Nothing is finer than a nano: the API server rounds up to it.
     """
     text = str(value)
-    number = Decimal(text.rstrip("numkMGTPEi"))
+    number = Decimal(text.rstrip("numkKMGTPEi"))
     suffix = text.lstrip("+-.0123456789")
     number *= _SUFFIXES.get(suffix, Decimal(1))
     return number.quantize(_FINEST, rounding=ROUND_UP) if abs(number) < _COARSE else number
