@@ -20,6 +20,7 @@ from control_plane.fake_kubelet import FakeKubelet
 from control_plane.installation import Installation
 from control_plane.operator_process import OperatorProcess
 from control_plane.space import Space
+
 from slipway_dev import binaries
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
@@ -78,9 +79,7 @@ def _configuration(changes: dict[str, Any], installation: Installation) -> dict[
     return {"pools": pools, **changes}
 
 
-def _launcher(
-    installation: Installation, folder: Path, started: list[OperatorProcess]
-) -> Launch:
+def _launcher(installation: Installation, folder: Path, started: list[OperatorProcess]) -> Launch:
     def launch(name: str = "operator", **changes: Any) -> OperatorProcess:
         settings = _configuration(changes, installation)
         process = OperatorProcess(installation, folder, f"{name}-{next(_numbers)}", settings)

@@ -10,6 +10,7 @@ from control_plane import pod_status
 from control_plane.kstatus import kstatus
 from control_plane.operator_process import OperatorProcess
 from control_plane.space import Space, View
+
 from slipway_dev.cluster import Cluster
 
 _MISMATCH = pod_status.fetch_fails(20, "DigestMismatch", "the bytes hash to something else")

@@ -226,9 +226,7 @@ def _replaced_container() -> Json:
     return {"op": "add", "path": "/spec/template/spec/containers/-", "value": container}
 
 
-def test_access_denied_fails_only_at_the_deadline(
-    operator: OperatorProcess, space: Space
-) -> None:
+def test_access_denied_fails_only_at_the_deadline(operator: OperatorProcess, space: Space) -> None:
     space.settle()
     space.behave("v2", _DENIED)
     space.apply(version="v2", rollout=_SOON)
@@ -308,9 +306,7 @@ def test_what_could_be_either_fails_after_three_restarts(
     assert view.status["lastFailure"]["exitCode"] == ended["code"]
 
 
-def test_out_of_memory_says_which_limit_to_raise(
-    operator: OperatorProcess, space: Space
-) -> None:
+def test_out_of_memory_says_which_limit_to_raise(operator: OperatorProcess, space: Space) -> None:
     space.behave("v1", pod_status.out_of_memory(restarts=1))
     space.apply()
     view = space.until("names it", lambda m: m.reason == "OutOfMemory")
@@ -476,9 +472,7 @@ def _without_times(status: Json) -> Json:
     return told
 
 
-def test_when_the_good_one_fails_too_nothing_flaps(
-    operator: OperatorProcess, space: Space
-) -> None:
+def test_when_the_good_one_fails_too_nothing_flaps(operator: OperatorProcess, space: Space) -> None:
     _failed_v2(space)
     space.behave("v1", pod_status.out_of_memory(restarts=5))
     space.until("serves nothing", lambda m: m.row[3] == "False")

@@ -29,16 +29,12 @@ _EDITS: dict[str, list[Json]] = {
     "a probe removed": [{"op": "remove", "path": f"{_SERVE}/livenessProbe"}],
     "the digest that is served": [_replaced(f"{_SERVE}/args/2", "sha256:" + "0" * 64)],
     "a resource limit": [_replaced(f"{_SERVE}/resources/limits/memory", "8Gi")],
-    "the security context": [
-        _replaced(f"{_SERVE}/securityContext/allowPrivilegeEscalation", True)
-    ],
+    "the security context": [_replaced(f"{_SERVE}/securityContext/allowPrivilegeEscalation", True)],
     "the replicas": [_replaced("/spec/replicas", 5)],
     "the surge": [_replaced("/spec/strategy/rollingUpdate/maxSurge", 7)],
     "a paused rollout": [{"op": "add", "path": "/spec/paused", "value": True}],
     "a label removed": [{"op": "remove", "path": "/metadata/labels/slipway.dev~1model"}],
-    "a pod label changed": [
-        _replaced("/spec/template/metadata/labels/slipway.dev~1pool", "gpu")
-    ],
+    "a pod label changed": [_replaced("/spec/template/metadata/labels/slipway.dev~1pool", "gpu")],
 }
 
 
@@ -68,9 +64,7 @@ def test_an_edit_of_the_deployment_heals(
 
 
 @pytest.mark.parametrize("resource", ["deployments", "services"])
-def test_a_deleted_child_comes_back(
-    resource: str, operator: OperatorProcess, space: Space
-) -> None:
+def test_a_deleted_child_comes_back(resource: str, operator: OperatorProcess, space: Space) -> None:
     space.settle()
     old = space.child(resource)["metadata"]["uid"]
     space.api.delete(resource, space.namespace, MODEL)
@@ -163,8 +157,7 @@ def test_what_others_add_stays_theirs(
     mark = audit.mark()
     space.until(
         "has replaced its pod",
-        lambda m: m.settled
-        and all(len(pod["spec"]["containers"]) == 2 for pod in space.pods()),
+        lambda m: m.settled and all(len(pod["spec"]["containers"]) == 2 for pod in space.pods()),
     )
     assert not [
         request
@@ -180,9 +173,7 @@ def test_what_others_add_stays_theirs(
     assert {c["name"] for c in template["spec"]["containers"]} == {"serve", "mesh"}
 
 
-def test_what_is_no_longer_asked_for_goes_away(
-    operator: OperatorProcess, space: Space
-) -> None:
+def test_what_is_no_longer_asked_for_goes_away(operator: OperatorProcess, space: Space) -> None:
     """Also a field of the very first template, which was sent when the Deployment was created."""
     first = {
         "runtime": {"env": [{"name": "OMP_WAIT_POLICY", "value": "PASSIVE"}]},
@@ -197,8 +188,8 @@ def test_what_is_no_longer_asked_for_goes_away(
     space.settle(version="v2")
     (_, now) = space.revisions()
     template = space.deployment()["spec"]["template"]
-    assert template["metadata"]["annotations"] == (
-        now["data"]["template"]["metadata"]["annotations"]
+    assert (
+        template["metadata"]["annotations"] == (now["data"]["template"]["metadata"]["annotations"])
     )
     assert template["metadata"]["labels"] == now["data"]["template"]["metadata"]["labels"]
     (serve,) = template["spec"]["containers"]

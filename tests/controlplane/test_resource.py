@@ -12,6 +12,7 @@ from control_plane.api import Api, ApiError
 from control_plane.installation import Installation
 from control_plane.operator_process import OperatorProcess
 from control_plane.space import Space
+
 from slipway_dev import paths
 from slipway_dev.cluster import Cluster
 
@@ -169,9 +170,7 @@ def test_status_cannot_be_written_with_the_spec(api: Api, space: Space) -> None:
 def test_the_spec_cannot_be_written_with_the_status(api: Api, space: Space) -> None:
     space.apply()
     wanted = {"spec": {"replicas": 7}, "status": {"replicas": 7}}
-    made = api.patch(
-        "modeldeployments", space.namespace, "fraud", wanted, subresource="status"
-    )
+    made = api.patch("modeldeployments", space.namespace, "fraud", wanted, subresource="status")
     assert (made["spec"]["replicas"], made["status"]["replicas"]) == (1, 7)
 
 

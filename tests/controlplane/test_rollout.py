@@ -72,8 +72,9 @@ def test_a_spec_changed_three_times_in_the_middle_ends_at_the_last(
         space.apply(version=version, replicas=2)
         space.until(
             f"aims at {version}",
-            lambda m, wanted=space.digest(version): (m.status.get("target") or {}).get("digest")
-            == wanted,
+            lambda m, wanted=space.digest(version): (
+                (m.status.get("target") or {}).get("digest") == wanted
+            ),
         )
         assert space.view().row[3] == "True"
     space.behave("v4", pod_status.ready)
@@ -164,9 +165,11 @@ def test_old_revisions_are_removed_but_never_the_good_one(
         space.apply(version=f"v{number}")
         space.until(
             "went back",
-            lambda m, wanted=number: m.current
-            and m.stalled == "RolledBack"
-            and m.status["lastFailure"]["revision"] == wanted,
+            lambda m, wanted=number: (
+                m.current
+                and m.stalled == "RolledBack"
+                and m.status["lastFailure"]["revision"] == wanted
+            ),
         )
 
     def pruned() -> None:

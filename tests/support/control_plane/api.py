@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
+
 from slipway_dev import state as states
 
 Json = dict[str, Any]

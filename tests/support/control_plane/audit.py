@@ -20,6 +20,8 @@ class Request:
     namespace: str
     name: str
     code: int
+    message: str
+    user: str
     credential: str
     agent: str
     time: str
@@ -68,6 +70,8 @@ def _request(event: dict[str, Any]) -> Request:
         namespace=about.get("namespace", ""),
         name=about.get("name", ""),
         code=(event.get("responseStatus") or {}).get("code", 0),
+        message=(event.get("responseStatus") or {}).get("message", ""),
+        user=event["user"].get("username", ""),
         credential=credential,
         agent=event.get("userAgent", ""),
         time=event["requestReceivedTimestamp"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from control_plane.api import Api
 from slipway_dev import binaries, kubeconfig, paths
 from slipway_dev.cluster import Cluster

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from control_plane.eventually import eventually
 from control_plane.installation import Installation
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
 from control_plane.api import Api
 from control_plane.eventually import eventually
 from control_plane.fake_kubelet import FakeKubelet
@@ -230,11 +231,22 @@ class Space:
         return sorted(found, key=lambda event: int(event["metadata"]["resourceVersion"]))
 
     def show(self, name: str = MODEL) -> str:
-        """All objects of one ModelDeployment, for the message of a time-out."""
-        found = [self.api.get("modeldeployments", self.namespace, name)]
+        """All objects of one ModelDeployment in short, for the message of a time-out."""
+        model = self.api.get("modeldeployments", self.namespace, name) or {}
+        shown = [{"spec": model.get("spec"), "status": model.get("status")}]
         for resource in _CHILDREN:
-            found.extend(self.of(resource, name))
-        for obj in found:
-            if obj is not None:
-                obj["metadata"].pop("managedFields", None)
-        return yaml.safe_dump_all([obj for obj in found if obj], sort_keys=False)
+            shown.extend({resource: _in_short(obj)} for obj in self.of(resource, name))
+        shown.extend({"event": f"{e['reason']}: {e['message']}"} for e in self.events(name))
+        return yaml.safe_dump_all(shown, sort_keys=False, width=150)
+
+
+def _in_short(obj: Json) -> Json:
+    metadata, spec = obj["metadata"], obj.get("spec", {})
+    kept = {
+        key: metadata[key]
+        for key in ("name", "generation", "deletionTimestamp", "annotations")
+        if key in metadata
+    }
+    kept["revision"] = obj.get("revision") or metadata.get("labels", {}).get(_REVISION)
+    wanted = {key: spec[key] for key in ("replicas", "paused", "nodeName") if key in spec}
+    return {**kept, **wanted, "status": obj.get("status")}

@@ -1,0 +1,143 @@
+"""What cannot be done is said with the way out, harms nothing, and heals when the cause is gone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from control_plane.audit import AuditLog
+from control_plane.operator_process import OperatorProcess
+from control_plane.space import MODEL, Space
+
+Json = dict[str, Any]
+
+
+def _foreign_deployment() -> Json:
+    labels = {"app": "somebody-else"}
+    return {
+        "metadata": {"name": MODEL},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+            },
+        },
+    }
+
+
+def _looks_like_ours() -> Json:
+    """A foreign Deployment that bears the operator's labels, without its owner reference."""
+    foreign = _foreign_deployment()
+    foreign["metadata"]["labels"] = {
+        "app.kubernetes.io/managed-by": "slipway-operator",
+        "slipway.dev/model": MODEL,
+    }
+    return foreign
+
+
+def _foreign_service() -> Json:
+    return {"metadata": {"name": MODEL}, "spec": {"ports": [{"port": 80}]}}
+
+
+@pytest.mark.parametrize(
+    ("resource", "foreign"),
+    [
+        ("deployments", _foreign_deployment()),
+        ("deployments", _looks_like_ours()),
+        ("services", _foreign_service()),
+    ],
+    ids=["Deployment", "Deployment with our labels", "Service"],
+)
+def test_a_foreign_object_of_that_name_is_told_and_never_written(
+    resource: str, foreign: Json, operator: OperatorProcess, space: Space, audit: AuditLog
+) -> None:
+    space.api.create(resource, foreign, space.namespace)
+    mark = audit.mark()
+    space.apply()
+    view = space.until("tells the conflict", lambda m: m.stalled == "NameConflict", within=10)
+    assert f"'{MODEL}' that does not belong to this ModelDeployment exists" in view.message
+    assert "remove or rename it, or give the ModelDeployment another name" in view.message
+    written = [
+        request
+        for request in audit.writes(mark, operator.credential)
+        if (request.namespace, request.resource) == (space.namespace, resource)
+        and request.code < 300
+    ]
+    assert not written
+    space.api.delete(resource, space.namespace, MODEL)
+    # It is looked at again every half minute: a foreign object's removal causes no event.
+    space.until("is served", lambda m: m.settled, within=45)
+
+
+def test_an_orphaned_child_is_foreign(operator: OperatorProcess, space: Space) -> None:
+    space.settle()
+    space.delete(policy="Orphan")
+
+    def gone() -> None:
+        assert space.api.get("modeldeployments", space.namespace, MODEL) is None
+
+    space.eventually(gone)
+    space.apply()
+    space.until("tells the conflict", lambda m: m.stalled == "NameConflict")
+
+
+def test_an_unknown_pool_lists_those_there_are(operator: OperatorProcess, space: Space) -> None:
+    space.apply(pool="tpu")
+    view = space.until("is refused", lambda m: m.stalled == "UnknownPool")
+    assert "spec.pool 'tpu' is not a pool of this operator: use one of cpu, gpu" in view.message
+    assert not space.of("deployments")
+    space.settle(pool="cpu")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "says"),
+    [
+        ({"maxSurge": 0, "maxUnavailable": 0}, "no pod could ever be replaced"),
+        ({"maxSurge": "0%"}, "no pod could ever be replaced"),
+        (
+            {"minReadySeconds": 60, "progressDeadlineSeconds": 60},
+            "raise spec.rollout.progressDeadlineSeconds or lower spec.rollout.minReadySeconds",
+        ),
+    ],
+    ids=["no surge and none unavailable", "the pool's value decides", "deadline too short"],
+)
+def test_a_rollout_that_could_never_end_is_refused_and_what_serves_goes_on(
+    rollout: Json, says: str, operator: OperatorProcess, space: Space
+) -> None:
+    space.settle()
+    space.apply(version="v2", rollout=rollout)
+    view = space.until("is refused", lambda m: m.current and m.stalled == "InvalidRollout")
+    assert says in view.message
+    assert view.row == ("False", "-", "True", "True")
+    assert view.serving == space.digest("v1")
+    space.settle(version="v2")
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"template": {"nodeSelector": {"not a label": "x"}}}, "nodeSelector"),
+        ({"template": {"tolerations": [{"operator": "Sometimes"}]}}, "tolerations"),
+        ({"template": {"serviceAccountName": "No Such Name"}}, "serviceAccountName"),
+        (
+            {"runtime": {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}},
+            "must be less than or equal to cpu limit",
+        ),
+        ({"rollout": {"maxSurge": "some"}}, "maxSurge"),
+    ],
+    ids=["node selector", "toleration", "service account", "requests above limits", "surge"],
+)
+def test_what_the_api_server_refuses_is_told_in_its_words_and_heals(
+    spec: Json, says: str, operator: OperatorProcess, space: Space
+) -> None:
+    space.settle()
+    space.apply(version="v2", **spec)
+    view = space.until("is refused", lambda m: m.current and m.stalled == "ApplyRejected")
+    assert "the API server refuses the Deployment" in view.message
+    assert says in view.message
+    assert len(view.message) < 2048
+    assert view.row == ("False", "-", "True", "True")
+    assert view.serving == space.digest("v1")
+    space.settle(version="v3")
