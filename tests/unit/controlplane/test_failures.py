@@ -520,17 +520,19 @@ class TestOneEventForEachTransition:
         assert len(world.events) == count
 
 
+TIMEOUT = "10.0.0.9:443: i/o timeout"
+
+
 class TestMessagesStandStill:
     @pytest.mark.parametrize(
         "turns",
         [
             pytest.param(
                 [
-                    ("ErrImagePull", "dial tcp 10.1.1.1:40001->10.0.0.9:443: i/o timeout"),
+                    ("ErrImagePull", f"dial tcp 10.1.1.1:40001->{TIMEOUT}"),
                     (
                         "ImagePullBackOff",
-                        'Back-off pulling image "x:1": ErrImagePull: dial tcp '
-                        + "10.1.1.1:53211->10.0.0.9:443: i/o timeout",
+                        f'Back-off pulling image "x": ErrImagePull: dial tcp 10.1.1.1:5->{TIMEOUT}',
                     ),
                 ],
                 id="image pull",

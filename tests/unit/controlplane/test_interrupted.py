@@ -478,13 +478,10 @@ class TestOthersThings:
     async def test_what_belongs_to_a_deleted_namesake_is_no_revision_of_this_one(self, world):
         await serving_a(world)
         old = world.own(kinds.MODEL_DEPLOYMENT)
-        orphans = copy.deepcopy(
-            [o for k in (kinds.CONTROLLER_REVISION, kinds.DEPLOYMENT) for o in world.api.of_kind(k)]
-        )
+        left = (kinds.CONTROLLER_REVISION, kinds.DEPLOYMENT)
+        orphans = copy.deepcopy([obj for kind in left for obj in world.api.of_kind(kind)])
         world.api.remove(kinds.MODEL_DEPLOYMENT, old)
-        for orphan, kind in zip(
-            orphans, (kinds.CONTROLLER_REVISION, kinds.DEPLOYMENT), strict=True
-        ):
+        for orphan, kind in zip(orphans, left, strict=True):
             world.api.objects[kind.name, samples.NAMESPACE, orphan["metadata"]["name"]] = orphan
         world.controllers = lambda: None
         world.apply(digest=samples.A)
