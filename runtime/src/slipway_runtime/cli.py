@@ -10,12 +10,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 from typing import NoReturn, TypeVar
 
 import click
 
 from slipway_runtime import __version__, logs, termination
-from slipway_runtime.errors import Failure, InternalError, InvalidArguments
+from slipway_runtime.errors import Failure, InternalError, InvalidArguments, SourceUnavailable
 from slipway_runtime.settings import (
     CommonSettings,
     FetchSettings,
@@ -27,6 +28,7 @@ from slipway_runtime.settings import (
 logger = logging.getLogger(__name__)
 
 _SIGNALLED = 128
+_HANG_SECONDS = 10.0
 
 S = TypeVar("S", bound=Settings)
 
@@ -54,6 +56,7 @@ def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
     from slipway_runtime.artifact.sources import open_source  # noqa: PLC0415
 
     wanted = Digest.parse(digest)
+    _watch(settings)
     fetch(
         open_source(uri, settings),
         wanted,
@@ -106,6 +109,21 @@ def _settings(kind: type[S]) -> S:
         return kind.from_environment(os.environ)
     except SettingsError as error:
         raise InvalidArguments(str(error)) from None
+
+
+def _watch(settings: FetchSettings) -> None:
+    """End the process if it hangs past the deadline, wherever that is.
+
+    `fetch` keeps the deadline itself as bytes come; this is for a client that waits for ever.
+    """
+
+    def give_up() -> None:
+        message = f"the fetch hung past its deadline of {settings.deadline:g} s"
+        os._exit(_end(settings, SourceUnavailable(message)))
+
+    watchdog = threading.Timer(settings.deadline + _HANG_SECONDS, give_up)
+    watchdog.daemon = True
+    watchdog.start()
 
 
 def _common_settings() -> CommonSettings:

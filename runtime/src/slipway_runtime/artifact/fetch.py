@@ -111,7 +111,14 @@ def _attempt(
     started = clock()
     logger.info("fetching %s", source.description)
     with cache.temporary() as directory:
-        with HashingSink(directory / MODEL_FILE, cache, max_bytes, give_up_at, clock) as sink:
+        with HashingSink(
+            directory / MODEL_FILE,
+            cache,
+            where=source.description,
+            max_bytes=max_bytes,
+            give_up_at=give_up_at,
+            clock=clock,
+        ) as sink:
             source.download(sink, give_up_at - started)
         actual = sink.digest
         if actual != digest:
@@ -142,12 +149,15 @@ class HashingSink:
         self,
         path: Path,
         cache: Cache,
+        *,
+        where: str,
         max_bytes: int | None,
         give_up_at: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._cache = cache
+        self._where = where
         self._max_bytes = max_bytes
         self._give_up_at = give_up_at
         self._clock = clock
@@ -185,7 +195,7 @@ class HashingSink:
         now = self._clock()
         if now > self._give_up_at:
             raise SourceUnavailable(
-                f"the transfer was not done by the deadline: {self.count} bytes"
+                f"the transfer of {self._where} was not done by the deadline: {self.count} bytes"
                 f"{self._of_total()} came in {now - self._started:.0f} s"
             )
         self._hasher.update(data)
@@ -204,8 +214,8 @@ class HashingSink:
     def _check_limit(self, size: int) -> None:
         if self._max_bytes is not None and size > self._max_bytes:
             raise TooLarge(
-                f"the artifact has {'' if self._total else 'at least '}{self._total or size} bytes,"
-                f" above the limit of {self._max_bytes} bytes (--max-bytes)",
+                f"{self._where} has {'' if self._total else 'at least '}{self._total or size}"
+                f" bytes, above the limit of {self._max_bytes} bytes (--max-bytes)",
                 size=size,
                 limit=self._max_bytes,
             )

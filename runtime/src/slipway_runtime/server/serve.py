@@ -4,7 +4,7 @@ uvicorn speaks HTTP; signals and the drain are ours, since its own shutdown begi
 listening socket, while the rest of the cluster still sends traffic here:
 
     SIGTERM -> not ready, every answer says `connection: close`     (drain delay)
-            -> stop listening; requests that are on their way in are still answered (a moment)
+            -> no new connections; what is on its way in is still answered   (a moment)
             -> close idle connections, finish what is in flight     (drain timeout)
             -> exit 0
 """
@@ -25,10 +25,11 @@ import uvicorn
 import uvloop
 
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.errors import Failure, InternalError, InvalidArguments
+from slipway_runtime.errors import Failure, InternalError
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.app import App
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
+from slipway_runtime.server.listener import listen, refuse_new_connections
 from slipway_runtime.server.loader import load
 from slipway_runtime.settings import ServeSettings
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 _LAST_MOMENT_SECONDS = 0.25
 
 
@@ -47,7 +47,7 @@ def serve(name: str, digest: Digest, settings: ServeSettings) -> None:
     Raises:
         Failure: the model cannot be served; the process should end at once.
     """
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(name, digest, settings, listener))
 
@@ -131,26 +131,10 @@ class _Server(uvicorn.Server):
         uvicorn closes connections that look idle at once; one whose request is in the socket's
         buffer but not yet read looks so too, and would be reset.
         """
-        for server in self.servers:
-            server.close()
+        for listener in sockets or []:
+            refuse_new_connections(listener)
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
         await super().shutdown(sockets)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise InvalidArguments(
-            f"cannot listen on {host} port {port} (SLIPWAY_PORT): {error.strerror}"
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def _load_in_thread(

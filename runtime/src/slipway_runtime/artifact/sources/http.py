@@ -113,6 +113,11 @@ class HttpSource:
                 f"access to {where} was denied, or the object does not exist: the server answered"
                 f" {status}; if the URL is presigned it may have expired"
             )
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            return SourceUnavailable(
+                f"{where} answered {status}: the redirect leads where it is not followed"
+                " (only http and https are), or too far"
+            )
         if status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(f"{where} answered {status}")
         return SourceUnavailable(f"{where} answered {status}, which another attempt cannot mend")

@@ -8,7 +8,7 @@ from a missing bucket. Nothing that the server says is repeated but its error co
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,6 +17,7 @@ import boto3  # pyright: ignore[reportMissingTypeStubs]
 import botocore
 import botocore.config
 import botocore.exceptions as aws
+import s3transfer.exceptions as transfer  # pyright: ignore[reportMissingTypeStubs]
 from boto3.s3.transfer import TransferConfig  # pyright: ignore[reportMissingTypeStubs]
 
 from slipway_runtime.artifact.sources.base import Sink, TransientError
@@ -116,6 +117,10 @@ class S3Source:
             )
         except (aws.ClientError, aws.BotoCoreError, aws.HTTPClientError) as error:
             raise self._translate(error) from error
+        except (transfer.RetriesExceededError, transfer.S3DownloadFailedError) as error:
+            raise TransientError(
+                f"{self.description}{self._at()} was cut off, or replaced while it was read"
+            ) from error
         if counting.count != total:
             raise TransientError(
                 f"{self.description} ended after {counting.count} of the {total} bytes announced"
@@ -209,12 +214,12 @@ def make_client(settings: FetchSettings) -> S3Client:
         retries={"mode": "standard", "total_max_attempts": _REQUEST_ATTEMPTS},
         s3={"addressing_style": settings.addressing_style},
         max_pool_connections=_PARALLEL_PARTS,
-        # Stores other than AWS know no flexible checksums; the digest is checked in any case.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+        # Not "when_required": s3transfer 0.19.3 then schedules the parts from within the first
+        # one's task, and with a sink that cannot seek it waits for itself from the 11th part on.
+        response_checksum_validation="when_supported",
         **({"signature_version": botocore.UNSIGNED} if settings.anonymous else {}),
     )
-    make = cast("Any", boto3).client
+    make = cast("Any", boto3).session.Session().client
     try:
         return cast(
             "S3Client",
@@ -239,11 +244,12 @@ def _authorities(ca_bundle: Path | None) -> str | bool:
     if ca_bundle is None:
         return str(system) if system else True
     tls_context(ca_bundle)  # Refuses what is not PEM, with a better message than botocore's.
-    with tempfile.NamedTemporaryFile("wb", suffix=".pem", delete=False) as file:
-        for path in (system, ca_bundle):
-            if path is not None:
-                file.write(path.read_bytes() + b"\n")
-    return file.name
+    # In memory, since nothing but the cache may be writable; it stays open to the process's end.
+    descriptor = os.memfd_create("authorities")
+    for path in (system, ca_bundle):
+        if path is not None:
+            os.write(descriptor, path.read_bytes() + b"\n")
+    return f"/proc/self/fd/{descriptor}"
 
 
 def _code_and_status(error: aws.ClientError) -> tuple[str, int]:

@@ -1,0 +1,67 @@
+"""The listening socket, and how it stops without losing a connection.
+
+Closing a listening socket resets the connections that the kernel has completed but nobody has
+accepted yet. So first a packet filter on the socket drops new connection requests (SYN): what was
+complete by then is accepted and answered, what comes later is tried again by its sender, and
+refused once the socket is closed, before any request was sent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import socket
+import struct
+
+from slipway_runtime.errors import InvalidArguments
+
+_BACKLOG = 2048
+
+# Linux: asm-generic/socket.h, and the classic BPF of linux/filter.h (code, jt, jf, k).
+_SO_ATTACH_FILTER = 26
+_TCP_FLAGS_OFFSET = 13
+_SYN = 0x02
+_DROP_SYN = (
+    (0x30, 0, 0, _TCP_FLAGS_OFFSET),  # load the byte of TCP flags
+    (0x45, 0, 1, _SYN),  # is SYN among them?
+    (0x06, 0, 0, 0),  # yes: drop the packet
+    (0x06, 0, 0, 0xFFFFFFFF),  # no: let it pass
+)
+
+logger = logging.getLogger(__name__)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket; port 0 takes any free one.
+
+    Raises:
+        InvalidArguments: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InvalidArguments(
+            f"cannot listen on {host} port {port} (SLIPWAY_PORT): {error.strerror}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def refuse_new_connections(listener: socket.socket) -> None:
+    """Let no new connection begin; those that have begun can still be accepted.
+
+    Where the kernel refuses the filter nothing changes: the drain delay has to suffice.
+    """
+    program = ctypes.create_string_buffer(
+        b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN)
+    )
+    reference = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, reference)
+    except OSError as error:
+        logger.debug("no packet filter on the listening socket: %s", error.strerror)

@@ -1,0 +1,1 @@
+"""Models, faulty servers and processes for the tests of slipway-runtime."""

@@ -1,0 +1,170 @@
+"""The end of a server: nothing that was sent may be lost."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from runtime_kit import onnx_models
+from runtime_kit.process import Server, send
+
+BODY = b"[1,2,3,4]"
+
+
+def test_sigterm_goes_not_ready_at_once_and_serves_through_the_delay(tmp_path: Path) -> None:
+    extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "1"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        kept = server.connect()
+        assert "connection" not in send(kept, "POST", "/predict", BODY).headers
+        server.terminate()
+        time.sleep(0.1)
+        ready = server.get("/v2/health/ready")
+        assert (ready.status, ready.json["phase"]) == (503, "draining")
+        assert server.get("/v2/models/m/ready").status == 503
+        assert server.get("/health").json["status"] == "draining"
+        assert server.get("/v2/health/live").status == 200
+        reply = send(kept, "POST", "/predict", BODY)
+        assert (reply.status, reply.json) == (200, {"y": [41, 51]})
+        assert reply.headers["connection"] == "close"
+        ended = server.wait_for_end(5)
+        assert (ended.code, ended.termination) == (0, {})
+
+
+class Client(threading.Thread):
+    """Sends one request after the other, on one connection for as long as the server keeps it."""
+
+    def __init__(self, server: Server, pause: float) -> None:
+        super().__init__()
+        self._server = server
+        self._pause = pause
+        self.answered = 0
+        self.failures: list[str] = []
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not self.stop.is_set():
+            try:
+                if connection is None:
+                    connection = self._server.connect(timeout=10)
+                    connection.connect()
+            except ConnectionRefusedError:
+                return  # The server no longer listens: a Service would send us elsewhere.
+            try:
+                reply = send(connection, "POST", "/predict", BODY)
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+                connection = None
+                continue
+            if reply.status == 200:
+                self.answered += 1
+            else:
+                self.failures.append(str(reply.status))
+            if reply.headers.get("connection") == "close":
+                connection.close()
+                connection = None
+            time.sleep(self._pause)
+        if connection is not None:
+            connection.close()
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01, 0.15])
+def test_no_request_is_lost_on_connections_that_are_kept_alive(
+    tmp_path: Path, pause: float
+) -> None:
+    extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "0.5"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        clients = [Client(server, pause) for _ in range(8)]
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        before = sum(client.answered for client in clients)
+        server.terminate()
+        ended = server.wait_for_end(10)
+        for client in clients:
+            client.stop.set()
+            client.join(10)
+    assert ended.code == 0
+    assert [failure for client in clients for failure in client.failures] == []
+    assert before > 0
+    assert sum(client.answered for client in clients) > before
+
+
+def long_inference(server: Server, seconds: float) -> int:
+    rounds = 500
+    while True:
+        started = time.monotonic()
+        server.post("/predict", {"rounds": [rounds]})
+        elapsed = time.monotonic() - started
+        if elapsed > 0.2:
+            return int(rounds * seconds / elapsed)
+        rounds *= 2
+
+
+def busy(tmp_path: Path, **extra: str) -> Server:
+    return Server(
+        tmp_path,
+        onnx_models.busy(),
+        extra={
+            "SLIPWAY_DRAIN_DELAY_SECONDS": "0.1",
+            "SLIPWAY_INTRA_OP_THREADS": "1",
+            **extra,
+        },
+    )
+
+
+def test_what_is_in_flight_is_finished(tmp_path: Path) -> None:
+    with busy(tmp_path) as server:
+        server.start().wait_until_ready()
+        rounds = long_inference(server, 2.0)
+        statuses: list[int] = []
+
+        def ask() -> None:
+            reply = server.post("/predict", {"rounds": [rounds]})
+            statuses.append(reply.status)
+
+        clients = [threading.Thread(target=ask) for _ in range(2)]
+        for client in clients:
+            client.start()
+        time.sleep(0.3)
+        server.terminate()
+        ended = server.wait_for_end(20)
+        for client in clients:
+            client.join()
+    assert ended.code == 0
+    assert statuses == [200, 200]
+
+
+def test_what_does_not_end_within_the_timeout_is_given_up(tmp_path: Path) -> None:
+    with busy(tmp_path, SLIPWAY_DRAIN_TIMEOUT_SECONDS="1") as server:
+        server.start().wait_until_ready()
+        rounds = long_inference(server, 30.0)
+        connection = server.connect()
+        connection.request("POST", "/predict", b'{"rounds": [%d]}' % rounds)
+        time.sleep(0.2)
+        started = time.monotonic()
+        server.terminate()
+        ended = server.wait_for_end(10)
+        assert time.monotonic() - started < 5
+        connection.close()
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]])
+def test_sigint_or_a_second_sigterm_skip_the_delay(
+    tmp_path: Path, signals: list[signal.Signals]
+) -> None:
+    extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "60"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        for number in signals:
+            server.process.send_signal(number)
+            time.sleep(0.2)
+        assert server.wait_for_end(5).code == 0

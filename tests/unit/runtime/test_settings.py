@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from slipway_runtime.settings import FetchSettings, ServeSettings, SettingsError
+
+
+def test_providers_are_a_list_in_order() -> None:
+    settings = ServeSettings.from_environment(
+        {"SLIPWAY_PROVIDERS": "CUDAExecutionProvider, CPUExecutionProvider"}
+    )
+    assert settings.providers == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    settings = FetchSettings.from_environment({"AWS_ENDPOINT_URL": "", "SLIPWAY_S3_ANONYMOUS": " "})
+    assert settings.endpoint_url is None
+    assert settings.anonymous is False
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SLIPWAY_PORT", "eighty"),
+        ("SLIPWAY_PORT", "70000"),
+        ("SLIPWAY_PROVIDERS", "cuda"),
+        ("SLIPWAY_PROVIDERS", "CPUExecutionProvider,,"),
+        ("SLIPWAY_INTRA_OP_THREADS", "-1"),
+        ("SLIPWAY_DRAIN_DELAY_SECONDS", "-1"),
+        ("SLIPWAY_LOG_FORMAT", "xml"),
+        ("SLIPWAY_MAX_QUEUE", "0"),
+    ],
+)
+def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=variable):
+        ServeSettings.from_environment({variable: value})
+
+
+def test_the_addressing_style_says_what_it_may_be() -> None:
+    with pytest.raises(SettingsError, match=r"'auto', 'path' or 'virtual'"):
+        FetchSettings.from_environment({"SLIPWAY_S3_ADDRESSING_STYLE": "dns"})

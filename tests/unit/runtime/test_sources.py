@@ -1,0 +1,350 @@
+"""Sources against a real local server that misbehaves, through `fetch` without pauses."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from runtime_kit.faulty_http import Answer, FaultyServer, Seen
+from runtime_kit.process import digest_of
+
+from slipway_runtime import errors
+from slipway_runtime.artifact.cache import Cache
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.artifact.fetch import Retry, fetch
+from slipway_runtime.artifact.sources import open_source
+from slipway_runtime.settings import FetchSettings
+
+CONTENT = b"\x08\x0a" * 50_000
+DIGEST = Digest.parse(digest_of(CONTENT))
+OK = Answer(body=CONTENT)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "top-secret-value")
+
+
+def run(tmp_path: Path, uri: str, **settings: object) -> Path:
+    values = FetchSettings.model_validate({"connect_timeout": 2.0, "read_timeout": 2.0, **settings})
+    return fetch(
+        open_source(uri, values),
+        DIGEST,
+        Cache(tmp_path / "cache"),
+        max_bytes=1_000_000,
+        retry=Retry(attempts=3, deadline=60, sleep=lambda _seconds: None),
+    )
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([], id="no fault"),
+        pytest.param([Answer(500)], id="500"),
+        pytest.param([Answer(503), Answer(429)], id="503 and 429"),
+        pytest.param([Answer(body=CONTENT[:1000], announce=len(CONTENT))], id="cut"),
+        pytest.param([Answer(body=CONTENT[:1000], chunked_and_cut=True)], id="cut while chunked"),
+        pytest.param([Answer(body=b"", announce=len(CONTENT))], id="cut before the body"),
+        pytest.param([Answer(delay=3.0)], id="no answer in time"),
+    ],
+)
+def test_https_transient_faults_heal(tmp_path: Path, faults: list[Answer]) -> None:
+    with FaultyServer([*faults, OK]) as server:
+        assert run(tmp_path, f"{server.url}/model.onnx").read_bytes() == CONTENT
+        assert len(server.seen) == len(faults) + 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message", "requests"),
+    [
+        (Answer(404), errors.ArtifactNotFound, "does not exist", 1),
+        (Answer(410), errors.ArtifactNotFound, "does not exist", 1),
+        (Answer(403), errors.AccessDenied, "denied, or the object does not exist", 1),
+        (Answer(401), errors.AccessDenied, "denied", 1),
+        (Answer(418), errors.SourceUnavailable, "answered 418", 1),
+        (Answer(204), errors.SourceUnavailable, "answered 204", 1),
+        (Answer(500), errors.SourceUnavailable, "answered 500.*after 3 attempts", 3),
+        (Answer(body=CONTENT[:9]), errors.DigestMismatch, "holds 9 bytes", 1),
+        (Answer(body=b"x" * 1_000_001), errors.TooLarge, "above the limit", 1),
+        (
+            Answer(302, headers={"Location": "file:///etc/passwd"}),
+            errors.SourceUnavailable,
+            "leads where it is not followed",
+            1,
+        ),
+        (
+            Answer(302, headers={"Location": "ftp://127.0.0.1/x"}),
+            errors.SourceUnavailable,
+            "redirects to ftp://",
+            1,
+        ),
+    ],
+)
+def test_https_answers_become_reasons(
+    tmp_path: Path, answer: Answer, kind: type[errors.Failure], message: str, requests: int
+) -> None:
+    with FaultyServer([answer]) as server, pytest.raises(kind, match=message) as caught:
+        run(tmp_path, f"{server.url}/model.onnx?X-Signature=hidden-value")
+    assert len(server.seen) == requests
+    assert "hidden-value" not in caught.value.message
+    assert "/model.onnx?… " in caught.value.message
+
+
+def test_https_redirects_are_followed(tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Answer:
+        if seen.path == "/old":
+            return Answer(302, headers={"Location": "/new?token=1"})
+        return OK if seen.path == "/new?token=1" else Answer(404)
+
+    with FaultyServer(answer) as server:
+        assert run(tmp_path, f"{server.url}/old").exists()
+
+
+def test_an_endless_redirect_ends(tmp_path: Path) -> None:
+    with FaultyServer([Answer(302, headers={"Location": "/again"})]) as server:
+        with pytest.raises(errors.SourceUnavailable):
+            run(tmp_path, f"{server.url}/again")
+        assert len(server.seen) <= 12
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_a_host_that_refuses_connections_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(errors.SourceUnavailable, match="does not answer: Connection refused"):
+        run(tmp_path, f"http://127.0.0.1:{free_port()}/x")
+
+
+def test_a_name_that_does_not_resolve_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(errors.SourceUnavailable, match="does not answer"):
+        run(tmp_path, "https://name.invalid/x")
+
+
+def test_https_trusts_the_extra_authorities_and_only_then(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with FaultyServer([OK], certificate=authority.issue_cert("127.0.0.1")) as server:
+        with pytest.raises(errors.SourceUnavailable, match=r"is not trusted.*caBundle"):
+            run(tmp_path, f"{server.url}/x")
+        assert run(tmp_path, f"{server.url}/x", ca_bundle=bundle).exists()
+
+
+def test_a_redirect_from_https_down_to_http_is_not_followed(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with FaultyServer([OK]) as plain:
+        down = Answer(302, headers={"Location": f"{plain.url}/x"})
+        with (
+            FaultyServer([down], certificate=authority.issue_cert("127.0.0.1")) as server,
+            pytest.raises(errors.SourceUnavailable, match="redirects to http://"),
+        ):
+            run(tmp_path, f"{server.url}/x", ca_bundle=bundle)
+        assert plain.seen == []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "model.onnx",
+        "ftp://host/x",
+        "gs://bucket/x",
+        "pvc://claim/x",
+        "s3://bucket",
+        "s3:///key",
+        "https:///x",
+        "https://user:pw@host/x",
+        "https://host:port/x",
+        "file://host/x",
+        "file:relative",
+    ],
+)
+def test_a_malformed_uri_is_refused_before_anything_is_contacted(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(errors.InvalidArguments) as caught:
+        run(tmp_path, uri)
+    assert "pw" not in caught.value.message
+
+
+def test_a_bundle_that_is_not_pem_is_refused(tmp_path: Path) -> None:
+    for uri in ("https://127.0.0.1/x", "s3://bucket/key"):
+        bundle = tmp_path / "ca.pem"
+        bundle.write_text("nonsense")
+        with pytest.raises(errors.InvalidArguments, match="SLIPWAY_CA_BUNDLE"):
+            run(tmp_path, uri, ca_bundle=bundle)
+
+
+def test_a_file_is_copied(tmp_path: Path) -> None:
+    original = tmp_path / "a model.onnx"
+    original.write_bytes(CONTENT)
+    path = run(tmp_path, f"file://{tmp_path}/a%20model.onnx")
+    assert path.read_bytes() == CONTENT
+    assert path.stat().st_ino != original.stat().st_ino
+
+
+def test_a_missing_file_and_a_directory_are_not_found(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(errors.ArtifactNotFound):
+            run(tmp_path, f"file://{path}")
+
+
+def s3_error(status: int, code: str) -> Answer:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>text</Message></Error>"
+    return Answer(status, body.encode(), headers={"Content-Type": "application/xml"})
+
+
+def s3_object(seen: Seen) -> Answer:
+    """An object store that holds CONTENT as bucket/a/key.onnx, ranges included."""
+    if seen.path.partition("?")[0] != "/bucket/a/key.onnx":
+        return s3_error(404, "NoSuchKey")
+    headers = {"ETag": '"e"'}
+    wanted = seen.headers.get("Range")
+    if wanted is None:
+        return Answer(body=CONTENT, headers=headers)
+    first, _, last = wanted.removeprefix("bytes=").partition("-")
+    end = int(last or len(CONTENT) - 1) + 1
+    part = CONTENT[int(first) : end]
+    headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(CONTENT)}"
+    return Answer(206, part, headers=headers)
+
+
+def s3(tmp_path: Path, answers: Callable[[Seen], Answer], **settings: object) -> list[Seen]:
+    with FaultyServer(answers) as server:
+        try:
+            path = run(
+                tmp_path,
+                "s3://bucket/a/key.onnx",
+                endpoint_url=server.url,
+                addressing_style="path",
+                **settings,
+            )
+            assert path.read_bytes() == CONTENT
+        except errors.Failure as failure:
+            failure.add_note(f"{len(server.seen)} requests")
+            raise
+        return server.seen
+
+
+def test_s3_needs_only_get_object(tmp_path: Path) -> None:
+    seen = s3(tmp_path, s3_object)
+    assert {(request.method, request.path) for request in seen} <= {
+        ("HEAD", "/bucket/a/key.onnx"),
+        ("GET", "/bucket/a/key.onnx"),
+    }
+    assert all("AWS4-HMAC-SHA256" in request.headers["Authorization"] for request in seen)
+
+
+def test_s3_anonymous_requests_are_not_signed(tmp_path: Path) -> None:
+    seen = s3(tmp_path, s3_object, anonymous=True)
+    assert all("Authorization" not in request.headers for request in seen)
+
+
+def test_s3_the_region_is_signed_for(tmp_path: Path) -> None:
+    seen = s3(tmp_path, s3_object, region="eu-west-1")
+    assert all("/eu-west-1/s3/" in request.headers["Authorization"] for request in seen)
+
+
+def test_s3_parts_of_a_large_object_are_put_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "slipway_runtime.artifact.sources.s3._PART_BYTES"
+    monkeypatch.setattr(module, 7_000)
+    seen = s3(tmp_path, s3_object)
+    ranges = [request.headers["Range"] for request in seen if "Range" in request.headers]
+    assert len(ranges) == 15
+    assert all(
+        request.headers.get("If-Match") == '"e"' for request in seen if request.method == "GET"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "message"),
+    [
+        (404, "NoSuchKey", errors.ArtifactNotFound, "no object 'a/key.onnx' in bucket 'bucket'"),
+        (404, "NoSuchBucket", errors.ArtifactNotFound, "no bucket 'bucket'"),
+        (
+            403,
+            "AccessDenied",
+            errors.AccessDenied,
+            "key 'a/key.onnx' in bucket 'bucket'.*denied, or the object does not exist",
+        ),
+        (403, "InvalidAccessKeyId", errors.AccessDenied, "InvalidAccessKeyId"),
+        (403, "SignatureDoesNotMatch", errors.AccessDenied, "SignatureDoesNotMatch"),
+        (400, "ExpiredToken", errors.AccessDenied, "ExpiredToken"),
+        (400, "BadRequest", errors.SourceUnavailable, "storage.endpoint"),
+    ],
+)
+def test_s3_refusals_become_reasons_without_retries(
+    tmp_path: Path, status: int, code: str, kind: type[errors.Failure], message: str
+) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        s3(tmp_path, lambda _seen: s3_error(status, code))
+    assert "top-secret-value" not in caught.value.message
+    # HEAD, then GET for the code; after a 400 botocore also asks for the bucket's region.
+    assert caught.value.__notes__ in (["2 requests"], ["3 requests"])
+
+
+def test_s3_server_errors_are_retried_and_heal(tmp_path: Path) -> None:
+    answered: list[Seen] = []
+
+    def answer(seen: Seen) -> Answer:
+        answered.append(seen)
+        return s3_error(503, "SlowDown") if len(answered) <= 2 else s3_object(seen)
+
+    s3(tmp_path, answer)
+
+
+def test_s3_a_cut_body_is_retried_and_heals(tmp_path: Path) -> None:
+    cuts: list[Seen] = []
+
+    def answer(seen: Seen) -> Answer:
+        if seen.method == "GET" and len(cuts) < 7:
+            cuts.append(seen)
+            return Answer(body=CONTENT[:10], announce=len(CONTENT), headers={"ETag": '"e"'})
+        return s3_object(seen)
+
+    s3(tmp_path, answer)
+    assert len(cuts) == 7
+
+
+def test_s3_an_endpoint_that_refuses_connections_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(errors.SourceUnavailable, match="does not answer"):
+        run(tmp_path, "s3://bucket/key", endpoint_url=f"http://127.0.0.1:{free_port()}")
+
+
+def test_s3_without_credentials_says_where_to_put_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(errors.AccessDenied, match=r"storage\.secretName"):
+        s3(tmp_path, s3_object)
+
+
+def test_s3_a_malformed_endpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(errors.InvalidArguments, match=r"storage\.endpoint"):
+        run(tmp_path, "s3://bucket/key", endpoint_url="s3.example.com")
+
+
+def test_s3_trusts_the_extra_authorities(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with FaultyServer(s3_object, certificate=authority.issue_cert("127.0.0.1")) as server:
+        uri, options = "s3://bucket/a/key.onnx", {"endpoint_url": server.url}
+        with pytest.raises(errors.SourceUnavailable, match="caBundle"):
+            run(tmp_path, uri, addressing_style="path", **options)
+        assert run(tmp_path, uri, addressing_style="path", ca_bundle=bundle, **options).exists()
