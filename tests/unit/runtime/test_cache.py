@@ -50,7 +50,7 @@ def test_nothing_is_visible_before_the_commit(cache: Cache) -> None:
 
 
 def test_a_writer_that_fails_leaves_nothing(cache: Cache) -> None:
-    with pytest.raises(RuntimeError), cache.temporary() as directory:
+    with pytest.raises(RuntimeError), cache.temporary() as directory:  # noqa: PT012
         (directory / "model.onnx").write_bytes(CONTENT)
         raise RuntimeError
     assert temporaries(cache) == []

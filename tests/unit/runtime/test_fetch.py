@@ -189,7 +189,7 @@ def test_exactly_the_limit_is_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_volume_is_too_large(tmp_path: Path, code: int) -> None:
-    with pytest.raises(errors.TooLarge, match="cache volume"):  # noqa: SIM117
+    with pytest.raises(errors.TooLarge, match="cache volume"):  # noqa: PT012, SIM117
         with HashingSink(
             tmp_path / "file", Cache(tmp_path), where="x", max_bytes=None, give_up_at=1e12
         ) as sink:
