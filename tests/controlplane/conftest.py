@@ -17,7 +17,7 @@ import pytest
 from control_plane.api import Api
 from control_plane.audit import AuditLog
 from control_plane.fake_kubelet import FakeKubelet
-from control_plane.installation import Installation
+from control_plane.installation import NAMESPACE, RELEASE, Installation
 from control_plane.operator_process import OperatorProcess
 from control_plane.space import Space
 
@@ -72,16 +72,21 @@ def kubelet(api: Api) -> Iterator[FakeKubelet]:
     fake.stop()
 
 
-def _configuration(changes: dict[str, Any], installation: Installation) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def pools(installation: Installation) -> dict[str, Any]:
+    """The chart's pools, and one that no node belongs to."""
     pools = installation.configuration()["pools"]
-    # No pool that a test could need, and one that no node belongs to.
-    pools["nowhere"] = {**pools["cpu"], "nodeSelector": {"slipway.dev/pool": "nowhere"}}
-    return {"pools": pools, **changes}
+    return {**pools, "nowhere": {**pools["cpu"], "nodeSelector": {"slipway.dev/pool": "none"}}}
 
 
-def _launcher(installation: Installation, folder: Path, started: list[OperatorProcess]) -> Launch:
+def _launcher(
+    installation: Installation,
+    pools: dict[str, Any],
+    folder: Path,
+    started: list[OperatorProcess],
+) -> Launch:
     def launch(name: str = "operator", **changes: Any) -> OperatorProcess:
-        settings = _configuration(changes, installation)
+        settings = {"pools": pools, **changes}
         process = OperatorProcess(installation, folder, f"{name}-{next(_numbers)}", settings)
         started.append(process)
         return process.start()
@@ -89,33 +94,40 @@ def _launcher(installation: Installation, folder: Path, started: list[OperatorPr
     return launch
 
 
-def _end(started: list[OperatorProcess]) -> None:
+def _end(started: list[OperatorProcess], api: Api) -> None:
+    """Leave neither a process nor a lease that the next one would have to wait for."""
     for process in started:
         process.kill()
+    api.delete("leases", NAMESPACE, RELEASE)
 
 
 @pytest.fixture
 def launch(
-    installation: Installation, kubelet: FakeKubelet, tmp_path_factory: pytest.TempPathFactory
+    api: Api,
+    installation: Installation,
+    pools: dict[str, Any],
+    kubelet: FakeKubelet,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Launch]:
     """Starts operators that end with the test."""
     started: list[OperatorProcess] = []
-    yield _launcher(installation, tmp_path_factory.mktemp("operators"), started)
-    _end(started)
+    yield _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
+    _end(started, api)
 
 
 @pytest.fixture(scope="module")
 def operator(
-    installation: Installation, kubelet: FakeKubelet, tmp_path_factory: pytest.TempPathFactory
+    api: Api,
+    installation: Installation,
+    pools: dict[str, Any],
+    kubelet: FakeKubelet,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
     """The operator that the tests of a module share."""
     started: list[OperatorProcess] = []
-    shared = _launcher(installation, tmp_path_factory.mktemp("operators"), started)("shared")
-    yield shared.until_leading()
-    # Gone in good order, so that the lease is free for the next.
-    if shared.running():
-        shared.stop()
-    _end(started)
+    launch = _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
+    yield launch("shared").until_leading()
+    _end(started, api)
 
 
 @pytest.fixture

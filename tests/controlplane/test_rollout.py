@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from control_plane import pod_status
 from control_plane.audit import AuditLog
 from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space
+from control_plane.space import MODEL, Space, View
+
+
+def _aims_at(digest: str, model: View) -> bool:
+    return (model.status.get("target") or {}).get("digest") == digest
 
 
 def _uids(pods: list[dict]) -> set[str]:
@@ -70,12 +76,8 @@ def test_a_spec_changed_three_times_in_the_middle_ends_at_the_last(
     for version in ("v2", "v3", "v4"):
         space.behave(version, pod_status.loading)
         space.apply(version=version, replicas=2)
-        space.until(
-            f"aims at {version}",
-            lambda m, wanted=space.digest(version): (
-                (m.status.get("target") or {}).get("digest") == wanted
-            ),
-        )
+        aimed = partial(_aims_at, space.digest(version))
+        space.until(f"aims at {version}", aimed)
         assert space.view().row[3] == "True"
     space.behave("v4", pod_status.ready)
     done = space.until("serves the last", lambda m: m.settled)

@@ -1,0 +1,89 @@
+"""The API server goes away and comes back, and the world has changed meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from control_plane.space import MODEL, Space
+
+from slipway_dev import state as states
+from slipway_dev.cluster import Cluster
+
+from .conftest import Launch
+
+# Longer than an outage here: the same process must live through it.
+_PATIENT = {"namespace": "slipway-system", "name": "slipway", "durationSeconds": 60,
+            "renewDeadlineSeconds": 50, "retryPeriodSeconds": 0.5}  # fmt: skip
+
+
+class _Etcd:
+    """Removes objects behind the API server's back, so that no watch tells of it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        state = states.load(cluster.name)
+        assert state is not None
+        pair = state.certificate("etcd")
+        context = ssl.create_default_context(cafile=str(state.authority))
+        context.load_cert_chain(pair.certificate, pair.key)
+        self._url = f"https://127.0.0.1:{state.ports['etcd']}/v3/kv/deleterange"
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+
+    def delete(self, key: str) -> None:
+        body = json.dumps({"key": base64.b64encode(key.encode()).decode()}).encode()
+        with self._opener.open(urllib.request.Request(self._url, body), timeout=5) as answer:
+            assert json.loads(answer.read())["deleted"] == "1"
+
+
+@pytest.fixture
+def outage(cluster: Cluster) -> Iterator[Cluster]:
+    """A cluster that has its API server back afterwards, whatever happens."""
+    yield cluster
+    if cluster.health()["apiserver"] != "ready":
+        cluster.start("apiserver")
+
+
+def test_what_vanished_during_an_outage_comes_back(
+    launch: Launch, space: Space, outage: Cluster
+) -> None:
+    operator = launch(leaderElection=_PATIENT, resyncSeconds=3).until_leading()
+    space.settle()
+    space.settle("other", "o1")
+    service = space.child("services")["metadata"]["uid"]
+    deployment = space.deployment("other")["metadata"]["uid"]
+    outage.stop("apiserver", grace=0)
+    etcd = _Etcd(outage)
+    etcd.delete(f"/registry/services/specs/{space.namespace}/{MODEL}")
+    etcd.delete(f"/registry/deployments/{space.namespace}/other")
+    outage.start("apiserver")
+
+    def back() -> None:
+        assert space.child("services")["metadata"]["uid"] != service
+        assert space.deployment("other")["metadata"]["uid"] != deployment
+
+    space.eventually(back, within=30)
+    for name in (MODEL, "other"):
+        space.until("is served", lambda m: m.settled, name, within=30)
+    assert operator.running(), "it lived through the outage"
+    # And its watches are alive again: a change is seen at once.
+    space.settle(version="v2")
+
+
+def test_an_operator_that_lost_the_api_server_for_long_ends_and_its_successor_goes_on(
+    launch: Launch, space: Space, outage: Cluster
+) -> None:
+    operator = launch().until_leading()
+    space.settle()
+    outage.stop("apiserver", grace=0)
+    assert operator.exit_code(within=10) == 1
+    # Its successor starts before the API server is there, and waits for it.
+    successor = launch("successor")
+    outage.start("apiserver")
+    successor.until_leading()
+    space.settle(version="v2")
