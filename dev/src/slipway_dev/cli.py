@@ -121,7 +121,7 @@ def load_image(name: str, image: tuple[str, ...]) -> None:
 @cluster.command("build-images")
 @click.option("--tag", default="dev", show_default=True)
 @click.option("--mirror", help="The Debian mirror of the base image [default: the machine's own].")
-@click.argument("image", nargs=-1, type=click.Choice(images.NAMES))
+@click.argument("image", nargs=-1, type=click.Choice([*images.NAMES, *images.FLAVOURS]))
 def build_images(tag: str, mirror: str | None, image: tuple[str, ...]) -> None:
     """Build the images of the operator and the runtime (or only the named ones)."""
     for reference, size in images.build(image or images.NAMES, tag, mirror).items():

@@ -11,6 +11,8 @@ from slipway_dev.console import step
 from slipway_dev.errors import DevError
 
 NAMES = ("operator", "runtime")
+# Built only by name: CUDA's libraries are gigabytes, and no machine of the tests has a GPU.
+FLAVOURS = {"runtime-gpu": ("runtime", {"FLAVOR": "gpu"})}
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE")
 
 
@@ -27,7 +29,8 @@ def build(
     with docker.Daemon() as daemon:
         ensure_base(daemon, mirror)
         for name in names:
-            dockerfile = paths.repository() / f"Dockerfile.{name}"
+            file, arguments = FLAVOURS.get(name, (name, {}))
+            dockerfile = paths.repository() / f"Dockerfile.{file}"
             image = reference(name, tag)
             if not dockerfile.exists():
                 raise DevError(f"{dockerfile} is missing.")
@@ -36,7 +39,7 @@ def build(
                     dockerfile,
                     paths.repository(),
                     image,
-                    arguments={"BASE_IMAGE": baseimage.IMAGE},
+                    arguments={"BASE_IMAGE": baseimage.IMAGE, **arguments},
                     secrets=ca_secret(),
                 )
             sizes[image] = daemon.size(image)
