@@ -48,6 +48,7 @@ _DATATYPES: Mapping[str, Datatype] = {
     )
 }
 
+_CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
 _LOG_ERRORS_ONLY = 3
 _OPSET_SIGNS = (
     "official released onnx opset versions",
@@ -103,6 +104,9 @@ def open_session(
     """
     available = cast("list[str]", _ort.get_available_providers())
     _require(providers, available, "this image offers")
+    if any(name.startswith(_CUDA_PROVIDERS) for name in providers):
+        # The CUDA libraries lie in packages beside onnxruntime, where the loader does not look.
+        _ort.preload_dlls(directory="")
     options = _ort.SessionOptions()
     options.intra_op_num_threads = intra_op_threads
     options.inter_op_num_threads = inter_op_threads
