@@ -432,6 +432,25 @@ class TestGoingBackAndForth:
         assert world.conditions["Ready"] == "True"
         assert world.applied_digest == samples.B
 
+    async def test_what_its_pods_of_the_last_time_say_does_not_count(self, world):
+        await serving_a(world, rollout={"onFailure": "Hold"})
+        await asked_for_b(world, pods.fetch_ends(20))
+        held_with_b(world, Reason.DIGEST_MISMATCH)
+        world.controllers = lambda: None
+        for letter in (samples.A, samples.B):
+            world.advance(60)
+            world.apply(digest=letter)
+            await world.run()
+        assert world.status["target"]["revision"] == 4
+        assert "Stalled" not in world.conditions
+        # They fail again, and now it counts.
+        del world.controllers
+        world.advance(60)
+        for pod in world.api.of_kind(kinds.POD):
+            world.api.remove(kinds.POD, pod)
+        await world.run()
+        held_with_b(world, Reason.DIGEST_MISMATCH)
+
     async def test_the_deadline_of_the_one_before_does_not_count_for_an_old_revision(self, world):
         await serving_a(world, rollout={"onFailure": "Hold"}, replicas=2)
         await asked_for_b(world, pods.unschedulable)
