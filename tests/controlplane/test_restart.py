@@ -83,6 +83,27 @@ def _anything(_: Space) -> Callable[[Json], bool]:
     return lambda _: True
 
 
+def _has_conditions(model: Json) -> bool:
+    return bool(model.get("status", {}).get("conditions"))
+
+
+def _available(deployment: Json) -> int:
+    return deployment.get("status", {}).get("availableReplicas", 0)
+
+
+def _back_at(space: Space) -> Callable[[Json], bool]:
+    """The first version again, after the second."""
+    seen: list[bool] = []
+    second, first = _serves(space.digest("v2")), _serves(space.digest("v1"))
+
+    def check(deployment: Json) -> bool:
+        if second(deployment):
+            seen.append(True)
+        return bool(seen) and first(deployment)
+
+    return check
+
+
 _FIRST_STEPS = {
     "the revision is there": Step("controllerrevisions", _anything),
     "the Deployment is there": Step("deployments", _anything),
@@ -91,14 +112,6 @@ _FIRST_STEPS = {
     "the pods are ready": Step("deployments", lambda _: lambda d: _available(d) == 2),
     "the revision is good": Step("controllerrevisions", lambda _: _annotation("outcome", "Good")),
 }
-
-
-def _has_conditions(model: Json) -> bool:
-    return bool(model.get("status", {}).get("conditions"))
-
-
-def _available(deployment: Json) -> int:
-    return deployment.get("status", {}).get("availableReplicas", 0)
 
 
 @pytest.mark.parametrize("step", _FIRST_STEPS)
@@ -125,19 +138,6 @@ _LATER_STEPS = {
     "the verdict is there": Step("controllerrevisions", lambda _: _annotation("outcome", "Failed")),
     "the old template is back": Step("deployments", _back_at),
 }
-
-
-def _back_at(space: Space) -> Callable[[Json], bool]:
-    """The first version again, after the second."""
-    seen: list[bool] = []
-    second, first = _serves(space.digest("v2")), _serves(space.digest("v1"))
-
-    def check(deployment: Json) -> bool:
-        if second(deployment):
-            seen.append(True)
-        return bool(seen) and first(deployment)
-
-    return check
 
 
 @pytest.mark.parametrize("step", _LATER_STEPS)

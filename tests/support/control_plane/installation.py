@@ -31,14 +31,17 @@ class Installation:
 
     def install(self) -> None:
         """Apply the CRD and the rights as a person would."""
-        repository = paths.repository()
-        self._cluster.kubectl("apply", "-f", repository / "crds")
+        self._cluster.kubectl("apply", "-f", paths.repository() / "crds")
         self._api.create("namespaces", {"metadata": {"name": NAMESPACE}})
-        rights = [obj for obj in self.objects if obj["kind"] in _RIGHTS]
-        self._cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(rights))
+        self.grant()
         self._cluster.kubectl(
             "wait", "--for=condition=Established", "crd/modeldeployments.slipway.dev"
         )
+
+    def grant(self) -> None:
+        """Apply the ServiceAccount, the roles and their bindings."""
+        rights = [obj for obj in self.objects if obj["kind"] in _RIGHTS]
+        self._cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(rights))
 
     def configuration(self) -> Json:
         """The operator's configuration as the chart renders it."""
