@@ -268,3 +268,28 @@ async def test_a_webhook_that_comes_back_is_noticed_by_itself(world):
     world.clock += timedelta(seconds=5)
     await world.run()
     assert world.conditions["Ready"] == "True"
+
+
+async def test_what_is_said_to_serve_agrees_with_the_conditions(world):
+    """The count of the old ReplicaSet may arrive after that of the Deployment."""
+    await serving_a(world)
+    old = world.api.of_kind(kinds.REPLICA_SET)[0]["metadata"]["name"]
+    world.apply(digest=samples.B)
+    await world.run()
+
+    def late(replica_set: dict[str, object]) -> None:
+        replica_set["status"] = {"replicas": 1, "readyReplicas": 1}
+
+    world.api.update(kinds.REPLICA_SET, old, samples.NAMESPACE, late)
+    await world.reconcile()
+    assert world.condition("Ready")["reason"] == "Serving"
+    assert world.status["serving"]["digest"] == samples.B
+
+
+async def test_while_two_revisions_answer_the_one_that_leaves_is_named(world):
+    await serving_a(world)
+    world.behaviours["b"] = pods.ready
+    world.apply(digest=samples.B)
+    await world.reconcile()
+    assert world.status["serving"]["digest"] == samples.A
+    assert world.status["target"]["digest"] == samples.B

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from slipway_operator.api.conditions import READY, STALLED, Verdict, conditions, find
+from slipway_operator.api.conditions import READY, STALLED, Situation, Verdict, conditions, find
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import short_digest
 from slipway_operator.api.status import (
@@ -68,7 +68,7 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
                 told.verdict, model.generation, previous.get("conditions") or [], now
             )
         ],
-        serving=_serving(obs, told.revisions, told.target, now),
+        serving=_serving(obs, told, now),
         target=told.target
         and Target(digest=told.target.digest, uri=told.target.uri, revision=told.target.number),
         last_failure=_last_failure(told.revisions),
@@ -102,15 +102,21 @@ def _counts(obs: Observation) -> dict[str, Any]:
     }
 
 
-def _serving(
-    obs: Observation, revisions: tuple[Revision, ...], target: Revision | None, now: str
-) -> Served | None:
-    """The revision that answers; while two do, the one that is being replaced."""
-    answering = [r for r in revisions if obs.ready_pods(r.hash) > 0]
-    if not answering:
-        return None
+def _serving(obs: Observation, told: Report, now: str) -> Served | None:
+    """The revision that answers; while two do, the one that is being replaced.
+
+    Once a rollout is complete it is the target alone, though the old ReplicaSet's count of ready
+    pods may arrive only after the Deployment's.
+    """
+    target = told.target
+    answering = [r for r in told.revisions if obs.ready_pods(r.hash) > 0]
     leaving = [r for r in answering if target is None or r.hash != target.hash]
-    serving = max(leaving or answering, key=lambda r: obs.ready_pods(r.hash))
+    if target is not None and told.verdict.situation is Situation.COMPLETE:
+        serving = target if told.verdict.available else None
+    else:
+        serving = max(leaving or answering, key=lambda r: obs.ready_pods(r.hash), default=None)
+    if serving is None:
+        return None
     before: Json = obs.model.status.get("serving") or {}
     same = before.get("digest") == serving.digest
     return Served(
