@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_plane.api import Api
-from control_plane.audit import AuditLog
-from control_plane.fake_kubelet import FakeKubelet
-from control_plane.installation import NAMESPACE, RELEASE, Installation
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import Space
+from operator_kit.api import Api
+from operator_kit.audit import AuditLog
+from operator_kit.fake_kubelet import FakeKubelet
+from operator_kit.installation import NAMESPACE, RELEASE, Installation
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space
 
 from slipway_dev import binaries
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
 CLUSTER = "controlplane"
+_TERMINATING = "because it is being terminated"
 _numbers = count(1)
 
 Launch = Callable[..., OperatorProcess]
@@ -118,16 +119,25 @@ def launch(
 @pytest.fixture(scope="module")
 def operator(
     api: Api,
+    audit: AuditLog,
     installation: Installation,
     pools: dict[str, Any],
     kubelet: FakeKubelet,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[OperatorProcess]:
-    """The operator that the tests of a module share."""
+    """The operator that the tests of a module share; at the end it was refused nothing."""
+    mark = audit.mark()
     started: list[OperatorProcess] = []
     launch = _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
-    yield launch("shared").until_leading()
+    shared = launch("shared").until_leading()
+    yield shared
     _end(started, api)
+    refused = [
+        f"{request}: {request.message}"
+        for request in audit.since(mark, shared.credential)
+        if request.code == 403 and _TERMINATING not in request.message
+    ]
+    assert not refused, "the chart's rights lack something"
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from control_plane.api import Api
-from control_plane.eventually import eventually
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space
+from operator_kit.api import Api
+from operator_kit.eventually import eventually
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import MODEL, Space
 
 _SCALED = {"replicas": 2, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from control_plane import pod_status
-from control_plane.kstatus import kstatus
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import Space, View
+from operator_kit import pod_status
+from operator_kit.kstatus import kstatus
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space, View
 
 from slipway_dev.cluster import Cluster
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from control_plane.audit import AuditLog
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space
+from operator_kit.audit import AuditLog
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import MODEL, Space
 
 Json = dict[str, Any]
 

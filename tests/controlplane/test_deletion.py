@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from control_plane.space import MODEL, Space
+from operator_kit.space import MODEL, Space
 
 from .conftest import Launch
 

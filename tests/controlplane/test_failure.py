@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from control_plane import pod_status
-from control_plane.audit import AuditLog
-from control_plane.eventually import always
-from control_plane.operator_process import OperatorProcess
-from control_plane.pod_status import Behaviour
-from control_plane.space import MODEL, Space, View
+from operator_kit import pod_status
+from operator_kit.audit import AuditLog
+from operator_kit.eventually import always
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.pod_status import Behaviour
+from operator_kit.space import MODEL, Space, View
 
 Json = dict[str, Any]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from control_plane import pod_status
-from control_plane.audit import AuditLog
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space
+from operator_kit import pod_status
+from operator_kit.audit import AuditLog
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import MODEL, Space
 
 Json = dict[str, Any]
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import signal
 import time
 
-from control_plane import pod_status
-from control_plane.api import Api
-from control_plane.audit import AuditLog
-from control_plane.eventually import eventually
-from control_plane.installation import NAMESPACE, RELEASE
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space
+from operator_kit import pod_status
+from operator_kit.api import Api
+from operator_kit.audit import AuditLog
+from operator_kit.eventually import eventually
+from operator_kit.installation import NAMESPACE, RELEASE
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import MODEL, Space
 
 from .conftest import Launch
 

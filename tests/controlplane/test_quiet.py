@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from control_plane import pod_status
-from control_plane.audit import AuditLog
-from control_plane.space import Space
+from operator_kit import pod_status
+from operator_kit.audit import AuditLog
+from operator_kit.space import Space
 
 from .conftest import Launch
 

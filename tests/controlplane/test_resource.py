@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from control_plane.api import Api, ApiError
-from control_plane.installation import Installation
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import Space
+from operator_kit.api import Api, ApiError
+from operator_kit.installation import Installation
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space
 
 from slipway_dev import paths
 from slipway_dev.cluster import Cluster

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from control_plane import pod_status
-from control_plane.api import Unreachable
-from control_plane.installation import NAMESPACE, RELEASE
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space
+from operator_kit import pod_status
+from operator_kit.api import Unreachable
+from operator_kit.installation import NAMESPACE, RELEASE
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import MODEL, Space
 
 from .conftest import Launch
 

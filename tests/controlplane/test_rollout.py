@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from control_plane import pod_status
-from control_plane.audit import AuditLog
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import MODEL, Space, View
+from operator_kit import pod_status
+from operator_kit.audit import AuditLog
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import MODEL, Space, View
 
 
 def _aims_at(digest: str, model: View) -> bool:
@@ -33,13 +33,13 @@ def test_a_new_digest_is_a_new_revision_and_the_old_serves_until_it_is_ready(
     assert done.status["readyReplicas"] == 2
     assert [r["revision"] for r in space.revisions()] == [1, 2]
     assert [h["outcome"] for h in done.status["history"]] == ["Good", "Good"]
-    told = [event["reason"] for event in space.events()]
-    assert [reason for reason in told if reason in ("Serving", "RollingOut")] == [
-        "Serving",
-        "RollingOut",
-        "Serving",
-    ]
-    assert all(event["type"] == "Normal" for event in space.events())
+
+    def told() -> None:
+        events = space.events()
+        assert [e["reason"] for e in events][-3:] == ["Serving", "RollingOut", "Serving"]
+        assert {e["type"] for e in events} == {"Normal"}
+
+    space.eventually(told)
 
 
 def test_a_change_that_reaches_no_pod_replaces_no_pod(

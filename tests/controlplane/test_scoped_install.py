@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from control_plane.api import Api
-from control_plane.audit import AuditLog
-from control_plane.fake_kubelet import FakeKubelet
-from control_plane.installation import Installation
-from control_plane.operator_process import OperatorProcess
-from control_plane.space import Space
+from operator_kit.api import Api
+from operator_kit.audit import AuditLog
+from operator_kit.fake_kubelet import FakeKubelet
+from operator_kit.installation import Installation
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space
 
 from slipway_dev.cluster import Cluster
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from control_plane.api import Api
+from operator_kit.api import Api
 from slipway_dev import binaries, kubeconfig, paths
 from slipway_dev.cluster import Cluster
 

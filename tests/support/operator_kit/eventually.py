@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from control_plane.api import ApiError, Unreachable
+from operator_kit.api import ApiError, Unreachable
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from control_plane import pod_status
-from control_plane.api import Api, ApiError, Unreachable
-from control_plane.pod_status import Behaviour
+from operator_kit import pod_status
+from operator_kit.api import Api, ApiError, Unreachable
+from operator_kit.pod_status import Behaviour
 
 Json = dict[str, Any]
 
@@ -157,7 +157,8 @@ class FakeKubelet:
             if self._reported.get(uid) is behaviour:
                 return
             self._reported[uid] = behaviour
-        self._write(pod, behaviour())
+            # Written under the lock: two reports about one pod must arrive in their order.
+            self._write(pod, behaviour())
 
     def _write(self, pod: Json, status: Json) -> None:
         metadata = pod["metadata"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from control_plane.eventually import eventually
-from control_plane.installation import Installation
+from operator_kit.eventually import eventually
+from operator_kit.installation import Installation
 
 Json = dict[str, Any]
 

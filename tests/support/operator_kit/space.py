@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from control_plane.api import Api
-from control_plane.eventually import eventually
-from control_plane.fake_kubelet import FakeKubelet
-from control_plane.pod_status import Behaviour
+from operator_kit.api import Api
+from operator_kit.eventually import eventually
+from operator_kit.fake_kubelet import FakeKubelet
+from operator_kit.pod_status import Behaviour
 
 Json = dict[str, Any]
 
