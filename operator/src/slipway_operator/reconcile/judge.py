@@ -131,8 +131,7 @@ def judge(
         action = Action.HOLD_ONCE_READY
     else:
         action = Action.ROLLBACK
-    retry = obs.model.annotations.get(names.ANNOTATION_RETRY)
-    return _failed(replace(revision, retry_seen=retry), failure, action, now)
+    return _failed(revision, failure, action, now)
 
 
 def _failure(
