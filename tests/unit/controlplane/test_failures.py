@@ -473,6 +473,19 @@ class TestGoingBackAndForth:
         await asked_for_b(world, pods.fetch_ends(20))
         assert world.applied_digest == samples.C
 
+    async def test_one_that_was_asked_for_anew_and_not_completed_was_not_good_last(self, world):
+        await serving_a(world)
+        world.apply(digest=samples.C)
+        await world.run()
+        world.behaviours["a"] = pods.loading
+        world.apply(digest=samples.A)
+        await world.run()
+        # It was good once; that says nothing about now.
+        assert world.conditions["Ready"] == "Unknown"
+        assert world.status["target"]["revision"] == 3
+        await asked_for_b(world, pods.fetch_ends(20))
+        assert world.applied_digest == samples.C
+
     async def test_a_revision_that_never_completed_is_nothing_to_go_back_to(self, world):
         await serving_a(world)
         world.behaviours["c"] = pods.loading
@@ -610,6 +623,15 @@ class TestADamagedCache:
         assert len([w for w in world.api.writes if w.verb == "delete"]) == 1
         assert world.api.of_kind(kinds.POD)[0]["metadata"]["uid"] != before
         assert world.conditions["Ready"] == "True"
+
+    async def test_a_pod_is_deleted_once_however_late_the_watch_tells(self, world):
+        await serving_a(world)
+        world.behaviours["a"] = pods.serve_ends(20)
+        await world.run()
+        world.advance(30)
+        for _ in range(3):
+            await world.reconciler.reconcile((samples.NAMESPACE, samples.NAME))
+        assert len([w for w in world.api.writes if w.verb == "delete"]) == 1
 
     async def test_no_intrinsic_verdict_comes_of_it(self, world):
         await serving_a(world)

@@ -354,6 +354,32 @@ class TestAutoscaling:
         assert world.deployment["spec"]["replicas"] == 6
         assert world.own(kinds.AUTOSCALER) is not None
 
+    async def test_a_rollout_before_the_autoscaler_ever_wrote_never_dips(self, world):
+        """To leave out a field as its only owner would set it to 1."""
+        await serving_five(world)
+        autoscaling_on(world)
+        await world.run()
+        seen: list[int] = []
+        world.api.after = lambda _: seen.append(world.deployment["spec"]["replicas"])
+        for letter in (samples.B, samples.A, samples.C):
+            world.apply(digest=letter)
+            await world.run()
+        assert set(seen) == {5}
+
+    async def test_what_the_autoscaler_owns_is_not_ours_again(self, world):
+        await serving_five(world)
+        autoscaling_on(world)
+        await world.run()
+        autoscaler_sets(world, 6)
+        world.apply(digest=samples.B)
+        await world.run()
+        owners = [
+            entry["manager"]
+            for entry in world.deployment["metadata"]["managedFields"]
+            if "f:replicas" in entry["fieldsV1"]["f:spec"]
+        ]
+        assert owners == ["kube-controller-manager"]
+
     async def test_the_starting_value_is_within_the_bounds(self, world):
         world.apply(digest=samples.A, replicas=1, autoscaling={"minReplicas": 3, "maxReplicas": 4})
         await world.reconcile()

@@ -1,0 +1,78 @@
+"""What several pods say together."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from fake_cluster import pods
+
+from slipway_operator.api.reasons import Reason
+from slipway_operator.reconcile.evidence import collect, strongest
+
+NOW = "2026-11-21T12:00:00Z"
+
+
+def pod(behaviour: pods.Behaviour) -> dict[str, Any]:
+    return {"metadata": {"creationTimestamp": NOW}, "status": behaviour(NOW)}
+
+
+INTRINSIC = pod(pods.fetch_ends(20))
+ONE_RESTART = pod(pods.serve_ends(139, "first", restarts=1))
+FOUR_RESTARTS = pod(pods.serve_ends(40, "second", restarts=4))
+ENVIRONMENTAL = pod(pods.fetch_ends(31, restarts=9))
+READY = pod(pods.ready)
+LOADING = pod(pods.loading)
+
+
+@pytest.mark.parametrize(
+    ("several", "reason"),
+    [
+        ((READY, LOADING), None),
+        ((READY, ENVIRONMENTAL), Reason.ACCESS_DENIED),
+        ((ENVIRONMENTAL, ONE_RESTART), Reason.CRASH),
+        ((ONE_RESTART, FOUR_RESTARTS), Reason.PROVIDER_UNAVAILABLE),
+        ((ENVIRONMENTAL, FOUR_RESTARTS, INTRINSIC), Reason.DIGEST_MISMATCH),
+    ],
+)
+def test_the_most_telling_is_shown_in_whatever_order_they_come(several, reason):
+    for order in itertools.permutations(several):
+        worst = strongest(collect(list(order), ()))
+        assert (worst and worst.reason) == reason
+
+
+@pytest.mark.parametrize(
+    "message",
+    [None, "", "not json", "[]", '"text"', "{}", '{"message": 7}', '{"reason": "DigestMismatch"'],
+)
+def test_a_termination_message_that_is_none_leaves_the_exit_code(message):
+    ended = {"exitCode": 20, "reason": "Error", "message": message, "finishedAt": NOW}
+    fetch = pods.container("fetch", {"terminated": ended})
+    (found,) = collect([{"metadata": {}, "status": {"initContainerStatuses": [fetch]}}], ())
+    assert found.reason is Reason.DIGEST_MISMATCH
+    assert found.message == "container 'fetch' ended with exit code 20"
+
+
+def test_a_message_is_bounded():
+    (found,) = collect([pod(pods.fetch_ends(20, "x" * 5000))], ())
+    assert len(found.message) == 1024
+
+
+@pytest.mark.parametrize("status", [{}, {"phase": "Pending"}, {"containerStatuses": []}])
+def test_a_pod_that_says_nothing_yet_says_nothing(status):
+    assert collect([{"metadata": {}, "status": status}], ()) == []
+
+
+def test_only_serve_is_told_to_ask_for_more_memory():
+    for behaviour, advised in ((pods.serve_ends, True), (pods.fetch_ends, False)):
+        (found,) = collect([pod(behaviour(137, None, reason="OOMKilled"))], ())
+        assert found.reason is Reason.OUT_OF_MEMORY
+        assert ("limits.memory" in found.message) is advised
+
+
+def test_a_pod_that_the_node_gave_up_is_told_with_the_reason_of_the_node():
+    status = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no GPU"}
+    (found,) = collect([{"metadata": {}, "status": status}], ())
+    assert found.reason is Reason.CRASH
+    assert "UnexpectedAdmissionError: no GPU" in found.message
