@@ -107,8 +107,9 @@ generate: setup ## Write the CRD, the chart's copy and README, docs/resource.md,
 	@$(RUN) python dev/generate
 
 .PHONY: golden
-golden: setup ## Write anew what the chart renders, for review
-	@UPDATE_GOLDEN=1 $(PYTEST) --quiet tests/unit/chart/test_golden.py
+golden: setup ## Write anew what the chart and the builders render, for review
+	@UPDATE_GOLDEN=1 $(PYTEST) --quiet tests/unit/chart/test_golden.py \
+	  tests/unit/controlplane/test_builders.py
 
 .PHONY: images
 images: setup-node ## Build the operator's and the runtime's image
