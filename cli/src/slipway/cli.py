@@ -1,9 +1,138 @@
-"""Entry point of the ``slipway`` command."""
+"""Entry point of the ``slipway`` command: finds the command, and turns its end into an exit code.
+
+Imports click and the standard library alone, so that ``--help`` and completion are quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import click
 
+from slipway import config
+from slipway.errors import AccessDenied, InvalidArguments, SlipwayError
+from slipway.lazy import Entry, LazyGroup
 
-@click.group()
+_SIGNALLED = 128
+_DEFECT = 1
+
+
+class Slipway(LazyGroup):
+    """All commands."""
+
+    entries = {  # noqa: RUF012 - the base class types it as a read-only mapping
+        name: Entry(f"slipway.commands.{name}", summary)
+        for name, summary in {
+            "inspect": "Tell what is in an ONNX file, and what would refuse it.",
+            "completion": "Print the completion script of a shell.",
+        }.items()
+    }
+
+
+@click.group(
+    cls=Slipway,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "SLIPWAY",
+        "max_content_width": 100,
+    },
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="SLIPWAY_CONFIG",
+    help="The slipway.toml to read; default: the nearest one in this repository.",
+)
 @click.version_option(package_name="slipway", prog_name="slipway")
-def main() -> None:
-    """Package ONNX models and hand their digests to Git."""
+@click.pass_context
+def cli(context: click.Context, config_path: Path | None) -> None:
+    """From a trained model to a digest in Git.
+
+    An option is taken from its flag, else from the variable SLIPWAY_<COMMAND>_<OPTION>, else from
+    the section of the command in slipway.toml. Every command takes --json.
+    """
+    name = context.invoked_subcommand
+    path = config_path or config.find(Path.cwd())
+    if path is None or name is None or (command := cli.get_command(context, name)) is None:
+        return
+    options = [option.name for option in command.params]
+    project = config.load(path, cli.list_commands(context))
+    context.default_map = {name: project.defaults_of(name, options)}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and end the process with its exit code."""
+    # The official ONNX Runtime wheels send telemetry unless this is set before their import.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    signal.signal(signal.SIGTERM, _interrupt)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(given))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors are told on stderr, as JSON on stdout."""
+    try:
+        result = cli.main(list(arguments), prog_name="slipway", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.UsageError as error:
+        return _tell(InvalidArguments(error.format_message(), _usage_hint(error)), arguments)
+    except click.ClickException as error:
+        return _tell(InvalidArguments(error.format_message()), arguments)
+    except (click.Abort, KeyboardInterrupt):
+        with contextlib.suppress(OSError):
+            click.echo("\ninterrupted; nothing was left half-written", err=True)
+        return _SIGNALLED + signal.SIGINT
+    except SlipwayError as error:
+        return _tell(error, arguments)
+    except BrokenPipeError:
+        # The reader of stdout has gone, as `| head` does. Keep the interpreter from saying so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGNALLED + signal.SIGPIPE
+    except PermissionError as error:
+        return _tell(AccessDenied(f"{error.filename}: {error.strerror}"), arguments)
+    except Exception as error:  # noqa: BLE001 - the last resort: no stack trace for people
+        return _defect(error)
+
+
+def _tell(error: SlipwayError, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        told = {"reason": error.reason, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps({"error": told}, indent=2, ensure_ascii=False))
+    else:
+        click.secho("error: ", err=True, fg="red", bold=True, nl=False)
+        click.echo(error.message, err=True)
+        if error.hint:
+            click.secho("  try: ", err=True, fg="cyan", nl=False)
+            click.echo(error.hint, err=True)
+    return error.exit_code
+
+
+def _defect(error: Exception) -> int:
+    if os.environ.get("SLIPWAY_TRACEBACK"):
+        traceback.print_exception(error)
+    click.echo(f"error: a defect of slipway: {type(error).__name__}: {error}", err=True)
+    click.echo("  try: SLIPWAY_TRACEBACK=1 shows where; please report it", err=True)
+    return _DEFECT
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    return f"{error.ctx.command_path} --help" if error.ctx else ""
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

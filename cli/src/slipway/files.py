@@ -1,0 +1,85 @@
+"""Reading and writing files: nothing is ever half-written, and digests are SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slipway.errors import AccessDenied, InvalidArguments, NotFound
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path, None, None]:
+    """Yield a temporary path beside ``path``; it takes its place when the block ends well.
+
+    The file is on disk before its name is. After an error, or Ctrl-C, nothing is left.
+
+    Raises:
+        NotFound: the folder does not exist.
+        AccessDenied: the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o7777)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename in (str(temporary), temporary):
+            raise _refused(path.parent, error) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a whole file in one step."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def require_file(path: Path) -> Path:
+    """Return the path of a file that exists and can be read.
+
+    Raises:
+        NotFound, AccessDenied, InvalidArguments: it does not, cannot, or is a folder.
+    """
+    try:
+        with path.open("rb"):
+            return path
+    except IsADirectoryError:
+        raise InvalidArguments(f"{path} is a folder, a file is wanted") from None
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def digest(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
+    """Return ``sha256:<hex>`` of a file; ``on_bytes`` hears the count of each block in bytes."""
+    hasher = hashlib.sha256()
+    block = bytearray(_BLOCK_BYTES)
+    view = memoryview(block)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            hasher.update(view[:count])
+            if on_bytes is not None:
+                on_bytes(count)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def digest_of(content: bytes) -> str:
+    """Return ``sha256:<hex>`` of bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _refused(path: Path, error: OSError) -> NotFound | AccessDenied:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return NotFound(f"there is no {path}", "check the path; it is relative to this folder")
+    return AccessDenied(f"{path}: {error.strerror}")

@@ -1,0 +1,1 @@
+"""What an ONNX file is: its signature, its operators, and what would refuse it."""

@@ -1,0 +1,50 @@
+"""Options that several commands share, and how a command says what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+def storage_options(command: F) -> F:
+    """Add what it takes to reach S3; credentials come by boto3's own chain."""
+    for option in (
+        click.option(
+            "--ca-bundle",
+            type=FILE,
+            envvar="SLIPWAY_CA_BUNDLE",
+            help="PEM file of the authorities that the server's certificate is checked against.",
+        ),
+        click.option(
+            "--addressing-style",
+            type=click.Choice(["auto", "path", "virtual"]),
+            default="auto",
+            show_default=True,
+            envvar="SLIPWAY_S3_ADDRESSING_STYLE",
+            help="https://host/bucket (path) or https://bucket.host (virtual).",
+        ),
+        click.option(
+            "--region",
+            envvar=["SLIPWAY_REGION", "AWS_REGION", "AWS_DEFAULT_REGION"],
+            help="Region of the bucket.",
+        ),
+        click.option(
+            "--endpoint",
+            envvar=["SLIPWAY_ENDPOINT", "AWS_ENDPOINT_URL"],
+            help="URL of an S3-compatible server; default: AWS.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,107 @@
+"""What people and programs see: tables on stdout, notes and progress on stderr.
+
+Off a terminal there is neither colour nor progress, and tables are as wide as they need to be.
+With ``--json`` stdout holds one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+Advance = Callable[[int], None]
+
+_WIDE = 400
+_KIBI = 1024
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console for one of the two streams, as they are now."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else _WIDE,
+        highlight=False,
+        soft_wrap=not stream.isatty(),
+    )
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Print a table; a cell is plain text, never markup."""
+    table = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in facts:
+        table.add_row(Text(name, style="bold"), Text(value))
+    console().print(table)
+
+
+def note(text: str) -> None:
+    """Tell a person what is going on; silent off a terminal."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Tell of something that somebody should look at."""
+    click.secho(f"warning: {text}", err=True, fg="yellow" if sys.stderr.isatty() else None)
+
+
+@contextmanager
+def transfer_bar(description: str, total: int) -> Generator[Advance, None, None]:
+    """Show a bar for ``total`` bytes, on a terminal; yields what takes the bytes done."""
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(description, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def size(count: int) -> str:
+    """Write a number of bytes as a person reads it."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < _KIBI or unit == "GiB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= _KIBI
+    raise AssertionError

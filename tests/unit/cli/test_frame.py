@@ -1,0 +1,186 @@
+"""What all commands share: quick help, exit codes, errors without traces, configuration."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_kit.run import PROGRAM, environment, process, slipway
+
+from slipway.cli import Slipway, cli
+
+HEAVY = ["boto3", "botocore", "numpy", "onnx", "onnxruntime", "rich", "ruamel", "torch"]
+
+
+def modules_after(code: str, extra: dict[str, str] | None = None) -> set[str]:
+    script = f"import sys, json\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(extra),
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["nonsense"]])
+def test_help_imports_nothing_heavy_and_no_command(arguments: list[str]) -> None:
+    loaded = modules_after(f"from slipway.cli import run\nrun({arguments!r})")
+    assert not loaded & set(HEAVY)
+    assert not [name for name in loaded if name.startswith("slipway.commands")]
+
+
+def test_completion_of_a_command_imports_nothing_heavy() -> None:
+    variables = {
+        "_SLIPWAY_COMPLETE": "bash_complete",
+        "COMP_WORDS": "slipway ins",
+        "COMP_CWORD": "1",
+    }
+    code = "from slipway.cli import run\ntry: run([])\nexcept SystemExit: pass"
+    assert not modules_after(code, variables) & set(HEAVY)
+
+
+def test_completion_completes_commands_and_options() -> None:
+    def complete(words: str, index: int) -> str:
+        return process(
+            extra={
+                "_SLIPWAY_COMPLETE": "bash_complete",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(index),
+            }
+        ).out
+
+    assert complete("slipway ins", 1) == "plain,inspect\n"
+    assert "plain,--no-load" in complete("slipway inspect --no", 2)
+    for shell, word in {"bash": "complete -o", "zsh": "compdef", "fish": "complete"}.items():
+        assert word in slipway("completion", shell).out
+
+
+def test_the_table_of_commands_is_what_the_commands_say() -> None:
+    for name, entry in Slipway.entries.items():
+        command = importlib.import_module(entry.module).command
+        assert command.name == name
+        assert command.get_short_help_str(200) == entry.summary
+
+
+def test_every_command_but_completion_takes_json() -> None:
+    for name, entry in Slipway.entries.items():
+        parameters = {p.name for p in importlib.import_module(entry.module).command.params}
+        assert "as_json" in parameters or name == "completion", name
+
+
+def test_an_error_says_what_to_do_and_shows_no_trace(folder: Path) -> None:
+    ended = process("inspect", "absent.onnx", cwd=folder)
+    assert ended.code == 5
+    assert ended.out == ""
+    assert ended.err.startswith("error: there is no absent.onnx\n  try: ")
+    assert "Traceback" not in ended.err
+
+
+def test_an_error_is_json_when_json_is_asked_for(folder: Path) -> None:
+    ended = slipway("inspect", "absent.onnx", "--json")
+    assert ended.code == 5
+    assert ended.json["error"]["reason"] == "NotFound"
+
+
+def test_a_wrong_flag_is_a_usage_error() -> None:
+    ended = slipway("inspect", "--nonsense")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--nonsense" in ended.err
+    assert "slipway inspect --help" in ended.err
+
+
+def test_a_defect_is_named_as_one_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("slipway.commands.completion.get_completion_class", fail)
+    ended = slipway("completion", "bash")
+    assert ended.code == 1
+    assert "a defect of slipway: ZeroDivisionError" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_an_option_comes_from_flag_then_variable_then_file(
+    folder: Path, linear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def json_asked_for(*flags: str) -> bool:
+        ended = slipway("inspect", linear, *flags)
+        assert ended.code == 0
+        return ended.out.startswith("{")
+
+    assert not json_asked_for()
+    (folder / "slipway.toml").write_text("[inspect]\nas-json = true\n")
+    assert json_asked_for()
+    monkeypatch.setenv("SLIPWAY_INSPECT_AS_JSON", "false")
+    assert not json_asked_for()
+    assert json_asked_for("--json")
+
+
+def test_the_file_is_found_above_but_not_beyond_the_repository(folder: Path, linear: Path) -> None:
+    below = folder / "models"
+    below.mkdir()
+    (folder / "slipway.toml").write_text("[inspect]\nas-json = true\n")
+    assert process("inspect", linear, cwd=below).out.startswith("{")
+    (below / ".git").mkdir()
+    assert not process("inspect", linear, cwd=below).out.startswith("{")
+    named = ("--config", folder / "slipway.toml", "inspect", linear)
+    assert process(*named, cwd=below).out.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[inspekt]\n", "'inspekt' is not a section"),
+        ("[inspect]\nlaod = true\n", "[inspect] has no option 'laod'"),
+        ("[storage]\nbucket = 'x'\n", "[storage] has no option 'bucket'"),
+        ("[inspect\n", "is no TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(
+    folder: Path, linear: Path, content: str, told: str
+) -> None:
+    (folder / "slipway.toml").write_text(content)
+    ended = slipway("inspect", linear)
+    assert ended.code == 2
+    assert told in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_ends_with_130(folder: Path, number: int) -> None:
+    pipe = folder / "model.onnx"
+    os.mkfifo(pipe)
+    running = subprocess.Popen(
+        [PROGRAM, "inspect", pipe], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(1.0)  # It waits for the pipe's other end.
+    running.send_signal(number)
+    _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "interrupted" in err
+    assert "Traceback" not in err
+
+
+def test_nothing_is_told_when_the_reader_of_stdout_goes(linear: Path) -> None:
+    done = subprocess.run(
+        f"{PROGRAM} inspect {linear} --json | true",
+        shell=True,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_the_options_of_slipway_are_documented() -> None:
+    assert {option.name for option in cli.params} >= {"config_path"}
+    assert "slipway.toml" in slipway("--help").out
