@@ -1,6 +1,6 @@
 """What the operator costs and how fast it is, on a real control plane with a played kubelet.
 
-    PYTHONPATH=tests/support uv run --frozen python bench/control_plane.py [--quiet-minutes 10]
+    uv run --frozen python bench/control_plane.py [--quiet-minutes 10]
 
 Measured from outside: a create's latency by a watch of this program, memory and processor time from
 /proc, API calls from the API server's audit log by the operator's own token. Writes
@@ -15,6 +15,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,17 +24,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from operator_kit.api import Api, Unreachable
-from operator_kit.audit import AuditLog
-from operator_kit.fake_kubelet import FakeKubelet
-from operator_kit.installation import Installation
-from operator_kit.operator_process import OperatorProcess
-from operator_kit.space import Space
-
 from slipway_dev import binaries, paths
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 from slipway_dev.console import say, step
+
+sys.path.insert(0, str(paths.repository() / "tests" / "support"))
+
+from operator_kit.api import Api, Unreachable  # noqa: E402
+from operator_kit.audit import AuditLog  # noqa: E402
+from operator_kit.fake_kubelet import FakeKubelet  # noqa: E402
+from operator_kit.installation import Installation  # noqa: E402
+from operator_kit.operator_process import OperatorProcess  # noqa: E402
+from operator_kit.space import Space  # noqa: E402
 
 _CLUSTER = "bench-controlplane"
 _WARM_UP = 5

@@ -89,7 +89,8 @@ def test_deleted_and_created_again_at_once_converges(
     view = space.until(
         "is served anew",
         lambda m: m.settled and m.status.get("readyReplicas") == 2,
-        within=30,
+        # Kubernetes' garbage collector takes note of a new CRD only every half minute.
+        within=60,
     )
     uid = view.obj["metadata"]["uid"]
     assert uid != before

@@ -31,5 +31,5 @@ def test_deletion_needs_no_operator(launch: Launch, space: Space, policy: str) -
     assert all(space.of(kind) for kind in _MADE)
     own.stop()
     space.delete(policy=policy)
-    space.eventually(lambda: _nothing_is_left(space), within=30)
+    space.eventually(lambda: _nothing_is_left(space), within=60)
     assert space.api.get("modeldeployments", space.namespace, MODEL) is None
