@@ -31,12 +31,12 @@ from slipway_dev.console import say, step
 
 sys.path.insert(0, str(paths.repository() / "tests" / "support"))
 
-from operator_kit.api import Api, Unreachable  # noqa: E402
-from operator_kit.audit import AuditLog  # noqa: E402
-from operator_kit.fake_kubelet import FakeKubelet  # noqa: E402
-from operator_kit.installation import Installation  # noqa: E402
-from operator_kit.operator_process import OperatorProcess  # noqa: E402
-from operator_kit.space import Space  # noqa: E402
+from operator_kit.api import Api, Unreachable
+from operator_kit.audit import AuditLog
+from operator_kit.fake_kubelet import FakeKubelet
+from operator_kit.installation import Installation
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space
 
 _CLUSTER = "bench-controlplane"
 _WARM_UP = 5
