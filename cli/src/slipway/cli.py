@@ -33,6 +33,7 @@ class Slipway(LazyGroup):
         name: Entry(f"slipway.commands.{name}", summary)
         for name, summary in {
             "inspect": "Tell what is in an ONNX file, and what would refuse it.",
+            "validate": "Check a model, and compare what it computes.",
             "completion": "Print the completion script of a shell.",
         }.items()
     }
