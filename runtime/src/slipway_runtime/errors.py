@@ -20,6 +20,7 @@
         ├── BadRequest                the body does not fit the model's inputs
         ├── UnknownResource           no such model, version or route
         ├── MethodNotAllowed          the route exists, for another method
+        ├── NotSupported              a part of a protocol that this server leaves out on purpose
         ├── BodyTooLarge              above the body limit
         ├── UnsupportedMediaType      a content type or encoding that is not understood
         ├── UnrepresentableOutput     the outputs have no form in the answer's encoding
@@ -156,6 +157,10 @@ class MethodNotAllowed(RequestError):
     def __init__(self, message: str, allowed: str) -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class NotSupported(RequestError):
+    """A part of a protocol that this server leaves out on purpose."""
 
 
 class BodyTooLarge(RequestError):

@@ -6,7 +6,9 @@ are kept here and written by a collector of their own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector
@@ -25,10 +27,19 @@ _COUNTERS: Final[tuple[tuple[str, str], ...]] = (
     ("nv_inference_compute_infer_duration_us", "Time in the model, summed, in microseconds"),
     ("nv_inference_compute_output_duration_us", "Time encoding outputs, summed, in microseconds"),
 )
+_MAX_BATCH_SIZES: Final = 256
 _BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+
+
+@dataclass
+class Batch:
+    """Executions of one batch size, and their time in the model, in microseconds."""
+
+    count: int = 0
+    infer_us: float = 0.0
 
 
 class Metrics:
@@ -44,6 +55,9 @@ class Metrics:
         self.request_failure = 0
         self.inference_count = 0
         self.exec_count = 0
+        self.last_inference_ms = 0
+        self.failure_us = 0.0
+        self.batches: dict[int, Batch] = {}
         self.request_us = 0.0
         self.queue_us = 0.0
         self.input_us = 0.0
@@ -84,6 +98,20 @@ class Metrics:
     def loaded(self, phase: str, seconds: float) -> None:
         """Record how long one phase of loading took."""
         self._phases.labels(**self._phase_labels, phase=phase).set(seconds)
+
+    def executed(self, size: int, infer_us: float) -> None:
+        """Record one execution of the model on a batch."""
+        self.exec_count += 1
+        self.inference_count += size
+        self.last_inference_ms = int(time.time() * 1000)
+        # Clients choose the sizes: what is told of them must not grow without bound.
+        batch = self.batches.get(size)
+        if batch is None:
+            batch = Batch()
+            if len(self.batches) < _MAX_BATCH_SIZES:
+                self.batches[size] = batch
+        batch.count += 1
+        batch.infer_us += infer_us
 
     def responded(self, status: int) -> None:
         """Count one HTTP response."""

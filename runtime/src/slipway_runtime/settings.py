@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 DEFAULT_CACHE_DIR = Path("/var/cache/slipway")
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
 
 
@@ -34,6 +35,15 @@ def _providers(value: object) -> object:
                     f"{str(name)!r} is not the name of an execution provider"  # pyright: ignore[reportUnknownArgumentType]
                     " (such as CPUExecutionProvider)"
                 )
+    return names  # pyright: ignore[reportUnknownVariableType]
+
+
+def _aliases(value: object) -> object:
+    names = _split(value)
+    if isinstance(names, list):
+        for name in names:  # pyright: ignore[reportUnknownVariableType]
+            if not _NAME.fullmatch(str(name)):  # pyright: ignore[reportUnknownArgumentType]
+                raise ValueError(f"{str(name)!r} is not a model name (letters, digits, - _ .)")  # pyright: ignore[reportUnknownArgumentType]
     return names  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -123,5 +133,9 @@ class ServeSettings(CommonSettings):
     max_queue: Annotated[int, Field(ge=1)] = Field(256, alias="SLIPWAY_MAX_QUEUE")
     executor_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         1, alias="SLIPWAY_EXECUTOR_THREADS"
+    )
+    non_finite: Literal["refuse", "null", "string"] = Field("refuse", alias="SLIPWAY_NON_FINITE")
+    aliases: Annotated[list[str], BeforeValidator(_aliases)] = Field(
+        default_factory=list, alias="SLIPWAY_MODEL_ALIASES"
     )
     access_log: bool = Field(False, alias="SLIPWAY_ACCESS_LOG")

@@ -12,6 +12,7 @@ from runtime_kit import onnx_models
 from slipway_runtime.errors import BadRequest
 from slipway_runtime.inference.model import Model
 from slipway_runtime.protocol import predict
+from slipway_runtime.protocol.request import Body
 
 LoadModel = Callable[[bytes], Model]
 
@@ -21,9 +22,9 @@ ROW = [1, 2, 3, 4]
 
 
 def ask(model: Model, document: Any) -> Any:
-    request = predict.decode(model, orjson.dumps(document))
-    outputs = model.infer(request.infer.inputs, request.infer.outputs)
-    return orjson.loads(predict.encode(model, request, outputs))
+    call = predict.decode(model, Body(orjson.dumps(document)))
+    (answer,) = call.encode(model.infer(call.inputs, call.outputs), "refuse").parts
+    return orjson.loads(answer)
 
 
 def named_input() -> bytes:

@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from slipway_runtime.errors import BadRequest, UnrepresentableOutput
-from slipway_runtime.inference.tensors import (
-    DATATYPES,
-    TensorSpec,
-    check_shape,
-    from_nested,
-    from_row_major,
-    to_json_ready,
-)
+from slipway_runtime.inference.json_values import from_nested, from_row_major, to_json_ready
+from slipway_runtime.inference.tensors import DATATYPES, TensorSpec, check_shape
 
-NUMERIC = [name for name in DATATYPES if name != "BYTES"]
+NUMERIC = [name for name in DATATYPES if name not in ("BYTES", "BF16")]
 
 
 def spec(datatype: str = "FP32", *shape: int | None) -> TensorSpec:
@@ -44,7 +38,7 @@ def through_json(value: Any) -> Any:
 @given(arrays())
 def test_an_array_comes_back_from_nested_json_bit_for_bit(case: tuple[str, Any]) -> None:
     name, array = case
-    document = through_json(to_json_ready("y", array))
+    document = through_json(to_json_ready(spec(name), array))
     back = from_nested(spec(name), document)
     # JSON keeps no dimension behind an empty one.
     expected = array if 0 not in array.shape else np.empty(back.shape, array.dtype)
@@ -56,7 +50,7 @@ def test_an_array_comes_back_from_nested_json_bit_for_bit(case: tuple[str, Any])
 @given(arrays())
 def test_an_array_comes_back_from_row_major_json_bit_for_bit(case: tuple[str, Any]) -> None:
     name, array = case
-    document = through_json(to_json_ready("y", array.reshape(-1)))
+    document = through_json(to_json_ready(spec(name), array.reshape(-1)))
     back = from_row_major(spec(name), document, array.shape)
     assert back.shape == array.shape
     assert back.tobytes() == array.tobytes()
@@ -66,7 +60,7 @@ def test_an_array_comes_back_from_row_major_json_bit_for_bit(case: tuple[str, An
 def test_neither_strides_nor_byte_order_change_what_is_sent(array: Any) -> None:
     expected = through_json(array)
     for variant in (array.T.copy().T, array[::-1][::-1], array.astype(">f4")):
-        assert through_json(to_json_ready("y", variant)) == expected
+        assert through_json(to_json_ready(spec(), variant)) == expected
 
 
 @given(
@@ -81,18 +75,18 @@ def test_neither_strides_nor_byte_order_change_what_is_sent(array: Any) -> None:
 def test_strings_come_back(rows: list[list[str]]) -> None:
     array = from_nested(spec("BYTES"), rows)
     assert array.tolist() == rows
-    assert through_json(to_json_ready("y", array)) == rows
+    assert through_json(to_json_ready(spec("BYTES"), array)) == rows
 
 
 @pytest.mark.parametrize("value", [2**53 + 1, 2**63 - 1, -(2**63)])
 def test_int64_is_exact_beyond_what_a_double_holds(value: int) -> None:
     array = from_nested(spec("INT64"), orjson.loads(orjson.dumps([value])))
-    assert through_json(to_json_ready("y", array)) == [value]
+    assert through_json(to_json_ready(spec("INT64"), array)) == [value]
 
 
 def test_uint64_is_exact_up_to_its_end() -> None:
     array = from_nested(spec("UINT64"), orjson.loads(b"[18446744073709551615]"))
-    assert through_json(to_json_ready("y", array)) == [18446744073709551615]
+    assert through_json(to_json_ready(spec("UINT64"), array)) == [18446744073709551615]
 
 
 @pytest.mark.parametrize(
@@ -176,11 +170,59 @@ def test_a_symbolic_dimension_takes_any_size() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_output_without_a_json_form_is_never_null(value: float) -> None:
-    with pytest.raises(UnrepresentableOutput, match=r"output 'y' holds 2 of 3 values"):
-        to_json_ready("y", np.array([1.0, value, value], dtype=np.float32))
+    with pytest.raises(UnrepresentableOutput, match=r"output 'x' holds 2 of 3 values"):
+        to_json_ready(spec(), np.array([1.0, value, value], dtype=np.float32))
 
 
 def test_string_outputs_that_are_bytes_are_decoded() -> None:
-    assert to_json_ready("y", np.array([b"a", "b"], dtype=object)) == ["a", "b"]
+    assert to_json_ready(spec("BYTES"), np.array([b"a", "b"], dtype=object)) == ["a", "b"]
     with pytest.raises(UnrepresentableOutput, match="not UTF-8"):
-        to_json_ready("y", np.array([b"\xff"], dtype=object))
+        to_json_ready(spec("BYTES"), np.array([b"\xff"], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("null", [1.5, None, None, None]),
+        ("string", [1.5, "NaN", "Infinity", "-Infinity"]),
+    ],
+)
+def test_values_without_a_json_form_are_substituted_where_the_operator_asks_for_it(
+    how: Any, expected: list[Any]
+) -> None:
+    array = np.array([1.5, math.nan, math.inf, -math.inf], dtype=np.float32)
+    assert to_json_ready(spec(), array, how) == expected
+    assert to_json_ready(spec(), array[1], how) == expected[1]
+
+
+BF16_VALUES = st.integers(0, 2**16 - 1).filter(lambda bits: bits & 0x7F80 != 0x7F80)
+
+
+@given(hnp.arrays(np.uint16, hnp.array_shapes(min_dims=1, min_side=0), elements=BF16_VALUES))
+def test_every_finite_bfloat16_comes_back_from_json_bit_for_bit(bits: Any) -> None:
+    document = through_json(to_json_ready(spec("BF16"), bits.reshape(-1)))
+    back = from_row_major(spec("BF16"), document, bits.shape)
+    assert back.dtype == np.uint16
+    assert back.tobytes() == bits.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "bits"),
+    [
+        (1.0, 0x3F80),
+        (1.00390625, 0x3F80),  # Halfway between two: to the even one,
+        (1.01171875, 0x3F82),  # which may be above
+        (1.0039063, 0x3F81),
+        (-0.0, 0x8000),
+        (-1.0039063, 0xBF81),
+        (1.0 + 2**-8 + 2**-40, 0x3F81),
+        (3.3895313892515355e38, 0x7F7F),
+    ],
+)
+def test_a_number_becomes_the_nearest_bfloat16(number: float, bits: int) -> None:
+    assert from_nested(spec("BF16"), [number]).tolist() == [bits]
+
+
+def test_a_number_above_the_largest_bfloat16_is_out_of_range() -> None:
+    with pytest.raises(BadRequest, match=r"at index \[1\] is out of range for BF16"):
+        from_nested(spec("BF16"), [1, 3.4e38])

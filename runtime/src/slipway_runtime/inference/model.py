@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
 from slipway_runtime.inference import session as ort
 from slipway_runtime.inference.tensors import (
+    BF16,
     Array,
     Signature,
     TensorSpec,
@@ -26,10 +27,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What a model is called and which bytes it is."""
+    """What a model is called and which bytes it is; requests may use an alias as its name."""
 
     name: str
     digest: Digest
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names that requests may use."""
+        return (self.name, *self.aliases)
 
     @property
     def version(self) -> str:
@@ -62,6 +69,14 @@ class Model:
         self.signature = Signature(inputs, tuple(outputs))
         self._all_outputs = self.signature.output_names
         self._outputs_by_name = {spec.name: spec for spec in outputs}
+        self._bf16_inputs = [spec.name for spec in inputs if spec.datatype.name == BF16]
+        self._bf16_outputs = {spec.name for spec in outputs if spec.datatype.name == BF16}
+        if self._bf16_outputs and any(spec.datatype.kind == "O" for spec in inputs):
+            # Such outputs need OrtValues on both sides, and Python can make none of strings.
+            raise InvalidModel(
+                "the model has both string inputs and bfloat16 outputs, which ONNX Runtime's"
+                " Python binding cannot run: cast the outputs to float32 in the graph"
+            )
 
     def infer(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -78,10 +93,21 @@ class Model:
         """
         names = self._all_outputs if outputs is None else outputs
         try:
-            values = self._session.run(names, inputs)
+            values = self._execute(names, inputs)
         except Exception as error:
             raise ort.run_failure(error) from error
         return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
+
+    def _execute(self, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[object]:
+        feeds: dict[str, Any] = dict(inputs)
+        for name in self._bf16_inputs:
+            feeds[name] = ort.bfloat16_value(inputs[name])
+        if self._bf16_outputs.isdisjoint(names):
+            return self._session.run(names, feeds)
+        for name, array in inputs.items():
+            if name not in self._bf16_inputs:
+                feeds[name] = ort.value(array)
+        return [ort.array_of(value) for value in self._session.run_with_ort_values(names, feeds)]
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> None:
         """Check names, ranks and fixed dimensions of a request's arrays.
@@ -131,7 +157,7 @@ class Model:
         """
         feeds = {spec.name: _zeros(spec) for spec in self.signature.inputs}
         try:
-            self._session.run(self._all_outputs, feeds)
+            self._execute(self._all_outputs, feeds)
         except Exception as error:
             text = ort.describe(error)
             if isinstance(error, MemoryError) or ort.is_out_of_memory(text):

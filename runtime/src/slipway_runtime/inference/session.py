@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
+
+import numpy as np
 
 from slipway_runtime.errors import (
     BadRequest,
@@ -18,7 +21,7 @@ from slipway_runtime.errors import (
     RequestError,
     UnsupportedOpset,
 )
-from slipway_runtime.inference.tensors import DATATYPES, Array, Datatype, TensorSpec
+from slipway_runtime.inference.tensors import BF16, DATATYPES, Array, Datatype, TensorSpec
 
 # The official Linux wheels send telemetry unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -42,12 +45,14 @@ _DATATYPES: Mapping[str, Datatype] = {
         ("uint32", "UINT32"),
         ("uint64", "UINT64"),
         ("float16", "FP16"),
+        ("bfloat16", BF16),
         ("float", "FP32"),
         ("double", "FP64"),
         ("string", "BYTES"),
     )
 }
 
+_ONNX_BFLOAT16 = 16
 _CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
 _LOG_ERRORS_ONLY = 3
 _OPSET_SIGNS = (
@@ -71,8 +76,16 @@ class NodeArg(Protocol):
 class OrtSession(Protocol):
     """What is used of onnxruntime.InferenceSession."""
 
-    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[object]:
-        """Run the graph."""
+    def run(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any], run_options: Any = None
+    ) -> list[object]:
+        """Run the graph on arrays or OrtValues; the outputs are arrays."""
+        ...
+
+    def run_with_ort_values(
+        self, output_names: Sequence[str], feeds: Mapping[str, Any], run_options: Any = None
+    ) -> list[Any]:
+        """Run the graph on OrtValues; the outputs are OrtValues."""
         ...
 
     def get_inputs(self) -> list[NodeArg]:
@@ -127,6 +140,28 @@ def open_session(
         raise load_failure(error, providers) from error
     _require(providers, session.get_providers(), "the session has")
     return session
+
+
+def bfloat16_value(bits: Array) -> Any:
+    """Return the OrtValue of a bfloat16 tensor over uint16 bits, which must outlive it."""
+    return _ort.OrtValue.ortvalue_from_numpy_with_onnx_type(
+        np.asarray(bits, order="C"), _ONNX_BFLOAT16
+    )
+
+
+def value(array: Array) -> Any:
+    """Return the OrtValue of an array that holds no strings; the array must outlive it."""
+    return _ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
+
+
+def array_of(value: Any) -> Array:
+    """Return an output's array; of bfloat16 the bits, copied, since NumPy cannot view them."""
+    if value.element_type() != _ONNX_BFLOAT16:
+        return value.numpy()
+    shape: list[int] = value.shape()
+    size = int(np.prod(shape)) * np.dtype(np.uint16).itemsize
+    data = ctypes.string_at(value.data_ptr(), size) if size else b""
+    return np.frombuffer(data, dtype=np.uint16).reshape(shape)
 
 
 def load_failure(error: Exception, providers: Sequence[str]) -> Failure:

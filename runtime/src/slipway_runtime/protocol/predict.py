@@ -14,41 +14,31 @@ and taken off the outputs again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from typing import Final, cast
 
 from slipway_runtime.errors import BadRequest
-from slipway_runtime.inference.model import Model
-from slipway_runtime.inference.tensors import (
-    Array,
-    TensorSpec,
-    check_names,
-    check_shape,
+from slipway_runtime.inference.json_values import (
+    NonFinite,
     from_nested,
     name_value,
     to_json_ready,
 )
-from slipway_runtime.protocol.request import InferRequest, encode_json, parse_json
+from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.tensors import Array, TensorSpec, check_names, check_shape
+from slipway_runtime.protocol.request import Body, Call, Payload, json_payload, parse_json
 
 _PREDICTION: Final = "prediction"
 
 
-@dataclass(frozen=True)
-class PredictRequest:
-    """A decoded request and what its answer must look like."""
-
-    infer: InferRequest
-    unbatched: bool
-    as_prediction: bool
-
-
-def decode(model: Model, body: bytes) -> PredictRequest:
+def decode(model: Model, body: Body) -> Call:
     """Decode a body in any of the forms.
 
     Raises:
         BadRequest: no form fits, or the values do not fit the model's inputs.
     """
-    document = parse_json(body)
+    document = parse_json(body.content)
     values, as_prediction = _by_name(model, document)
     check_names(model.signature, list(values))
     inputs: dict[str, Array] = {}
@@ -69,26 +59,28 @@ def decode(model: Model, body: bytes) -> PredictRequest:
             f"{', '.join(single)} came as one row and {', '.join(several)} as a batch:"
             " give all inputs a batch dimension, or none"
         )
-    return PredictRequest(InferRequest(inputs), any(rows.values()), as_prediction)
+    return Call(inputs, partial(_encode, model, any(rows.values()), as_prediction))
 
 
-def encode(model: Model, request: PredictRequest, outputs: dict[str, Array]) -> bytes:
-    """Encode the answer.
-
-    Raises:
-        UnrepresentableOutput: an output holds NaN, infinities or bytes that are not UTF-8.
-    """
+def _encode(
+    model: Model,
+    unbatched: bool,
+    as_prediction: bool,
+    outputs: Mapping[str, Array],
+    non_finite: NonFinite,
+) -> Payload:
+    """Encode the answer; ``unbatched`` takes the batch dimension off again."""
     answer: dict[str, object] = {}
     for name, array in outputs.items():
         spec = model.output_spec(name)
-        row = request.unbatched and array.ndim > 0 and array.shape[0] == 1
+        row = unbatched and array.ndim > 0 and array.shape[0] == 1
         has_batch_axis = not spec.shape or spec.shape[0] in (None, 1)
-        answer[name] = to_json_ready(name, array[0, ...] if row and has_batch_axis else array)
-    if request.as_prediction:
-        return encode_json(
-            {_PREDICTION: next(iter(answer.values())) if len(answer) == 1 else answer}
-        )
-    return encode_json(answer)
+        value = array[0, ...] if row and has_batch_axis else array
+        answer[name] = to_json_ready(spec, value, non_finite)
+    if as_prediction:
+        only = next(iter(answer.values())) if len(answer) == 1 else answer
+        return json_payload({_PREDICTION: only})
+    return json_payload(answer)
 
 
 def _by_name(model: Model, document: object) -> tuple[dict[str, object], bool]:

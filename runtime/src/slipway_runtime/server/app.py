@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from slipway_runtime import __version__, metrics
 from slipway_runtime.errors import MethodNotAllowed, NotReady, RequestError, UnknownResource
+from slipway_runtime.protocol.v2_info import EXTENSIONS
+from slipway_runtime.server.compression import acceptable, deflate
 from slipway_runtime.server.http import (
     ClientGoneError,
     Exchange,
@@ -38,6 +40,8 @@ access_logger = logging.getLogger("slipway_runtime.access")
 _PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 _RETRY: Final = ((b"retry-after", b"2"),)
 _READY_SUFFIX: Final = "/ready"
+_WORTH_COMPRESSING: Final = 1024
+_WORTH_JOINING: Final = 64 * 1024
 
 
 class App:
@@ -63,9 +67,10 @@ class App:
         self._routes = routes
         identity = routes.model.identity
         table = routes.table()
-        base = f"/v2/models/{identity.name}"
-        for version in ("", f"/versions/{identity.version}", "/versions/1", "/versions/"):
-            table[f"{base}{version}{_READY_SUFFIX}"] = {"GET": self._model_ready}
+        for name in identity.names:
+            for version in ("", f"/versions/{identity.version}", "/versions/1", "/versions/"):
+                path = f"/v2/models/{name}{version}{_READY_SUFFIX}"
+                table[path] = {"GET": self._model_ready}
         self._table.update(table)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +94,7 @@ class App:
                 extra={"request_id": exchange.request_id.decode(), "path": exchange.path},
             )
             response = json_response(500, {"error": "a defect of the runtime; its log has more"})
-        await self._send(response, exchange, send)
+        size = await self._send(response, exchange, send)
         self._lifecycle.metrics.responded(response.status)
         if self._access_log:
             access_logger.info(
@@ -100,23 +105,37 @@ class App:
                 extra={
                     "request_id": exchange.request_id.decode(),
                     "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-                    "bytes": len(response.body),
+                    "bytes": size,
                 },
             )
 
-    async def _send(self, response: Response, exchange: Exchange, send: Send) -> None:
-        headers = [
-            (b"content-type", response.content_type),
-            (b"content-length", b"%d" % len(response.body)),
+    async def _send(self, response: Response, exchange: Exchange, send: Send) -> int:
+        """Send an answer; returns the length of its body in bytes."""
+        body = response.body
+        parts = body if isinstance(body, tuple) else (body,)
+        headers = [(b"content-type", response.content_type), *response.headers]
+        size = sum(map(len, parts))
+        if size >= _WORTH_COMPRESSING and exchange.accept_encoding:
+            encoding = acceptable(exchange.accept_encoding)
+            if encoding:
+                parts = (await _compressed(encoding, parts, size),)
+                size = len(parts[0])
+                headers += ((b"content-encoding", encoding), (b"vary", b"accept-encoding"))
+        headers += (
+            (b"content-length", b"%d" % size),
             self._digest_header,
             (b"x-request-id", exchange.request_id),
-            *response.headers,
-        ]
+        )
         # While draining every answer tells its client to connect anew: elsewhere, by then.
         if response.close or self._lifecycle.draining:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await send({"type": "http.response.body", "body": response.body})
+        if len(parts) > 1 and size <= _WORTH_JOINING:
+            parts = (b"".join(parts),)
+        for number, part in enumerate(parts, 1):
+            more = number < len(parts)
+            await send({"type": "http.response.body", "body": part, "more_body": more})
+        return size
 
     def _handler(self, exchange: Exchange) -> Handler:
         path = exchange.path
@@ -140,7 +159,7 @@ class App:
 
     async def _server_metadata(self, _exchange: Exchange) -> Response:
         return json_response(
-            200, {"name": "slipway-runtime", "version": __version__, "extensions": []}
+            200, {"name": "slipway-runtime", "version": __version__, "extensions": EXTENSIONS}
         )
 
     async def _live(self, _exchange: Exchange) -> Response:
@@ -189,3 +208,9 @@ class App:
 
                 self._pages = await asyncio.to_thread(build)
         return self._pages
+
+
+async def _compressed(encoding: bytes, parts: tuple[bytes | memoryview, ...], size: int) -> bytes:
+    if size <= _WORTH_JOINING:
+        return deflate(encoding, parts)
+    return await asyncio.to_thread(deflate, encoding, parts)

@@ -16,12 +16,14 @@ from slipway_runtime.errors import (
     InferenceFailed,
     MethodNotAllowed,
     NotReady,
+    NotSupported,
     QueueFull,
     RequestError,
     UnknownResource,
     UnrepresentableOutput,
     UnsupportedMediaType,
 )
+from slipway_runtime.server.compression import inflate
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -40,13 +42,16 @@ STATUS: Final[dict[type[RequestError], int]] = {
     UnrepresentableOutput: 422,
     QueueFull: 429,
     InferenceFailed: 500,
+    NotSupported: 501,
     NotReady: 503,
 }
 _RETRY_AFTER: Final[dict[type[RequestError], bytes]] = {QueueFull: b"1", NotReady: b"2"}
 
 _MAX_REQUEST_ID: Final = 128
+_MAX_DIGITS: Final = 18
 _DISCARD_SECONDS: Final = 2.0
 _SERVER_ERROR: Final = 500
+_INLINE_BYTES: Final = 64 * 1024
 
 
 class ClientGoneError(Exception):
@@ -55,10 +60,10 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """One answer."""
+    """One answer; the parts of its body are sent one after another."""
 
     status: int
-    body: bytes
+    body: bytes | tuple[bytes | memoryview, ...]
     content_type: bytes = JSON
     headers: Headers = ()
     close: bool = False
@@ -68,12 +73,13 @@ class Exchange:
     """One request with the headers that matter, and how to read its body."""
 
     __slots__ = (
+        "_header_length",
         "_receive",
+        "accept_encoding",
         "content_encoding",
         "content_length",
         "content_type",
         "expects_continue",
-        "has_binary_header",
         "method",
         "path",
         "request_id",
@@ -86,7 +92,8 @@ class Exchange:
         self.content_type = b""
         self.content_encoding = b""
         self.content_length: int | None = None
-        self.has_binary_header = False
+        self.accept_encoding = b""
+        self._header_length: bytes | None = None
         self.expects_continue = False
         self.request_id = b""
         for name, value in scope["headers"]:
@@ -99,19 +106,52 @@ class Exchange:
             elif name == b"content-encoding":
                 self.content_encoding = value.strip().lower()
             elif name == b"inference-header-content-length":
-                self.has_binary_header = True
+                self._header_length = value
+            elif name == b"accept-encoding":
+                self.accept_encoding = value
             elif name == b"expect":
                 self.expects_continue = True
         if not self.request_id:
             self.request_id = os.urandom(8).hex().encode()
 
+    @property
+    def header_length(self) -> int | None:
+        """The length of the JSON in front of binary tensors, if the client has told one.
+
+        Raises:
+            BadRequest: it is no number.
+        """
+        if self._header_length is None:
+            return None
+        if not self._header_length.isdigit() or len(self._header_length) > _MAX_DIGITS:
+            raise BadRequest(
+                "Inference-Header-Content-Length must be a number of bytes, got"
+                f" {self._header_length.decode('latin-1')[:50]!r}"
+            )
+        return int(self._header_length)
+
+    @property
+    def media_type(self) -> bytes:
+        """The content type in lower case, without parameters."""
+        return self.content_type.partition(b";")[0].strip().lower()
+
     async def body(self, limit: int) -> bytes:
-        """Read the whole body of at most ``limit`` bytes.
+        """Read the whole body of at most ``limit`` bytes, also when inflated.
 
         Raises:
             BodyTooLarge: it is, or says that it is, longer.
+            UnsupportedMediaType: it is compressed in another way than gzip or deflate.
+            BadRequest: it is not compressed in the way it says.
             ClientGoneError: the client closed the connection.
         """
+        data = await self._read(limit)
+        if self.content_encoding in (b"", b"identity"):
+            return data
+        if len(data) < _INLINE_BYTES:
+            return inflate(self.content_encoding, data, limit)
+        return await asyncio.to_thread(inflate, self.content_encoding, data, limit)
+
+    async def _read(self, limit: int) -> bytes:
         if self.content_length is not None and self.content_length > limit:
             if not self.expects_continue:
                 await self._discard(limit)
@@ -177,32 +217,22 @@ def error_response(error: RequestError) -> Response:
     )
 
 
-def require_json(exchange: Exchange) -> None:
-    """Check that the body claims to be JSON.
+def require_kind(exchange: Exchange, *others: bytes) -> None:
+    """Check that the body claims to be JSON, or of one of the other media types.
 
     No content type at all and the form type that `curl -d` sends by itself are let through:
     whether the body is JSON shows when it is parsed.
 
     Raises:
-        UnsupportedMediaType: it claims to be something else, or is compressed.
+        UnsupportedMediaType: it claims to be something else.
     """
-    if exchange.content_encoding not in (b"", b"identity"):
+    kind = exchange.media_type
+    if kind in (JSON, b"", b"application/x-www-form-urlencoded", *others):
+        return
+    if not kind.endswith(b"+json"):
+        wanted = " or ".join(name.decode() for name in (JSON, *others))
         raise UnsupportedMediaType(
-            f"the content encoding {exchange.content_encoding.decode('latin-1')!r} is not"
-            " supported: send the body uncompressed"
-        )
-    if exchange.has_binary_header:
-        raise UnsupportedMediaType(
-            "binary tensors (Inference-Header-Content-Length) are not supported by this version:"
-            " send JSON"
-        )
-    kind = exchange.content_type.partition(b";")[0].strip().lower()
-    if kind not in (b"", JSON, b"application/x-www-form-urlencoded") and not kind.endswith(
-        b"+json"
-    ):
-        raise UnsupportedMediaType(
-            f"the content type {kind.decode('latin-1')[:100]!r} is not supported:"
-            " send application/json"
+            f"the content type {kind.decode('latin-1')[:100]!r} is not supported: send {wanted}"
         )
 
 

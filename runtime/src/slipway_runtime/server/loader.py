@@ -59,7 +59,7 @@ def load(
     intra_op_threads = settings.intra_op_threads or available_cpus()
     inter_op_threads = settings.inter_op_threads or available_cpus()
     model = models.load(
-        models.ModelIdentity(name, digest),
+        models.ModelIdentity(name, digest, tuple(settings.aliases)),
         path,
         settings.providers,
         intra_op_threads=intra_op_threads,
@@ -78,4 +78,4 @@ def load(
         },
     )
     executor = Executor(model, threads=settings.executor_threads, max_queue=settings.max_queue)
-    return ModelRoutes(model, executor, metrics, max_body_bytes=settings.max_body_bytes)
+    return ModelRoutes(model, executor, metrics, settings)

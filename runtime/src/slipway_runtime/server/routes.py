@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from slipway_runtime.errors import RequestError, UnknownResource
 from slipway_runtime.inference.executor import Executor
+from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
-from slipway_runtime.inference.tensors import Array
 from slipway_runtime.metrics import Metrics
-from slipway_runtime.protocol import predict, v2
-from slipway_runtime.protocol.request import InferRequest
-from slipway_runtime.server.http import Exchange, Response, json_response, require_json
+from slipway_runtime.protocol import predict, v2, v2_info
+from slipway_runtime.protocol.request import BINARY, Body, Decode
+from slipway_runtime.server.http import Exchange, Response, json_response, require_kind
+from slipway_runtime.settings import ServeSettings
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[Response]]
-
-R = TypeVar("R")
 
 _MICROSECONDS = 1e6
 _MODEL_PARTS = 4
 
 
 class ModelRoutes:
-    """Infer, predict and metadata of one model."""
+    """Infer, predict and what can be asked about one model."""
 
     def __init__(
-        self, model: Model, executor: Executor, metrics: Metrics, *, max_body_bytes: int
+        self, model: Model, executor: Executor, metrics: Metrics, settings: ServeSettings
     ) -> None:
         self.model = model
         self._executor = executor
         self._metrics = metrics
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes = settings.max_body_bytes
+        self._non_finite: NonFinite = settings.non_finite
         metrics.pending = lambda: executor.pending
 
     @property
@@ -43,16 +43,27 @@ class ModelRoutes:
     def table(self) -> dict[str, Mapping[str, Handler]]:
         """Return the handlers by path and method."""
         identity = self.model.identity
-        base = f"/v2/models/{identity.name}"
-        bases = (base, *(f"{base}/versions/{v}" for v in (identity.version, "1", "")))
-        table: dict[str, Mapping[str, Handler]] = {"/predict": {"POST": self.predict}}
-        for path in bases:
-            table[f"{path}/infer"] = {"POST": self.infer}
-            table[path.rstrip("/")] = {"GET": self.metadata}
+        table: dict[str, Mapping[str, Handler]] = {
+            "/predict": {"POST": self._inference(predict.decode)},
+            "/v2/models/stats": {"GET": self._statistics},
+            "/v2/repository/index": {"POST": self._index},
+        }
+        infer = self._inference(v2.decode, BINARY)
+        for name in identity.names:
+            base = f"/v2/models/{name}"
+            for version in ("", *(f"/versions/{v}" for v in (identity.version, "1", ""))):
+                path = f"{base}{version}"
+                table[f"{path}/infer"] = {"POST": infer}
+                table[f"{path}/config"] = {"GET": self._config}
+                table[f"{path}/stats"] = {"GET": self._statistics}
+                table[path.rstrip("/")] = {"GET": self._metadata}
         return table
 
-    def unknown(self, path: str) -> UnknownResource:
-        """Return the error for a path that no route has: names the model if that is wrong."""
+    def unknown(self, path: str) -> RequestError:
+        """Return the error for a path that no route has: says what of it is wrong."""
+        left_out = v2_info.left_out(path)
+        if left_out is not None:
+            return left_out
         parts = path.strip("/").split("/")
         if parts[:2] == ["v2", "models"] and len(parts) > 2:  # noqa: PLR2004
             version = parts[4] if len(parts) > _MODEL_PARTS and parts[3] == "versions" else None
@@ -62,55 +73,53 @@ class ModelRoutes:
                 return error
         return UnknownResource(f"there is no route {path[:200]!r}; /docs lists them")
 
-    async def metadata(self, _exchange: Exchange) -> Response:
-        """GET /v2/models/{model}."""
-        return json_response(200, v2.model_metadata(self.model))
+    async def _metadata(self, _exchange: Exchange) -> Response:
+        return json_response(200, v2_info.metadata(self.model))
 
-    async def infer(self, exchange: Exchange) -> Response:
-        """POST /v2/models/{model}/infer."""
-        return await self._infer(exchange, v2.decode, v2.encode, _itself)
+    async def _config(self, _exchange: Exchange) -> Response:
+        return json_response(200, v2_info.config(self.model, 0))
 
-    async def predict(self, exchange: Exchange) -> Response:
-        """POST /predict."""
-        return await self._infer(exchange, predict.decode, predict.encode, _of_predict)
+    async def _statistics(self, _exchange: Exchange) -> Response:
+        return json_response(200, v2_info.statistics(self.model, self._metrics))
 
-    async def _infer(
-        self,
-        exchange: Exchange,
-        decode: Callable[[Model, bytes], R],
-        encode: Callable[[Model, R, dict[str, Array]], bytes],
-        core: Callable[[R], InferRequest],
-    ) -> Response:
-        metrics = self._metrics
-        try:
-            require_json(exchange)
-            body = await exchange.body(self._max_body_bytes)
+    async def _index(self, exchange: Exchange) -> Response:
+        await exchange.body(self._max_body_bytes)
+        return json_response(200, v2_info.index(self.model, ready=True))
+
+    def _inference(self, decode: Decode, *kinds: bytes) -> Handler:
+        """Return the handler of one protocol; its bodies are JSON or of one of ``kinds``."""
+
+        async def handle(exchange: Exchange) -> Response:
             started = time.perf_counter()
-            request = decode(self.model, body)
-            inner = core(request)
-            decoded = time.perf_counter()
-            execution = await self._executor.infer(inner.inputs, inner.outputs)
-            executed = time.perf_counter()
-            answer = encode(self.model, request, execution.outputs)
-        except RequestError:
-            metrics.request_failure += 1
-            raise
+            try:
+                require_kind(exchange, *kinds)
+                header_length = exchange.header_length
+                content = await exchange.body(self._max_body_bytes)
+                started = time.perf_counter()
+                return await self._answer(
+                    decode, Body(content, exchange.media_type, header_length), started
+                )
+            except RequestError:
+                self._metrics.request_failure += 1
+                self._metrics.failure_us += (time.perf_counter() - started) * _MICROSECONDS
+                raise
+
+        return handle
+
+    async def _answer(self, decode: Decode, body: Body, started: float) -> Response:
+        metrics = self._metrics
+        call = decode(self.model, body)
+        decoded = time.perf_counter()
+        execution = await self._executor.infer(call.inputs, call.outputs)
+        executed = time.perf_counter()
+        payload = call.encode(execution.outputs, self._non_finite)
         ended = time.perf_counter()
         metrics.request_success += 1
-        metrics.exec_count += 1
-        metrics.inference_count += self.model.batch_size(inner.inputs)
+        metrics.executed(self.model.batch_size(call.inputs), execution.ran * _MICROSECONDS)
         metrics.request_us += (ended - started) * _MICROSECONDS
         metrics.input_us += (decoded - started) * _MICROSECONDS
         metrics.queue_us += execution.queued * _MICROSECONDS
         metrics.infer_us += execution.ran * _MICROSECONDS
         metrics.output_us += (ended - executed) * _MICROSECONDS
         metrics.duration.observe(ended - started)
-        return Response(200, answer)
-
-
-def _itself(request: InferRequest) -> InferRequest:
-    return request
-
-
-def _of_predict(request: predict.PredictRequest) -> InferRequest:
-    return request.infer
+        return Response(200, payload.parts, payload.content_type, payload.headers)
