@@ -146,7 +146,7 @@ def space(api: Api, kubelet: FakeKubelet, request: pytest.FixtureRequest) -> Ite
     words = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
     made = Space(api, kubelet, f"{words[:40].strip('-')}-{next(_numbers)}").create()
     yield made
-    made.remove()
+    made.clear()
 
 
 @pytest.hookimpl(wrapper=True)

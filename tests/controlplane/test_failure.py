@@ -445,7 +445,8 @@ def test_scaling_while_a_rollout_fails_keeps_the_new_number(
 def test_a_wiped_status_comes_back_the_same_and_nothing_else_is_written(
     operator: OperatorProcess, space: Space, audit: AuditLog
 ) -> None:
-    before = _failed_v2(space).status
+    _failed_v2(space)
+    before = space.until("has come to rest", lambda m: m.status["replicas"] == 1).status
     generation = space.deployment()["metadata"]["generation"]
     mark = audit.mark()
     wiped = {"status": {"conditions": None, "serving": None, "history": None, "target": None,

@@ -42,4 +42,4 @@ def test_an_install_for_some_namespaces_serves_these_and_no_other(
         assert not [str(request) for request in asked if request.code == 403]
     finally:
         process.kill()
-        other.remove()
+        other.clear()

@@ -116,6 +116,10 @@ class Api:
             if error.status not in (404, 409):
                 raise
 
+    def delete_all(self, resource: str, namespace: str) -> None:
+        """Delete the objects of one resource in a namespace."""
+        self.request("DELETE", path(resource, namespace))
+
     def watch(self, resource: str, namespace: str | None, version: str, **query: str) -> Iterator:
         """Yield (type, object) until the server or a time-out ends it."""
         wanted = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "300", **query}

@@ -101,6 +101,10 @@ class Space:
         eventually(usable)
         return self
 
+    def clear(self) -> None:
+        """Delete its models. The namespace goes with the cluster: to end one costs much."""
+        self.api.delete_all("modeldeployments", self.namespace)
+
     def remove(self) -> None:
         """Begin to delete the namespace."""
         self.api.delete("namespaces", None, self.namespace)
