@@ -154,16 +154,33 @@ def test_a_mistake_in_the_file_is_named(
     assert told in ended.err
 
 
+def _open_once_read(pipe: Path) -> int:
+    """Open the writing end of a pipe as soon as somebody has opened it for reading."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "nobody opened the file"
+            time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_ends_with_130(folder: Path, number: int) -> None:
     pipe = folder / "model.onnx"
     os.mkfifo(pipe)
     running = subprocess.Popen(
-        [PROGRAM, "inspect", pipe], env=environment(), stderr=subprocess.PIPE, text=True
+        [PROGRAM, "inspect", pipe],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # A background job of a shell ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(1.0)  # It waits for the pipe's other end.
+    writer = _open_once_read(pipe)
     running.send_signal(number)
     _, err = running.communicate(timeout=20)
+    os.close(writer)
     assert running.returncode == 130
     assert "interrupted" in err
     assert "Traceback" not in err
