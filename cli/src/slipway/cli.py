@@ -34,6 +34,9 @@ class Slipway(LazyGroup):
         for name, summary in {
             "inspect": "Tell what is in an ONNX file, and what would refuse it.",
             "validate": "Check a model, and compare what it computes.",
+            "pack": "Make a package: the model, what belongs to it, and slipway.json.",
+            "push": "Upload a package or a bare .onnx file to S3, and print its uri and digest.",
+            "verify": "Read a package or .onnx file again, here or in S3, and compare digests.",
             "completion": "Print the completion script of a shell.",
         }.items()
     }

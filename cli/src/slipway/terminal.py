@@ -55,7 +55,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    _print(table)
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -63,7 +63,16 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in facts:
         table.add_row(Text(name, style="bold"), Text(value))
-    console().print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    screen = console()
+    with screen.capture() as captured:
+        screen.print(table)
+    # Without the blanks that fill the last column: programs read this too.
+    for line in captured.get().splitlines():
+        screen.file.write(f"{line.rstrip()}\n")
 
 
 def note(text: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runtime_kit import onnx_models
+from cli_kit import models
 
 
 @pytest.fixture(autouse=True)
@@ -34,4 +34,4 @@ def saved(folder: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def linear(saved: Callable[..., Path]) -> Path:
-    return saved(onnx_models.linear())
+    return saved(models.linear())

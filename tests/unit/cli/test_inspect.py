@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
+from cli_kit import models
+from cli_kit.models import digest_of
 from cli_kit.run import slipway
-from onnx import TensorProto, helper, numpy_helper
-from runtime_kit import onnx_models
-from runtime_kit.process import digest_of
+from onnx import TensorProto, helper
 
 Save = Callable[..., Path]
 
@@ -20,13 +19,13 @@ def two_outputs_of_one_name() -> bytes:
     nodes = [
         helper.make_node("Identity", ["x"], ["y"]),
     ]
-    y = onnx_models.tensor("y", ["n", 2])
-    return onnx_models.build(nodes, [onnx_models.tensor("x", ["n", 2])], [y, y])
+    y = models.tensor("y", ["n", 2])
+    return models.build(nodes, [models.tensor("x", ["n", 2])], [y, y])
 
 
 def one_node(node: onnx.NodeProto, domain: str = "", opset: int = 21) -> bytes:
     graph = helper.make_graph(
-        [node], "g", [onnx_models.tensor("x", ["n", 2])], [onnx_models.tensor("y", ["n", 2])]
+        [node], "g", [models.tensor("x", ["n", 2])], [models.tensor("y", ["n", 2])]
     )
     opsets = [helper.make_opsetid("", opset)]
     if domain:
@@ -39,11 +38,11 @@ def one_node(node: onnx.NodeProto, domain: str = "", opset: int = 21) -> bytes:
 def bf16_input() -> bytes:
     x = helper.make_tensor_value_info("x", TensorProto.BFLOAT16, ["n", 2])
     cast = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
-    return onnx_models.build([cast], [x], [onnx_models.tensor("y", ["n", 2])])
+    return models.build([cast], [x], [models.tensor("y", ["n", 2])])
 
 
 def with_metadata() -> bytes:
-    model = onnx.load_model_from_string(onnx_models.linear())
+    model = onnx.load_model_from_string(models.linear())
     helper.set_model_props(model, {"licence": "Apache-2.0"})
     return model.SerializeToString()
 
@@ -108,42 +107,28 @@ def test_what_would_be_refused_is_named_before_it_is_served(
     ],
 )
 def test_why_requests_cannot_be_batched(saved: Save, shape: list[int] | None, reason: str) -> None:
-    told = slipway("inspect", saved(onnx_models.identity(shape=shape)), "--json").json
+    told = slipway("inspect", saved(models.identity(shape=shape)), "--json").json
     assert told["batchable"] is False
     assert reason in told["notBatchable"]
 
 
 def test_inputs_with_batches_of_different_names_cannot_be_batched(saved: Save) -> None:
-    content = onnx_models.build(
+    content = models.build(
         [helper.make_node("MatMul", ["a", "b"], ["y"])],
-        [onnx_models.tensor("a", ["n", 3]), onnx_models.tensor("b", ["m", 3])],
-        [onnx_models.tensor("y", ["n", "k"])],
+        [models.tensor("a", ["n", 3]), models.tensor("b", ["m", 3])],
+        [models.tensor("y", ["n", "k"])],
     )
     told = slipway("inspect", saved(content), "--no-load", "--json").json
     assert "the inputs' first dimensions have different names: m, n" in told["notBatchable"]
 
 
 def test_external_data_counts_and_is_missed(folder: Path) -> None:
-    weights = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
-    content = onnx_models.build(
-        [helper.make_node("MatMul", ["x", "w"], ["y"])],
-        [onnx_models.tensor("x", ["n", 64])],
-        [onnx_models.tensor("y", ["n", 64])],
-        [weights],
-    )
-    path = folder / "model.onnx"
-    onnx.save_model(
-        onnx.load_model_from_string(content),
-        str(path),
-        save_as_external_data=True,
-        location="model.onnx.data",
-        size_threshold=0,
-    )
+    path = models.with_external_data(folder)
     told = slipway("inspect", path, "--json").json
-    assert told["externalFiles"] == ["model.onnx.data"]
+    assert told["externalFiles"] == ["w.bin"]
     assert told["size"] == path.stat().st_size + 64 * 64 * 4
     assert told["servable"] is True
-    (folder / "model.onnx.data").unlink()
+    (folder / "w.bin").unlink()
     ended = slipway("inspect", path, "--json")
     assert ended.code == 3
     assert ended.json["findings"][0]["code"] == "missing-external-data"

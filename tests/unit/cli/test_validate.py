@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_kit import models
 from cli_kit.run import slipway
 from onnx import helper, numpy_helper
-from runtime_kit import onnx_models
 
 from slipway.validation.compare import Tolerance, difference
 
@@ -22,14 +22,14 @@ def mlp(*, second: float = 1.0) -> bytes:
         numpy_helper.from_array(np.array(value, np.float32), name)
         for name, value in (("two", 2.0), ("second", second), ("one", 1.0))
     ]
-    return onnx_models.build(
+    return models.build(
         [
             helper.make_node("Mul", ["x", "two"], ["hidden"], name="first_layer"),
             helper.make_node("Mul", ["hidden", "second"], ["scaled"], name="second_layer"),
             helper.make_node("Add", ["scaled", "one"], ["y"], name="last_layer"),
         ],
-        [onnx_models.tensor("x", ["n", 4])],
-        [onnx_models.tensor("y", ["n", 4])],
+        [models.tensor("x", ["n", 4])],
+        [models.tensor("y", ["n", 4])],
         constants,
     )
 
@@ -37,13 +37,13 @@ def mlp(*, second: float = 1.0) -> bytes:
 def mean_over_batch() -> bytes:
     """A model that says that it can be batched, and mixes the rows."""
     axes = numpy_helper.from_array(np.array([0], np.int64), "axes")
-    return onnx_models.build(
+    return models.build(
         [
             helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
             helper.make_node("Sub", ["x", "mean"], ["y"]),
         ],
-        [onnx_models.tensor("x", ["n", 4])],
-        [onnx_models.tensor("y", ["n", 4])],
+        [models.tensor("x", ["n", 4])],
+        [models.tensor("y", ["n", 4])],
         [axes],
     )
 
@@ -51,10 +51,10 @@ def mean_over_batch() -> bytes:
 def tokens() -> bytes:
     """ids [n, sequence] INT64 -> y = row of a table with 100 rows."""
     table = numpy_helper.from_array(np.arange(200, dtype=np.float32).reshape(100, 2), "table")
-    return onnx_models.build(
+    return models.build(
         [helper.make_node("Gather", ["table", "ids"], ["y"])],
-        [onnx_models.tensor("ids", ["n", "sequence"], "INT64")],
-        [onnx_models.tensor("y", ["n", "sequence", 2])],
+        [models.tensor("ids", ["n", "sequence"], "INT64")],
+        [models.tensor("y", ["n", "sequence", 2])],
         [table],
     )
 
@@ -93,7 +93,7 @@ def test_a_difference_within_the_tolerance_is_none(saved: Save) -> None:
 
 
 def test_models_with_other_inputs_are_not_compared(linear: Path, saved: Save) -> None:
-    other = saved(onnx_models.identity(input_name="z"), "other.onnx")
+    other = saved(models.identity(name="z"), "other.onnx")
     ended = slipway("validate", linear, "--against", other)
     assert ended.code == 4
     assert "other inputs: z (FP32)" in ended.err
@@ -129,10 +129,10 @@ def test_sizes_of_dimensions_and_ranges_of_values_are_obeyed(saved: Save) -> Non
 
 
 def test_what_the_checker_refuses_is_refused(saved: Save) -> None:
-    content = onnx_models.build(
+    content = models.build(
         [helper.make_node("Add", ["x"], ["y"])],
-        [onnx_models.tensor("x", ["n"])],
-        [onnx_models.tensor("y", ["n"])],
+        [models.tensor("x", ["n"])],
+        [models.tensor("y", ["n"])],
     )
     ended = slipway("validate", saved(content))
     assert ended.code == 3

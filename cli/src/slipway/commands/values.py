@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -59,6 +60,44 @@ class Range(click.ParamType[tuple[str, tuple[float, float]]]):
         return name, numbers
 
 
+class Names(click.ParamType[tuple[str, tuple[str, ...]]]):
+    """A tensor and the names of its last dimension; ``@FILE`` reads them, one a line."""
+
+    name = "TENSOR=A,B,…|@FILE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[str, ...]]:
+        """Read tensor and names."""
+        tensor, mark, names = str(value).partition("=")
+        if not mark or not tensor:
+            self.fail(f"{value!r} is not of the form x=age,income or x=@columns.txt", param, ctx)
+        if not names.startswith("@"):
+            return tensor, tuple(names.split(","))
+        try:
+            lines = Path(names[1:]).read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            self.fail(f"{names[1:]} cannot be read: {error.strerror}", param, ctx)
+        return tensor, tuple(line.strip() for line in lines if line.strip())
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """A name and a text."""
+
+    name = "NAME=TEXT"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Read name and text."""
+        name, mark, text = str(value).partition("=")
+        if not mark or not name:
+            self.fail(f"{value!r} is not of the form NAME=TEXT", param, ctx)
+        return name, text
+
+
 NUMBERS = Numbers()
+NAMES = Names()
+PAIR = Pair()
 DIMENSION = Dimension()
 RANGE = Range()

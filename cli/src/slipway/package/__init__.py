@@ -1,0 +1,1 @@
+"""The package of a model: ``slipway.json`` and the files it pins."""

@@ -1,0 +1,162 @@
+"""Making a package: a folder with the model, its external data, golden samples and the manifest."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway import files, terminal
+from slipway.errors import Conflict, InvalidArguments, InvalidModel
+from slipway.model import graph as graphs
+from slipway.model import ort
+from slipway.model.signature import Tensor, inputs_of, outputs_of
+from slipway.package import golden, hashing
+from slipway.package.manifest import FILE_NAME, GOLDEN_NAME, MODEL_NAME, Manifest, PackagedFile
+from slipway.validation import cases
+from slipway.validation.cases import Plan
+from slipway.validation.compare import Tolerance
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a package is to hold beside the model."""
+
+    name: str
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    samples: Sequence[Path] = ()
+    plan: Plan | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    serving: Mapping[str, int] = field(default_factory=dict[str, int])
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def build(model: Path, folder: Path, wishes: Wishes) -> tuple[Manifest, str]:
+    """Write the package and return its manifest and digest; it appears whole or not at all.
+
+    Raises:
+        Conflict: the folder holds something else.
+        InvalidArguments: columns or labels do not fit the model.
+        InvalidModel: it is no model, or it fails on the samples.
+    """
+    proto = graphs.read(model)
+    inputs, outputs = inputs_of(proto.graph), outputs_of(proto.graph)
+    metadata = {entry.key: entry.value for entry in proto.metadata_props} | dict(wishes.metadata)
+    _check_names(wishes.columns, inputs, "columns")
+    _check_names(wishes.labels, outputs, "labels")
+    external = graphs.external_files(proto)
+    for name in external:
+        if name in (FILE_NAME, MODEL_NAME, GOLDEN_NAME):
+            raise InvalidArguments(f"external data may not be called {name}", "save the model anew")
+        if not (model.parent / name).is_file():
+            raise InvalidModel(
+                f"the model's tensors lie in {name}, which is not beside it", "copy it there"
+            )
+    samples = _golden(model, inputs, outputs, wishes)
+    with _appearing(folder) as temporary:
+        packaged = [
+            _add(model, temporary, MODEL_NAME, "model"),
+            *(_add(model.parent / name, temporary, name, "externalData") for name in external),
+        ]
+        if samples is not None:
+            (temporary / GOLDEN_NAME).write_bytes(samples)
+            packaged.append(hashing.packaged(temporary / GOLDEN_NAME, GOLDEN_NAME, "golden"))
+        tolerance = {"rtol": wishes.tolerance.relative, "atol": wishes.tolerance.absolute}
+        manifest = Manifest(
+            name=wishes.name,
+            files=tuple(packaged),
+            inputs=inputs,
+            outputs=outputs,
+            columns=wishes.columns,
+            labels=wishes.labels,
+            golden=tolerance if samples is not None else {},
+            serving=wishes.serving,
+            metadata=metadata,
+        )
+        content = manifest.encode()
+        (temporary / FILE_NAME).write_bytes(content)
+    return manifest, files.digest_of(content)
+
+
+def _golden(
+    model: Path, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], wishes: Wishes
+) -> bytes | None:
+    chosen = [cases.given(path, inputs, outputs) for path in wishes.samples]
+    if not chosen and wishes.plan is not None:
+        chosen = cases.made(inputs, wishes.plan)
+    if not chosen:
+        return None
+    session = ort.Session(model)
+    found = [(case, case.expected or session.run_tensors(case.inputs)) for case in chosen]
+    return golden.encode(found, inputs, outputs)
+
+
+def _check_names(
+    given: Mapping[str, Sequence[str]], tensors: tuple[Tensor, ...], what: str
+) -> None:
+    known = {tensor.name: tensor for tensor in tensors}
+    for name, values in given.items():
+        tensor = known.get(name)
+        if tensor is None:
+            raise InvalidArguments(
+                f"{what} are given for {name!r}, which the model has not got",
+                f"it has {', '.join(repr(other) for other in known)}",
+            )
+        size = tensor.shape[-1] if tensor.shape else None
+        if isinstance(size, int) and size != len(values):
+            raise InvalidArguments(
+                f"{len(values)} {what} are given for {name!r}, whose last dimension is {size}",
+                f"give {size} names, in the order of the tensor",
+            )
+
+
+def _add(source: Path, folder: Path, name: str, role: str) -> PackagedFile:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Where file systems can: no second copy of the bytes, and changes to one do not show.
+        _reflink(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    with terminal.transfer_bar(f"hashing {name}", target.stat().st_size) as advance:
+        return hashing.packaged(target, name, role, advance)
+
+
+def _reflink(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        size, done = source.stat().st_size, 0
+        while done < size:
+            count = os.copy_file_range(reader.fileno(), writer.fileno(), size - done)
+            if count == 0:
+                raise OSError("copy_file_range copied nothing")
+            done += count
+
+
+@contextmanager
+def _appearing(folder: Path) -> Generator[Path, None, None]:
+    """Yield a temporary folder that becomes ``folder``, unless that holds something else."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    if not folder.parent.is_dir():
+        raise InvalidArguments(f"there is no folder {folder.parent}", "make it, or name another")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if not folder.exists():
+            temporary.rename(folder)
+        elif not _same(folder, temporary):
+            raise Conflict(
+                f"{folder} exists and holds something else; it was left as it is",
+                "name another folder with --out, or remove that one",
+            )
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _same(folder: Path, other: Path) -> bool:
+    first, second = folder / FILE_NAME, other / FILE_NAME
+    return first.is_file() and first.read_bytes() == second.read_bytes()

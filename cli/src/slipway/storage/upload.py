@@ -1,0 +1,180 @@
+"""Uploading one file as an object that nobody overwrites.
+
+Small files go in one request, whose SHA-256 the server checks; larger ones in parts, side by
+side. A part that an interrupted upload has left is used again when its MD5 is that of the file.
+Readers see nothing until the last request, and that one is made only if the key is still free.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import botocore.exceptions as aws
+
+from slipway.errors import Differs
+from slipway.storage.client import THREADS, Client, Location, code_of, status_of, translated
+from slipway.storage.compare import DIGEST_KEY, present, require_same
+
+PART_BYTES = 16 * 1024 * 1024
+_MOST_PARTS = 10_000
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_NOT_IMPLEMENTED = 501
+
+Result = Literal["uploaded", "already there"]
+
+
+def upload(
+    client: Client,
+    path: Path,
+    location: Location,
+    digest: str,
+    on_bytes: Callable[[int], None],
+    *,
+    part_bytes: int = PART_BYTES,
+) -> Result:
+    """Upload a file of this digest; ``on_bytes`` hears of bytes that are safe on the server.
+
+    Raises:
+        Conflict: the key holds other content.
+        Differs: the file was changed meanwhile.
+        AccessDenied, NotFound, Unavailable: what the server said.
+    """
+    state = _state(path)
+    size = path.stat().st_size
+    if present(client, location, size, digest):
+        on_bytes(size)
+        return "already there"
+    with translated(location):
+        if size <= part_bytes:
+            done = _in_one(client, path, location, digest, state)
+            on_bytes(size)
+        else:
+            done = _in_parts(client, path, location, digest, state, on_bytes, part_bytes)
+    if not done:
+        require_same(client, location, size, digest)
+        return "already there"
+    return "uploaded"
+
+
+def _in_one(client: Client, path: Path, location: Location, digest: str, state: object) -> bool:
+    content = path.read_bytes()
+    if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+        raise _changed(path)
+    _require_unchanged(path, state)
+    checksum = base64.b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode()
+    return _if_free(
+        client.put_object,
+        Bucket=location.bucket,
+        Key=location.key,
+        Body=content,
+        ChecksumSHA256=checksum,
+        Metadata={DIGEST_KEY: digest},
+    )
+
+
+def _in_parts(
+    client: Client,
+    path: Path,
+    location: Location,
+    digest: str,
+    state: object,
+    on_bytes: Callable[[int], None],
+    part_bytes: int,
+) -> bool:
+    target = {"Bucket": location.bucket, "Key": location.key}
+    size = path.stat().st_size
+    part_bytes = max(part_bytes, -(-size // _MOST_PARTS))
+    upload_id, left = _resumable(client, target)
+    if upload_id is None:
+        created = client.create_multipart_upload(**target, Metadata={DIGEST_KEY: digest})
+        upload_id = str(created["UploadId"])
+
+    def send(number: int) -> dict[str, Any]:
+        content = _part(path, number, part_bytes)
+        etag = left.get(number)
+        if etag is None or etag != f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"':
+            etag = client.upload_part(
+                **target, UploadId=upload_id, PartNumber=number, Body=content
+            )["ETag"]
+        on_bytes(len(content))
+        return {"PartNumber": number, "ETag": etag}
+
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        parts = list(pool.map(send, range(1, -(-size // part_bytes) + 1)))
+    finally:
+        # After an error or Ctrl-C: parts that wait are not begun.
+        pool.shutdown(cancel_futures=True)
+    _require_unchanged(path, state)
+    done = _if_free(
+        client.complete_multipart_upload,
+        **target,
+        UploadId=upload_id,
+        MultipartUpload={"Parts": parts},
+    )
+    if not done:
+        client.abort_multipart_upload(**target, UploadId=upload_id)
+    return done
+
+
+def _resumable(client: Client, target: dict[str, str]) -> tuple[str | None, dict[int, str]]:
+    """Return the newest unfinished upload of this key with its parts' ETags, if it may be seen."""
+    try:
+        found = client.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
+        ours = [item for item in found.get("Uploads", []) if item["Key"] == target["Key"]]
+        if not ours:
+            return None, {}
+        newest = max(ours, key=lambda item: str(item.get("Initiated", "")))
+        pages = client.get_paginator("list_parts").paginate(**target, UploadId=newest["UploadId"])
+        left = {
+            int(part["PartNumber"]): str(part["ETag"])
+            for page in pages
+            for part in page.get("Parts", [])
+        }
+        return str(newest["UploadId"]), left
+    except aws.ClientError:
+        # Not allowed to list, or not known to this server: begin anew.
+        return None, {}
+
+
+def _if_free(request: Callable[..., Any], **parameters: object) -> bool:
+    """Send a request that writes only if the key is free; False where it is not.
+
+    A server that does not know conditional writes is asked without the condition: that the key
+    was free a moment ago has been checked.
+    """
+    try:
+        request(**parameters, IfNoneMatch="*")
+    except aws.ClientError as error:
+        if code_of(error) in _TAKEN:
+            return False
+        if code_of(error) != "NotImplemented" and status_of(error) != _NOT_IMPLEMENTED:
+            raise
+        request(**parameters)
+    return True
+
+
+def _part(path: Path, number: int, part_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek((number - 1) * part_bytes)
+        return file.read(part_bytes)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    stat = os.stat(path)  # noqa: PTH116 - one call for all three
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _require_unchanged(path: Path, state: object) -> None:
+    if _state(path) != cast("tuple[int, int, int]", state):
+        raise _changed(path)
+
+
+def _changed(path: Path) -> Differs:
+    return Differs(f"{path} was changed while it was pushed", "push it again when it is complete")
