@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,13 @@ def build(
     *,
     opset: int = OPSET,
     ir_version: int = IR_VERSION,
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     graph = helper.make_graph(list(nodes), "test", list(inputs), list(outputs), list(initializers))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, opset_imports=opsets)
     model.ir_version = ir_version
+    helper.set_model_props(model, dict(metadata or {}))
     return model.SerializeToString()
 
 
@@ -59,6 +63,45 @@ def linear(*, bias: float = 1.0, opset: int = OPSET, ir_version: int = IR_VERSIO
         [weights, biases],
         opset=opset,
         ir_version=ir_version,
+    )
+
+
+def weighted(columns: Sequence[str] | None = None, *, properties: str | None = None) -> bytes:
+    """x [n, 3] FP32 -> y [n] = 100 a + 10 b + c; says its columns where they are given."""
+    weights = numpy_helper.from_array(np.array([100, 10, 1], dtype=np.float32), "w")
+    if columns is not None:
+        properties = json.dumps({"x": list(columns)})
+    return build(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [tensor("x", ["n", 3])],
+        [tensor("y", ["n"])],
+        [weights],
+        metadata=None if properties is None else {"columns": properties},
+    )
+
+
+def input_per_column() -> bytes:
+    """age [n, 1] INT64 and name [n, 1] BYTES, returned as age_out and name_out."""
+    return build(
+        [
+            helper.make_node("Identity", ["age"], ["age_out"]),
+            helper.make_node("Identity", ["name"], ["name_out"]),
+        ],
+        [tensor("age", ["n", 1], "INT64"), tensor("name", ["n", 1], "BYTES")],
+        [tensor("age_out", ["n", 1], "INT64"), tensor("name_out", ["n", 1], "BYTES")],
+    )
+
+
+def classifier(labels: Sequence[int] | Sequence[str] = ("no", "yes")) -> bytes:
+    """x [n, 2] FP32 -> probability, a map per row: label i has the value x[i]."""
+    key = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
+    kind = TensorProto.STRING if isinstance(labels[0], str) else TensorProto.INT64
+    value = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    maps = helper.make_sequence_type_proto(helper.make_map_type_proto(kind, value))
+    return build(
+        [helper.make_node("ZipMap", ["x"], ["p"], domain="ai.onnx.ml", **{key: list(labels)})],
+        [tensor("x", ["n", 2])],
+        [helper.make_value_info("p", maps)],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
+from slipway_runtime.inference import columns, labels
 from slipway_runtime.inference import session as ort
 from slipway_runtime.inference.tensors import (
     BF16,
@@ -67,6 +68,8 @@ class Model:
                 " tensor outputs (scikit-learn: zipmap=False)"
             )
         self.signature = Signature(inputs, tuple(outputs))
+        properties = cast("Mapping[str, str]", session.get_modelmeta().custom_metadata_map)
+        self.columns = columns.read(properties, inputs)
         self._all_outputs = self.signature.output_names
         self._outputs_by_name = {spec.name: spec for spec in outputs}
         self._bf16_inputs = [spec.name for spec in inputs if spec.datatype.name == BF16]
@@ -96,7 +99,10 @@ class Model:
             values = self._execute(names, inputs)
         except Exception as error:
             raise ort.run_failure(error) from error
-        return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
+        return {
+            name: _as_array(self._outputs_by_name[name], value)
+            for name, value in zip(names, values, strict=True)
+        }
 
     def _execute(self, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[object]:
         feeds: dict[str, Any] = dict(inputs)
@@ -149,7 +155,7 @@ class Model:
         return 1
 
     def warm_up(self) -> None:
-        """Run once on zeros, each symbolic dimension being 1.
+        """Run once on zeros, each symbolic dimension being 1, and learn the labels of maps.
 
         Raises:
             WarmupFailed: the run failed.
@@ -157,7 +163,7 @@ class Model:
         """
         feeds = {spec.name: _zeros(spec) for spec in self.signature.inputs}
         try:
-            self._execute(self._all_outputs, feeds)
+            values = self._execute(self._all_outputs, feeds)
         except Exception as error:
             text = ort.describe(error)
             if isinstance(error, MemoryError) or ort.is_out_of_memory(text):
@@ -168,6 +174,18 @@ class Model:
             raise WarmupFailed(
                 f"the model loads, but a first run on zeros of the shapes {shapes} fails: {text}"
             ) from error
+        self._learn_labels(dict(zip(self._all_outputs, values, strict=True)))
+
+    def _learn_labels(self, values: Mapping[str, object]) -> None:
+        outputs: list[TensorSpec] = []
+        for spec in self.signature.outputs:
+            if spec.labels is not None:
+                names = labels.labels_of(cast("labels.MapPerRow", values[spec.name]))
+                outputs.append(replace(spec, labels=names, shape=(None, len(names))))
+            else:
+                outputs.append(spec)
+        self.signature = replace(self.signature, outputs=tuple(outputs))
+        self._outputs_by_name = {spec.name: spec for spec in outputs}
 
 
 def load(
@@ -195,10 +213,12 @@ def _zeros(spec: TensorSpec) -> Array:
     return np.zeros(shape, dtype=spec.datatype.dtype)
 
 
-def _as_array(value: object) -> Array:
+def _as_array(spec: TensorSpec, value: object) -> Array:
+    if spec.labels is not None:
+        return labels.to_matrix(spec, cast("labels.MapPerRow", value))
     # A scalar output may come as a NumPy scalar, and an absent optional one as None.
     if isinstance(value, np.ndarray):
         return cast("Array", value)
     if value is None:
-        return np.empty((0,), dtype=np.float32)
+        return np.empty((0,), dtype=spec.datatype.dtype)
     return np.asarray(value)

@@ -52,6 +52,7 @@ _DATATYPES: Mapping[str, Datatype] = {
     )
 }
 
+_MAPS = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
 _ONNX_BFLOAT16 = 16
 _CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
 _LOG_ERRORS_ONLY = 3
@@ -94,6 +95,10 @@ class OrtSession(Protocol):
 
     def get_outputs(self) -> list[NodeArg]:
         """Return the outputs."""
+        ...
+
+    def get_modelmeta(self) -> Any:
+        """Return what the model says about itself."""
         ...
 
     def get_providers(self) -> list[str]:
@@ -212,7 +217,7 @@ def input_spec(arg: NodeArg) -> TensorSpec:
         InvalidModel: it is no tensor, or of a datatype that cannot be served.
     """
     spec = tensor_spec(arg)
-    if spec is None:
+    if spec is None or spec.labels is not None:
         raise InvalidModel(
             f"input {arg.name!r} is {arg.type}, and this runtime serves tensors of the datatypes"
             f" {', '.join(DATATYPES)} only: export the model with such inputs"
@@ -221,7 +226,12 @@ def input_spec(arg: NodeArg) -> TensorSpec:
 
 
 def tensor_spec(arg: NodeArg) -> TensorSpec | None:
-    """Return the specification of a tensor of a datatype that can be served, else None."""
+    """Return the specification of a tensor of a datatype that can be served, else None.
+
+    A map per row is told as a matrix, whose labels a first run has to show.
+    """
+    if arg.type in _MAPS:
+        return TensorSpec(arg.name, DATATYPES["FP32"], (None, None), labels=())
     datatype = _DATATYPES.get(arg.type)
     if datatype is None:
         return None

@@ -7,6 +7,7 @@
 | ``{"inputs": {name: …, …}}`` | any model                              | by output name        |
 | ``{"features": …}``          | models with one input                  | by output name        |
 | ``{"input": …}``             | models with one input                  | ``{"prediction": …}`` |
+| ``{"records": [{…}, …]}``    | models whose columns have names        | by output name        |
 
 A value with one dimension less than the model's input is one row: the batch dimension is added,
 and taken off the outputs again.
@@ -19,15 +20,12 @@ from functools import partial
 from typing import Final, cast
 
 from slipway_runtime.errors import BadRequest
-from slipway_runtime.inference.json_values import (
-    NonFinite,
-    from_nested,
-    name_value,
-    to_json_ready,
-)
+from slipway_runtime.inference.json_values import NonFinite, from_nested, name_value
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import Array, TensorSpec, check_names, check_shape
+from slipway_runtime.protocol import frames
 from slipway_runtime.protocol.request import Body, Call, Payload, json_payload, parse_json
+from slipway_runtime.protocol.values import to_plain
 
 _PREDICTION: Final = "prediction"
 
@@ -39,6 +37,9 @@ def decode(model: Model, body: Body) -> Call:
         BadRequest: no form fits, or the values do not fit the model's inputs.
     """
     document = parse_json(body.content)
+    records = _records(model, document)
+    if records is not None:
+        return Call(frames.to_inputs(model, records), partial(_encode, model, False, False))
     values, as_prediction = _by_name(model, document)
     check_names(model.signature, list(values))
     inputs: dict[str, Array] = {}
@@ -76,7 +77,7 @@ def _encode(
         row = unbatched and array.ndim > 0 and array.shape[0] == 1
         has_batch_axis = not spec.shape or spec.shape[0] in (None, 1)
         value = array[0, ...] if row and has_batch_axis else array
-        answer[name] = to_json_ready(spec, value, non_finite)
+        answer[name] = to_plain(spec, value, non_finite)
     if as_prediction:
         only = next(iter(answer.values())) if len(answer) == 1 else answer
         return json_payload({_PREDICTION: only})
@@ -105,6 +106,15 @@ def _by_name(model: Model, document: object) -> tuple[dict[str, object], bool]:
     raise _ambiguous(model, f"the body is an object with the members {shown}")
 
 
+def _records(model: Model, document: object) -> frames.Frame | None:
+    if not isinstance(document, dict) or "records" in model.signature.input_names:
+        return None
+    fields = cast("dict[str, object]", document)
+    if list(fields) != ["records"]:
+        return None
+    return frames.from_records(fields["records"], "records")
+
+
 def _inputs_form(model: Model, value: object) -> dict[str, object]:
     names = model.signature.input_names
     if isinstance(value, dict):
@@ -131,4 +141,5 @@ def _ambiguous(model: Model, problem: str) -> BadRequest:
     forms = [f"{{{named}}}", f'{{"inputs": {{{named}}}}}']
     if len(names) == 1:
         forms += ["a bare list", '{"features": …}', '{"input": …}']
+    forms.append('{"records": [{column: …}, …]}')
     return BadRequest(f"{problem}; /predict takes {', '.join(forms[:-1])} or {forms[-1]}")

@@ -166,12 +166,17 @@ def _encode(
             "datatype": spec.datatype.name,
             "shape": list(array.shape),
         }
+        parameters: dict[str, object] = {}
+        if spec.labels is not None:
+            parameters["labels"] = encode_json(spec.labels).decode()
         if as_binary[name]:
             part = to_bytes(spec, array)
             parts.append(part)
-            tensor["parameters"] = {"binary_data_size": len(part)}
+            parameters["binary_data_size"] = len(part)
         else:
             tensor["data"] = to_json_ready(spec, array.reshape(-1), non_finite)
+        if parameters:
+            tensor["parameters"] = parameters
         tensors.append(tensor)
     answer["outputs"] = tensors
     header = encode_json(answer)

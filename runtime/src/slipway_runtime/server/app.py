@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("slipway_runtime.access")
 
 _PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
+_OF_THE_MODEL: Final = (*_PAGES, "/predict", "/invocations", "/v2/repository/index")
 _RETRY: Final = ((b"retry-after", b"2"),)
 _READY_SUFFIX: Final = "/ready"
 _WORTH_COMPRESSING: Final = 1024
@@ -59,6 +60,7 @@ class App:
             "/v2/health/live": {"GET": self._live},
             "/v2/health/ready": {"GET": self._ready},
             "/health": {"GET": self._health},
+            "/ping": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
         }
 
@@ -153,7 +155,7 @@ class App:
     def _no_route(self, path: str) -> RequestError:
         if self._routes is not None:
             return self._routes.unknown(path)
-        if path in (*_PAGES, "/predict") or path.startswith("/v2/models/"):
+        if path in _OF_THE_MODEL or path.startswith(("/v1/models/", "/v2/models/")):
             return NotReady(f"the model is not ready yet: {self._lifecycle.phase}")
         return UnknownResource(f"there is no route {path[:200]!r}")
 

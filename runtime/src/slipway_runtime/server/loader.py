@@ -25,8 +25,10 @@ def load(
     settings: ServeSettings,
     metrics: Metrics,
     enter: Callable[[Phase], None],
+    ready: Callable[[], bool],
 ) -> ModelRoutes:
-    """Return the routes of a warm model; ``enter`` hears of each phase as it begins.
+    """Return the routes of a warm model; ``enter`` hears of each phase as it begins,
+    and ``ready`` tells whether traffic should come.
 
     Raises:
         ArtifactNotFound: the cache has no such artifact.
@@ -78,4 +80,4 @@ def load(
         },
     )
     executor = Executor(model, threads=settings.executor_threads, max_queue=settings.max_queue)
-    return ModelRoutes(model, executor, metrics, settings)
+    return ModelRoutes(model, executor, metrics, settings, ready)

@@ -39,11 +39,16 @@ def document(model: Model) -> dict[str, Any]:
         "paths": {
             "/predict": {"post": _predict(model)},
             f"/v2/models/{name}/infer": {"post": _infer(model)},
+            f"/v1/models/{name}:predict": {"post": _rows(model, "Predict, as TensorFlow Serving")},
+            "/invocations": {"post": _rows(model, "Predict, as MLflow")},
+            f"/v2/models/{name}/config": {"get": _get("The model as Triton configures it")},
+            f"/v2/models/{name}/stats": {"get": _get("Counts and times of inference")},
             f"/v2/models/{name}": {"get": _get("Inputs and outputs of the model")},
             f"/v2/models/{name}/ready": {"get": _get("Whether the model is ready", 503)},
             "/v2": {"get": _get("Name and version of the server")},
             "/v2/health/live": {"get": _get("Whether the process lives")},
             "/v2/health/ready": {"get": _get("Whether the server is ready", 503)},
+            "/ping": {"get": _get("Whether the server is ready", 503)},
             "/health": {"get": _get("Phase, digest and providers", 503)},
             "/metrics": {"get": _get("Prometheus metrics")},
         },
@@ -97,6 +102,22 @@ def _predict(model: Model) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema, "example": example}},
         },
         "responses": _responses(answer, _FAILURES),
+    }
+
+
+def _rows(model: Model, summary: str) -> dict[str, Any]:
+    example = {"inputs": {spec.name: _nested_example(spec) for spec in model.signature.inputs}}
+    schema = {
+        "type": "object",
+        "properties": {"inputs": {"type": "object"}, "instances": {"type": "array"}},
+    }
+    return {
+        "summary": summary,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": example}},
+        },
+        "responses": _responses({"type": "object"}, _FAILURES),
     }
 
 

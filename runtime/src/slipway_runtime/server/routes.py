@@ -6,12 +6,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from slipway_runtime.errors import RequestError, UnknownResource
+from slipway_runtime.errors import NotSupported, RequestError, UnknownResource
 from slipway_runtime.inference.executor import Executor
 from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
 from slipway_runtime.metrics import Metrics
-from slipway_runtime.protocol import predict, v2, v2_info
+from slipway_runtime.protocol import mlflow, predict, tfserving, v2, v2_info
 from slipway_runtime.protocol.request import BINARY, Body, Decode
 from slipway_runtime.server.http import Exchange, Response, json_response, require_kind
 from slipway_runtime.settings import ServeSettings
@@ -26,12 +26,18 @@ class ModelRoutes:
     """Infer, predict and what can be asked about one model."""
 
     def __init__(
-        self, model: Model, executor: Executor, metrics: Metrics, settings: ServeSettings
+        self,
+        model: Model,
+        executor: Executor,
+        metrics: Metrics,
+        settings: ServeSettings,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.model = model
         self._executor = executor
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
+        self._ready = ready
         self._non_finite: NonFinite = settings.non_finite
         metrics.pending = lambda: executor.pending
 
@@ -45,10 +51,12 @@ class ModelRoutes:
         identity = self.model.identity
         table: dict[str, Mapping[str, Handler]] = {
             "/predict": {"POST": self._inference(predict.decode)},
+            "/invocations": {"POST": self._inference(mlflow.decode, mlflow.CSV)},
             "/v2/models/stats": {"GET": self._statistics},
             "/v2/repository/index": {"POST": self._index},
         }
         infer = self._inference(v2.decode, BINARY)
+        tensorflow = self._inference(tfserving.decode)
         for name in identity.names:
             base = f"/v2/models/{name}"
             for version in ("", *(f"/versions/{v}" for v in (identity.version, "1", ""))):
@@ -57,6 +65,10 @@ class ModelRoutes:
                 table[f"{path}/config"] = {"GET": self._config}
                 table[f"{path}/stats"] = {"GET": self._statistics}
                 table[path.rstrip("/")] = {"GET": self._metadata}
+            for version in ("", *(f"/versions/{v}" for v in (identity.version, "1"))):
+                path = f"/v1/models/{name}{version}"
+                table[path] = {"GET": self._tensorflow_status}
+                table[f"{path}:predict"] = {"POST": tensorflow}
         return table
 
     def unknown(self, path: str) -> RequestError:
@@ -64,8 +76,10 @@ class ModelRoutes:
         left_out = v2_info.left_out(path)
         if left_out is not None:
             return left_out
-        parts = path.strip("/").split("/")
-        if parts[:2] == ["v2", "models"] and len(parts) > 2:  # noqa: PLR2004
+        if path.startswith("/v1/models/") and path.endswith((":classify", ":regress")):
+            return NotSupported("an ONNX model has no classify or regress signature: use :predict")
+        parts = path.strip("/").partition(":")[0].split("/")
+        if parts[0] in ("v1", "v2") and parts[1:2] == ["models"] and len(parts) > 2:  # noqa: PLR2004
             version = parts[4] if len(parts) > _MODEL_PARTS and parts[3] == "versions" else None
             try:
                 v2.check_model(self.model.identity, parts[2], version)
@@ -76,6 +90,9 @@ class ModelRoutes:
     async def _metadata(self, _exchange: Exchange) -> Response:
         return json_response(200, v2_info.metadata(self.model))
 
+    async def _tensorflow_status(self, _exchange: Exchange) -> Response:
+        return json_response(200, tfserving.status(self.model.identity, ready=self._ready()))
+
     async def _config(self, _exchange: Exchange) -> Response:
         return json_response(200, v2_info.config(self.model, 0))
 
@@ -84,7 +101,7 @@ class ModelRoutes:
 
     async def _index(self, exchange: Exchange) -> Response:
         await exchange.body(self._max_body_bytes)
-        return json_response(200, v2_info.index(self.model, ready=True))
+        return json_response(200, v2_info.index(self.model, ready=self._ready()))
 
     def _inference(self, decode: Decode, *kinds: bytes) -> Handler:
         """Return the handler of one protocol; its bodies are JSON or of one of ``kinds``."""

@@ -161,7 +161,7 @@ def _load_in_thread(
     def run() -> None:
         routes, failure = None, None
         try:
-            routes = load(name, digest, settings, lifecycle.metrics, enter)
+            routes = load(name, digest, settings, lifecycle.metrics, enter, lambda: lifecycle.ready)
         except Failure as error:
             failure = error
         except Exception as error:

@@ -1,0 +1,194 @@
+"""Data frames: named columns to inputs, by name and never by guess.
+
+A column reaches an input in one of two ways: the model carries a list of columns for the input
+(its metadata property ``columns``), or the column has the input's own name. A single column for a
+model's single input needs neither. Several columns without a list are refused: their order in the
+request says nothing about the order in which the model was trained.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from slipway_runtime.errors import BadRequest
+from slipway_runtime.inference.json_values import from_nested, name_value
+from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.tensors import Array, TensorSpec, check_shape
+
+_SHOWN: Final = 20
+_BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows of cells under column names; ``text`` says that the cells are text, as in CSV."""
+
+    columns: list[str]
+    rows: list[list[object]]
+    text: bool = False
+
+
+def from_split(value: object, member: str) -> Frame:
+    """Return the frame of ``{"columns": […], "data": [[…]]}``; an ``index`` is left aside.
+
+    Raises:
+        BadRequest: it has another form, or a row has more or fewer cells than there are columns.
+    """
+    fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    columns, data = fields.get("columns"), fields.get("data")
+    if not isinstance(columns, list) or not isinstance(data, list):
+        raise BadRequest(f'{member} must be an object {{"columns": […], "data": [[…], …]}}')
+    names = cast("list[object]", columns)
+    for name in names:
+        if not isinstance(name, str):
+            raise BadRequest(f"{member}: columns must be strings, got {name_value(name)}")
+    rows = cast("list[object]", data)
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(cast("list[object]", row)) != len(names):
+            raise BadRequest(f"{member}: data[{number}] is not a list of {len(names)} cells")
+    return Frame(cast("list[str]", names), cast("list[list[object]]", rows))
+
+
+def from_records(value: object, member: str) -> Frame:
+    """Return the frame of ``[{column: cell, …}, …]``.
+
+    Raises:
+        BadRequest: it has another form, or records differ in their columns.
+    """
+    records = cast("list[object]", value) if isinstance(value, list) else []
+    if not records:
+        raise BadRequest(f"{member} must be a list of at least one object")
+    columns: list[str] | None = None
+    rows: list[list[object]] = []
+    for number, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise BadRequest(f"{member}[{number}] must be an object, got {name_value(record)}")
+        cells = cast("dict[str, object]", record)
+        if columns is None:
+            columns = list(cells)
+        if cells.keys() != set(columns):
+            odd = sorted(cells.keys() ^ set(columns))
+            raise BadRequest(
+                f"{member}[{number}] and {member}[0] differ in the columns {_listed(odd)}"
+            )
+        rows.append([cells[name] for name in columns])
+    return Frame(columns or [], rows)
+
+
+def from_csv(content: bytes) -> Frame:
+    """Return the frame of a CSV file, whose first line has the column names.
+
+    Raises:
+        BadRequest: it is not UTF-8 or no CSV, or a line has more or fewer cells than the first.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: byte {error.start} cannot be decoded") from None
+    except csv.Error as error:
+        raise BadRequest(f"the body is not CSV: {error}") from None
+    if not lines:
+        raise BadRequest("the body is empty, expected CSV with the column names in its first line")
+    columns = [name.strip() for name in lines[0]]
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(columns):
+            raise BadRequest(
+                f"line {number} of the CSV has {len(line)} cells, its first has {len(columns)}"
+            )
+    return Frame(columns, cast("list[list[object]]", lines[1:]), text=True)
+
+
+def to_inputs(model: Model, frame: Frame) -> dict[str, Array]:
+    """Return the inputs that the columns of a frame make, whatever their order.
+
+    Columns that the model does not know are left aside.
+
+    Raises:
+        BadRequest: a column is missing or there twice, which column is meant cannot be known, or
+            a cell does not fit.
+    """
+    for name in frame.columns:
+        if frame.columns.count(name) > 1:
+            raise BadRequest(
+                f"the column {name[:100]!r} is there {frame.columns.count(name)} times"
+            )
+    inputs: dict[str, Array] = {}
+    for spec in model.signature.inputs:
+        array = from_nested(spec, _values(spec, frame, _wanted(model, spec, frame)))
+        check_shape(spec, array.shape)
+        inputs[spec.name] = array
+    return inputs
+
+
+def _wanted(model: Model, spec: TensorSpec, frame: Frame) -> list[str]:
+    """Return the columns of an input, in its order."""
+    listed = model.columns.get(spec.name)
+    if listed is not None:
+        missing = [name for name in listed if name not in frame.columns]
+        if missing:
+            raise BadRequest(
+                f"input {spec.name!r} needs the columns {_listed(listed)};"
+                f" missing: {_listed(missing)}"
+            )
+        return list(listed)
+    if spec.name in frame.columns:
+        return [spec.name]
+    if len(model.signature.inputs) == 1 and len(frame.columns) == 1:
+        return frame.columns
+    if len(model.signature.inputs) > 1:
+        raise BadRequest(
+            f"there is no column for input {spec.name!r}; the request has {_listed(frame.columns)}"
+        )
+    raise BadRequest(
+        f"the model does not say in which order input {spec.name!r} takes the columns"
+        f" {_listed(frame.columns)}, and the order of a request is no evidence: add the metadata"
+        ' property columns to the model ({"' + spec.name + '": ["…", …]}), or send rows of values'
+        " without names (instances or inputs)"
+    )
+
+
+def _values(spec: TensorSpec, frame: Frame, wanted: Sequence[str]) -> list[object]:
+    """Return the cells as nested lists of the input's shape: a row is a cell, or a list of them."""
+    places = [frame.columns.index(name) for name in wanted]
+    rows = [[row[place] for place in places] for row in frame.rows]
+    if frame.text:
+        rows = [
+            [_parse(spec, cell, name) for cell, name in zip(row, wanted, strict=True)]
+            for row in rows
+        ]
+    one = len(wanted) == 1
+    holds_lists = one and any(isinstance(row[0], list) for row in rows)
+    rank = len(spec.shape) if spec.shape else None
+    if one and (holds_lists or rank == 1):
+        return [row[0] for row in rows]
+    return cast("list[object]", rows)
+
+
+def _parse(spec: TensorSpec, cell: object, column: str) -> object:
+    text = str(cell).strip()
+    try:
+        if "_" in text and spec.datatype.kind != "O":
+            raise ValueError  # Python would read 1_000 as a number.
+        match spec.datatype.kind:
+            case "f":
+                return float(text)
+            case "i" | "u":
+                return int(text)
+            case "b":
+                return _BOOLEANS[text.lower()]
+            case _:
+                return cell
+    except (ValueError, KeyError):
+        raise BadRequest(
+            f"column {column[:100]!r}: {text[:40]!r} is no {spec.datatype.name}"
+        ) from None
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:100]) for name in names[:_SHOWN]) or "none"
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
