@@ -7,8 +7,9 @@ that every test also shows that these rights suffice.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from slipway_dev import binaries
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
-CLUSTER = "controlplane"
+# A second run at the same time on one machine needs a cluster of its own.
+CLUSTER = os.environ.get("SLIPWAY_TEST_CLUSTER", "controlplane")
 _TERMINATING = "because it is being terminated"
 _numbers = count(1)
 
@@ -150,23 +152,15 @@ def space(api: Api, kubelet: FakeKubelet, request: pytest.FixtureRequest) -> Ite
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Put the end of each operator's log into the report of a failure."""
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the end of the log of each operator that ran into the report of a failure."""
     report = yield
-    if report.when == "call" and report.failed:
-        for folder in sorted(_operator_folders(item)):
-            for log in sorted(folder.glob("*.log")):
+    factory = getattr(item, "funcargs", {}).get("tmp_path_factory")
+    if report.failed and factory is not None:
+        for log in sorted(factory.getbasetemp().glob("operators*/*.log")):
+            if log.stat().st_mtime >= call.start:
                 lines = log.read_text(errors="replace").splitlines()[-60:]
                 report.sections.append((f"log of {log.stem}", "\n".join(lines)))
     return report
-
-
-def _operator_folders(item: pytest.Item) -> set[Path]:
-    factory = item.funcargs.get("tmp_path_factory") if hasattr(item, "funcargs") else None
-    folders: set[Path] = set()
-    for value in getattr(item, "funcargs", {}).values():
-        if isinstance(value, OperatorProcess):
-            folders.add(value.log.parent)
-    if factory is not None:
-        folders.update(factory.getbasetemp().glob("operators*"))
-    return folders

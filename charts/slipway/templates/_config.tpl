@@ -19,6 +19,7 @@ namespaces: {{ toJson .Values.watch.namespaces }}
 workers: {{ .Values.controller.workers }}
 resyncSeconds: {{ .Values.controller.resyncSeconds }}
 ambiguousRestarts: {{ .Values.controller.ambiguousRestarts }}
+conflictBackoffSeconds: {{ .Values.controller.conflictBackoffSeconds }}
 revisionHistoryLimit: {{ .Values.controller.revisionHistoryLimit }}
 leaderElection:
   namespace: {{ .Release.Namespace }}

@@ -12,6 +12,7 @@ from fake_cluster.api import FakeApi
 from slipway_operator.api.names import LABEL_DIGEST, LABEL_REVISION
 from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile import kinds
+from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.observe import observe
@@ -49,8 +50,12 @@ class World:
         """A new process that knows only what the API server has."""
         self.store = Store()
         self.api.deleted.clear()
-        executor = Executor(self.api, self.store)  # type: ignore[arg-type]
+        contention = Contention(self.settings.conflict_backoff_seconds, self._seconds)
+        executor = Executor(self.api, self.store, contention)  # type: ignore[arg-type]
         self.reconciler = Reconciler(self.store, executor, self.settings, lambda: self.clock)
+
+    def _seconds(self) -> float:
+        return self.clock.timestamp()
 
     def watch(self) -> None:
         """Let every event arrive."""

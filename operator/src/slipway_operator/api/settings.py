@@ -22,6 +22,12 @@ class _Strict(BaseModel):
     )
 
 
+# A pool's name is a label value of its pods.
+PoolName = Annotated[
+    str, Field(max_length=63, pattern="^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+]
+
+
 class PoolResources(_Strict):
     """Requests and limits of the serve container on this pool."""
 
@@ -86,7 +92,7 @@ class LeaderElection(_Strict):
 class Settings(_Strict):
     """Everything that an operator's process is told."""
 
-    pools: dict[str, Pool] = Field(min_length=1)
+    pools: dict[PoolName, Pool] = Field(min_length=1)
     namespaces: list[str] = Field(
         default_factory=list[str], description="Empty: the whole cluster."
     )
@@ -96,6 +102,12 @@ class Settings(_Strict):
         default=3, ge=1, description="Restarts after which an ambiguous failure is one."
     )
     revision_history_limit: int = Field(default=10, ge=2, le=30)
+    conflict_backoff_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="A field that others change back three times within this is left alone as "
+        "long.",
+    )
     leader_election: LeaderElection = Field(default_factory=LeaderElection)
     http_port: int = Field(default=8080, ge=1, le=65535, description="/metrics, /healthz, /readyz.")
     log_format: str = Field(default="json", pattern="^(json|text)$")

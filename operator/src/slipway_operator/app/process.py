@@ -21,6 +21,7 @@ from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
 from slipway_operator.app.workers import Workers
+from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
 from slipway_operator.reconcile.kube import (
     ApiError,
@@ -65,7 +66,8 @@ class _Operator:
             kube, settings.leader_election, _own_namespace(settings), _identity()
         )
         writer = kube.guarded(self.elector.is_leader)
-        reconciler = Reconciler(self.store, Executor(writer, self.store), settings)
+        executor = Executor(writer, self.store, Contention(settings.conflict_backoff_seconds))
+        reconciler = Reconciler(self.store, executor, settings)
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
         self.synced = False

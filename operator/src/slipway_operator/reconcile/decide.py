@@ -30,6 +30,7 @@ _RETRY_OBSTACLE_SECONDS = {
     Impediment.NAME_CONFLICT: 30.0,
     Impediment.NAMESAKE_DELETING: 1.0,
     Impediment.REJECTED: 30.0,
+    Impediment.FIELD_CONFLICT: 30.0,
     Impediment.FAILING: 5.0,
 }
 
@@ -51,6 +52,8 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     now = timestamp(clock)
     if model.deleting:
         return Plan(outcome="deleting")
+    if model.unreadable is not None:
+        return _refused(obs, RejectedSpecError("UnreadableSpec", model.unreadable), now)
     if model.spec.suspend:
         return _suspended(obs, now)
     try:
@@ -206,7 +209,8 @@ def _is_ready(pod: Json) -> bool:
 def _look_again(obs: Observation, judgement: float | None) -> float | None:
     due = [] if judgement is None else [judgement]
     if obs.obstacle is not None:
-        due.append(_RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment])
+        usual = _RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment]
+        due.append(usual if obs.obstacle.retry_after is None else obs.obstacle.retry_after)
     if any(damaged_cache(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())
     return min(due, default=None)

@@ -5,6 +5,7 @@ fields that we own and no longer want. What other managers own is left alone.
 """
 
 import json
+from collections.abc import Iterator
 from decimal import ROUND_UP, Decimal
 from typing import Any, cast
 
@@ -46,43 +47,58 @@ def quantity(value: int | str) -> Decimal:
     return number.quantize(_FINEST, rounding=ROUND_UP) if abs(number) < _COARSE else number
 
 
+Path = tuple[str, ...]
+"""The way to a field; an item of a list keyed by name is written ``[name]``."""
+
+
 def needs_apply(wanted: Json, live: Json) -> bool:
     """Whether applying ``wanted`` would change ``live``, which need not say its kind."""
-    said = {key: value for key, value in wanted.items() if key not in ("apiVersion", "kind")}
-    return not _covers(said, live, ()) or _owns_more(wanted, live)
+    return next(differing(wanted, live), None) is not None or _owns_more(wanted, live)
 
 
-def _covers(wanted: Any, live: Any, path: tuple[str, ...]) -> bool:
-    """Whether ``live`` has everything that ``wanted`` says."""
+def differing(wanted: Json, live: Json) -> Iterator[Path]:
+    """The fields in which ``live`` is not as wanted."""
+    for key, value in wanted.items():
+        if key not in ("apiVersion", "kind"):
+            yield from _differing(value, live.get(key), (key,))
+
+
+def _differing(wanted: Any, live: Any, path: Path) -> Iterator[Path]:
     if isinstance(wanted, dict):
         fields = cast("Json", wanted)
-        if not isinstance(live, dict):
-            return not fields and live is None
-        return all(
-            _covers(value, cast("Json", live).get(key), (*path, key))
-            for key, value in fields.items()
-        )
-    if isinstance(wanted, list):
+        if isinstance(live, dict):
+            for key, value in fields.items():
+                yield from _differing(value, cast("Json", live).get(key), (*path, key))
+        elif fields or live is not None:
+            yield path
+    elif isinstance(wanted, list):
         items = cast("list[Any]", wanted)
-        if not isinstance(live, list):
-            return not items and live is None
-        return _covers_list(items, cast("list[Any]", live), path)
-    if path and (path[-1] in _QUANTITY_FIELDS or _QUANTITY_PARENTS.intersection(path[-2:-1])):
+        if isinstance(live, list):
+            yield from _differing_items(items, cast("list[Any]", live), path)
+        elif items or live is not None:
+            yield path
+    elif not _same(wanted, live, path):
+        yield path
+
+
+def _same(wanted: Any, live: Any, path: Path) -> bool:
+    if path[-1] in _QUANTITY_FIELDS or _QUANTITY_PARENTS.intersection(path[-2:-1]):
         return live is not None and quantity(wanted) == quantity(live)
-    if wanted == live:
-        return True
     # The API server leaves out what is empty or zero.
-    return live is None and wanted in (0, False, "")
+    return wanted == live or (live is None and wanted in (0, False, ""))
 
 
-def _covers_list(wanted: list[Any], live: list[Any], path: tuple[str, ...]) -> bool:
+def _differing_items(wanted: list[Any], live: list[Any], path: Path) -> Iterator[Path]:
     if wanted and all(isinstance(item, dict) and "name" in item for item in wanted):
         # A list keyed by name: others may add items, so those of ours are looked up.
         by_name = {cast("Json", item).get("name"): item for item in live}
-        return all(_covers(item, by_name.get(item["name"]), path) for item in wanted)
-    return len(wanted) == len(live) and all(
-        _covers(one, other, path) for one, other in zip(wanted, live, strict=True)
-    )
+        for item in wanted:
+            yield from _differing(item, by_name.get(item["name"]), (*path, f"[{item['name']}]"))
+    elif len(wanted) != len(live) or any(
+        next(_differing(one, other, path), None) is not None
+        for one, other in zip(wanted, live, strict=True)
+    ):
+        yield path
 
 
 def taken_over(live: Json) -> list[Json] | None:
@@ -160,14 +176,45 @@ def _keyed(key: Json, wanted: Any) -> Any:
 _DEFAULT_KEYS = {"protocol": "TCP"}
 
 
-def owned_by_others(live: Json, path: tuple[str, ...]) -> bool:
+def owned_by_others(live: Json, path: Path) -> bool:
     """Whether a field manager other than us owns the field at ``path``."""
-    for entry in _managed(live):
-        if entry.get("manager") == FIELD_MANAGER:
-            continue
-        fields: Json | None = entry.get("fieldsV1", {})
-        for name in path:
-            fields = fields.get(f"f:{name}") if fields is not None else None
-        if fields is not None:
+    return any(_owns(entry, path) for entry in _others(live))
+
+
+def manager_of(live: Json, path: Path) -> str | None:
+    """Who else has set the field at ``path``: its owner, or the last one to write the object.
+
+    A field that somebody removed has no owner any more. None when only we ever wrote it.
+    """
+    others = [entry for entry in _others(live) if entry.get("subresource") != "status"]
+    newest_first = sorted(others, key=lambda entry: entry.get("time") or "", reverse=True)
+    owners = [entry for entry in newest_first if _owns(entry, path)]
+    return next((entry["manager"] for entry in (*owners, *newest_first)), None)
+
+
+def _others(live: Json) -> list[Json]:
+    return [entry for entry in _managed(live) if entry.get("manager") != FIELD_MANAGER]
+
+
+def _owns(entry: Json, path: Path) -> bool:
+    fields: Json = entry.get("fieldsV1", {})
+    for name in path:
+        below = fields.get(f"f:{name}") if name[:1] != "[" else _item(fields, name[1:-1])
+        if below is None:
+            return False
+        if not below:
+            # Owned as a whole, as an atomic map or list is.
             return True
-    return False
+        fields = below
+    return True
+
+
+def _item(fields: Json, name: str) -> Json | None:
+    return next(
+        (
+            below
+            for key, below in fields.items()
+            if key.startswith("k:") and json.loads(key[2:]).get("name") == name
+        ),
+        None,
+    )

@@ -8,6 +8,7 @@ from slipway_operator.api.conditions import READY, find
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.names import ANNOTATION_OUTCOME, API_VERSION, FIELD_MANAGER, KIND
 from slipway_operator.reconcile import kinds
+from slipway_operator.reconcile.contention import Contention, rivals
 from slipway_operator.reconcile.difference import needs_apply, taken_over
 from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kinds import Kind
@@ -38,22 +39,24 @@ class _ObstacleError(Exception):
 class Executor:
     """Writes what a plan asks for; every answer goes into the store."""
 
-    def __init__(self, kube: KubeClient, store: Store) -> None:
+    def __init__(self, kube: KubeClient, store: Store, contention: Contention) -> None:
         self._kube = kube
         self._store = store
+        self._contention = contention
 
     async def execute(self, plan: Plan, obs: Observation) -> Obstacle | None:
         """Carry out a plan.
 
         Returns:
-            What stood in the way of a child, if anything did; the status is then not written.
+            What stood in the way of a child, if anything did; the status is then not written. Of
+            a child that somebody fights over, all the rest of the plan was carried out.
 
         Raises:
             StaleError: something differs from what the plan was made from.
             ApiError, TransportError: the API server fails; try again later.
             NotLeaderError: this process may not write.
         """
-        children = [child for child in plan.children if _differs(child, obs)]
+        children = [child for child in plan.children if self._to_write(child, obs)]
         if children or plan.changes_the_cluster:
             await self._confirm(obs.model)
         # Before a retry is recorded: whoever dies in between finds that it is still to be done.
@@ -68,11 +71,31 @@ class Executor:
         except _ObstacleError as error:
             return error.obstacle
         await self._remove(plan, obs)
+        if (fought := self._fought_over(plan, obs.model)) is not None:
+            return fought
         if plan.status is not None and plan.status != obs.model.status:
             await self._report(plan.status, obs.model)
         for event in plan.events:
             await self._tell(event, obs.model)
         return None
+
+    def _to_write(self, child: Json, obs: Observation) -> bool:
+        """Whether a child must be created or applied, and is not left to somebody else."""
+        known = obs.children.get(child["kind"])
+        if known is None:
+            return True
+        about = (obs.model.uid, child["kind"])
+        if not needs_apply(child, known):
+            self._contention.agrees(about)
+            return False
+        return not self._contention.yields(about, rivals(child, known))
+
+    def _fought_over(self, plan: Plan, model: ModelDeployment) -> Obstacle | None:
+        found = (
+            self._contention.obstacle((model.uid, child["kind"]), child["metadata"]["name"])
+            for child in plan.children
+        )
+        return next((obstacle for obstacle in found if obstacle is not None), None)
 
     async def _confirm(self, model: ModelDeployment) -> None:
         """Go on only if the live ModelDeployment is the one that was decided about.
@@ -193,6 +216,7 @@ class Executor:
                 raise StaleError from error
             raise self._refusal(kind, name, error) from error
         self._store.put(kind, applied)
+        self._contention.overwrote((obs.model.uid, kind.name), rivals(child, known))
         self._log("applied", kind, name, obs.model)
 
     async def _remove(self, plan: Plan, obs: Observation) -> None:
@@ -291,9 +315,3 @@ class Executor:
             # An Event tells what the status says too; one that is refused must stop nothing.
             if error.status not in _REFUSALS and error.status != _NOT_FOUND:
                 raise
-
-
-def _differs(child: Json, obs: Observation) -> bool:
-    """Whether a child must be created or applied."""
-    known = obs.children.get(child["kind"])
-    return known is None or needs_apply(child, known)

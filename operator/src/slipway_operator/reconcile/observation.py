@@ -16,6 +16,9 @@ class Impediment(Enum):
     NAMESAKE_DELETING = "WaitingForDeletion"
     """A child of a deleted ModelDeployment of the same name is still being removed."""
 
+    FIELD_CONFLICT = "FieldConflict"
+    """Somebody else keeps changing a field of a child back; the child is left alone for a while."""
+
     FAILING = "ApplyFailed"
     """The API server fails on the object, as when an admission webhook cannot be reached."""
 
@@ -25,10 +28,15 @@ class Impediment(Enum):
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A child that could not be written, told in words for the status."""
+    """A child that could not be written, told in words for the status.
+
+    Attributes:
+        retry_after: seconds until it is worth another look; None for the impediment's usual time.
+    """
 
     impediment: Impediment
     message: str
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True)

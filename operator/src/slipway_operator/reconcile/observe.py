@@ -17,11 +17,7 @@ def controlled_by(obj: Json, uid: str) -> bool:
 
 
 def observe(store: Store, key: Key, obstacle: Obstacle | None = None) -> Observation | None:
-    """Everything known about one ModelDeployment, or None when it does not exist.
-
-    Raises:
-        pydantic.ValidationError: its spec does not fit the operator's models.
-    """
+    """Everything known about one ModelDeployment, or None when it does not exist."""
     obj = store.model(key)
     if obj is None:
         return None

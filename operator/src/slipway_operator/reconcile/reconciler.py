@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
 from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile.decide import decide
 from slipway_operator.reconcile.execute import Executor, StaleError
@@ -36,7 +34,7 @@ class Result:
 
 
 class Reconciler:
-    """Reconciles one key at a time; holds no state of its own."""
+    """Reconciles one key at a time; all that it decides from is in the cluster."""
 
     def __init__(
         self,
@@ -58,10 +56,7 @@ class Reconciler:
         """
         obstacle: Obstacle | None = None
         for _ in range(_ATTEMPTS):
-            try:
-                obs = observe(self._store, key, obstacle)
-            except ValidationError as error:
-                return Result(f"unreadable: {error.error_count()} fields do not fit the CRD")
+            obs = observe(self._store, key, obstacle)
             if obs is None:
                 return Result("gone")
             plan = decide(obs, self._settings, self._clock())
