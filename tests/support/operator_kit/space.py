@@ -166,9 +166,15 @@ class Space:
         self.api.delete("modeldeployments", self.namespace, name, propagationPolicy=policy)
 
     def settle(self, name: str = MODEL, version: str = "v1", **spec: Any) -> View:
-        """Apply, and wait until it is served."""
+        """Apply, and wait until it is served and told of: the Event is the last thing written."""
         self.apply(name, version, **spec)
-        return self.until("is served", lambda m: m.settled, name)
+        view = self.until("is served", lambda m: m.settled, name)
+
+        def told() -> None:
+            assert view.reason in {event["reason"] for event in self.events(name)}
+
+        self.eventually(told, name)
+        return view
 
     # ---- to look at ----
 
