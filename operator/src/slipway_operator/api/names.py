@@ -23,6 +23,13 @@ ANNOTATION_URI = f"{GROUP}/uri"
 # On the ModelDeployment, set by users: a new value retries a failed revision.
 ANNOTATION_RETRY = f"{GROUP}/retry"
 
+# On the ModelDeployment, set by users: the number of a revision to serve instead of what the spec
+# asks for. On the ControllerRevision of what the spec asks for: the one that is served instead.
+ANNOTATION_ROLLBACK_TO = f"{GROUP}/rollback-to"
+
+# On the ControllerRevision: the request that was there when the spec changed, and so has ended.
+ANNOTATION_ROLLBACK_ENDED = f"{GROUP}/rollback-ended"
+
 # On the ControllerRevision: what the operator found out about it.
 ANNOTATION_OUTCOME = f"{GROUP}/outcome"
 ANNOTATION_OUTCOME_TIME = f"{GROUP}/outcome-time"

@@ -41,6 +41,14 @@ class Target(Schema):
     revision: int = Field(description="Revision that is to serve it.")
 
 
+class RequestedRollback(Schema):
+    """A person asked for another revision than the spec's."""
+
+    revision: int = Field(description="Revision that is served.")
+    instead_of: int = Field(description="Revision of the spec.")
+    digest: str = Field(description="Artifact of the spec.")
+
+
 class LastFailure(Schema):
     """Why the last failed rollout failed."""
 
@@ -87,6 +95,11 @@ class ModelDeploymentStatus(Schema):
     )
     serving: Served | None = Field(default=None, description="What answers requests now.")
     target: Target | None = Field(default=None, description="What was asked for.")
+    requested_rollback: RequestedRollback | None = Field(
+        default=None,
+        description="Present while the annotation slipway.dev/rollback-to is in force; target is "
+        "then what it asks for.",
+    )
     last_failure: LastFailure | None = Field(
         default=None, description="Why the last failed rollout failed."
     )

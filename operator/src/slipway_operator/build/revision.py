@@ -76,6 +76,8 @@ class Revision:
         good_as: the number under which a rollout of it was completed, if ever.
         outcome_time: when ``outcome`` was written (RFC 3339), if it was.
         evidence: the failure that was judged, as ``LastFailure`` has it.
+        rollback_to: the number of the revision that a person wants instead of this one.
+        rollback_ended: such a request that was over when this revision was asked for.
         retry_seen: the retry token in force when the outcome was written.
         created: when the object was created (RFC 3339); None when it is yet to be.
     """
@@ -95,6 +97,8 @@ class Revision:
     resource_version: str
     uid: str | None
     created: str | None
+    rollback_to: str | None = None
+    rollback_ended: str | None = None
 
     @classmethod
     def parse(cls, obj: Json) -> "Revision":
@@ -123,6 +127,8 @@ class Revision:
             resource_version=metadata.get("resourceVersion", ""),
             uid=metadata.get("uid"),
             created=metadata.get("creationTimestamp"),
+            rollback_to=annotations.get(names.ANNOTATION_ROLLBACK_TO) or None,
+            rollback_ended=annotations.get(names.ANNOTATION_ROLLBACK_ENDED) or None,
         )
 
 

@@ -23,6 +23,7 @@ from slipway_operator.reconcile.judge import Action, judge, roll_back_after_all
 from slipway_operator.reconcile.observation import Impediment, Observation
 from slipway_operator.reconcile.plan import Plan, RevisionMark
 from slipway_operator.reconcile.report import Report, events_of, report
+from slipway_operator.reconcile.rollback import find_subject
 from slipway_operator.reconcile.target import Target, find_target, last_good, surplus
 
 _DAMAGED_CACHE_GRACE = timedelta(seconds=30)
@@ -62,14 +63,26 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     except RejectedSpecError as error:
         return _refused(obs, error, now)
     rendered = render(model, pool)
-    target = find_target(model, pool, rendered, obs.revisions, now)
-    good = last_good(obs.revisions, target.revision)
+    try:
+        subject = find_subject(
+            model, find_target(model, pool, rendered, obs.revisions, now), obs.revisions, now
+        )
+    except RejectedSpecError as error:
+        return _refused(obs, error, now)
+    target = subject.target
+    good = last_good(obs.revisions, subject.revision)
     doomed = _pods_to_replace(obs, target, clock)
     obs = _without(obs, doomed)
     judgement = judge(
-        obs, target.revision, rollout.on_failure, good, settings.ambiguous_restarts, now
+        obs,
+        subject.revision,
+        rollout.on_failure,
+        good,
+        settings.ambiguous_restarts,
+        now,
+        complete_as=target.revision.number,
     )
-    marks = [mark for mark in (target.mark, judgement.mark) if mark is not None]
+    marks = [*subject.marks, *([judgement.mark] if judgement.mark else [])]
     revision = judgement.revision
     if _should_roll_back_now(revision, rollout, good):
         changed = roll_back_after_all(revision)
@@ -80,9 +93,12 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     if _rolled_back(revision) and good is None:
         # The revision to return to was deleted by hand: leave the pods that it left behind.
         children = tuple(child for child in children if child["kind"] != "Deployment")
-    revisions = _with(obs.revisions, revision)
-    verdict = Explanation(obs, rollout, replace(judgement, revision=revision), applied).verdict()
-    status = report(obs, Report(verdict, revision, revisions, rendered.hash != revision.hash), now)
+    asked_for = target.revision if subject.redirected else revision
+    revisions = _with(_with(obs.revisions, asked_for), revision)
+    judgement = replace(judgement, revision=revision)
+    verdict = Explanation(obs, rollout, judgement, applied, asked_for).verdict()
+    outdated = rendered.hash != asked_for.hash
+    status = report(obs, Report(verdict, revision, revisions, outdated, asked_for), now)
     return Plan(
         # Whatever it is that met an obstacle, the status must be reached: do not run into it again.
         new_revision=None if obs.obstacle else target.new,
@@ -91,7 +107,9 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         delete_children=() if obs.obstacle else unwanted,
         delete_pods=doomed,
         delete_revisions=surplus(
-            obs.revisions, _kept(obs, revisions, revision, good), settings.revision_history_limit
+            obs.revisions,
+            _kept(obs, revisions, revision, asked_for, good),
+            settings.revision_history_limit,
         ),
         status=status,
         events=events_of(model.status, status),
@@ -162,12 +180,10 @@ def _merged(marks: list[RevisionMark]) -> tuple[RevisionMark, ...]:
     return tuple(merged.values())
 
 
-def _kept(
-    obs: Observation, revisions: tuple[Revision, ...], target: Revision, good: Revision | None
-) -> set[str]:
-    """Revisions that are never pruned: the target, the one to return to, those with pods."""
+def _kept(obs: Observation, revisions: tuple[Revision, ...], *needed: Revision | None) -> set[str]:
+    """Revisions that are never pruned: those with pods, and those that are needed."""
     running = {r.object_name for r in revisions if obs.pod_count(r.hash) > 0}
-    return running | {target.object_name} | ({good.object_name} if good else set())
+    return running | {revision.object_name for revision in needed if revision is not None}
 
 
 def _age(obj: Json, clock: datetime) -> timedelta:

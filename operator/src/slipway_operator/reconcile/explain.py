@@ -50,12 +50,14 @@ class Explanation:
     Attributes:
         judgement: the target revision after judging, and what speaks against it now.
         applied: the revision whose template is applied; another one after a rollback.
+        asked_for: the spec's own revision; another one than judged when a person wants that.
     """
 
     obs: Observation
     rollout: ResolvedRollout
     judgement: Judgement
     applied: Revision
+    asked_for: Revision
 
     def verdict(self) -> Verdict:
         """The conditions' content."""
@@ -70,7 +72,7 @@ class Explanation:
                 return self._say(
                     Situation.SCALED_TO_ZERO, "ScaledToZero", "no pod, as spec.replicas asks"
                 )
-            if revision.outcome is Outcome.GOOD and revision.good_as == revision.number:
+            if revision.outcome is Outcome.GOOD and revision.good_as == self.asked_for.number:
                 return self._complete(deployment)
         return self._progressing(revision, deployment)
 
@@ -78,13 +80,27 @@ class Explanation:
     def _available(self) -> bool:
         return ready_replicas(self.obs.children.get("Deployment")) > 0
 
+    @property
+    def _redirected(self) -> bool:
+        return self.asked_for.object_name != self.judgement.revision.object_name
+
+    @property
+    def _instead(self) -> str:
+        if not self._redirected:
+            return ""
+        return (
+            f"; revision {self.judgement.revision.number} instead of {self.asked_for.number} "
+            f"({short_digest(self.asked_for.digest)}), as the annotation "
+            f"{names.ANNOTATION_ROLLBACK_TO} asks until it is removed or the spec changes"
+        )
+
     def _say(
         self, situation: Situation, reason: str, message: str, stalled_reason: str | None = None
     ) -> Verdict:
         return Verdict(
             situation,
             reason,
-            message,
+            message + self._instead,
             self._available,
             _verified(self.obs, self.judgement),
             stalled_reason,
@@ -126,8 +142,9 @@ class Explanation:
         ready, wanted = ready_replicas(deployment), deployment["spec"].get("replicas", 1)
         digest = short_digest(self.judgement.revision.digest)
         if ready >= wanted:
+            reason = "RollbackRequested" if self._redirected else "Serving"
             return self._say(
-                Situation.COMPLETE, "Serving", f"serving {digest} with {ready} ready pods"
+                Situation.COMPLETE, reason, f"serving {digest} with {ready} ready pods"
             )
         evidence = self.judgement.evidence
         reason = evidence.reason if evidence else "PodsMissing"

@@ -106,8 +106,12 @@ def judge(
     good: Revision | None,
     restarts_allowed: int,
     now: str,
+    complete_as: int,
 ) -> Judgement:
-    """Judge the target revision from the live Deployment and its own pods.
+    """Judge a revision from the live Deployment and its own pods.
+
+    ``complete_as`` is the number under which a completed rollout of it is recorded: that of what
+    the spec asks for, also when a person wants another revision instead.
 
     A rollout that completes is good even after it was called failed: what was held has healed.
     """
@@ -115,7 +119,7 @@ def judge(
     if deployment is None or live_hash(deployment) != revision.hash:
         return Judgement(revision)
     if settled(deployment, revision) and deployment["spec"].get("replicas", 1) > 0:
-        return _completed(revision, now)
+        return _completed(revision, complete_as, now)
     pods = obs.pods_of(revision.hash)
     worst = strongest(_fresh(collect(pods, obs.replica_sets.get(revision.hash, ())), revision))
     if revision.outcome is not Outcome.PENDING:
@@ -153,15 +157,15 @@ def _failure(
     )
 
 
-def _completed(revision: Revision, now: str) -> Judgement:
-    if revision.outcome is Outcome.GOOD and revision.good_as == revision.number:
+def _completed(revision: Revision, number: int, now: str) -> Judgement:
+    if revision.outcome is Outcome.GOOD and revision.good_as == number:
         return Judgement(revision)
     return Judgement(
         replace(
             revision,
             outcome=Outcome.GOOD,
             outcome_time=now,
-            good_as=revision.number,
+            good_as=number,
             evidence=None,
         ),
         RevisionMark(
@@ -169,7 +173,7 @@ def _completed(revision: Revision, now: str) -> Judgement:
             {
                 names.ANNOTATION_OUTCOME: Outcome.GOOD,
                 names.ANNOTATION_OUTCOME_TIME: now,
-                names.ANNOTATION_GOOD_AS: str(revision.number),
+                names.ANNOTATION_GOOD_AS: str(number),
                 names.ANNOTATION_EVIDENCE: None,
             },
         ),

@@ -12,6 +12,7 @@ from slipway_operator.api.status import (
     LastFailure,
     ModelDeploymentStatus,
     Outcome,
+    RequestedRollback,
     Served,
     Target,
 )
@@ -29,15 +30,17 @@ class Report:
     """What there is to tell.
 
     Attributes:
-        target: the revision asked for; None when the spec cannot be used.
+        target: the revision to serve; None when the spec cannot be used.
         revisions: all revisions as they are after the plan's records, newest first.
-        outdated: whether a revision made now would differ from the target.
+        outdated: whether a revision made now would differ from the spec's.
+        asked_for: the spec's own revision; another one than the target when a person wants that.
     """
 
     verdict: Verdict
     target: Revision | None
     revisions: tuple[Revision, ...]
     outdated: bool
+    asked_for: Revision | None = None
 
 
 def report(obs: Observation, told: Report | None, now: str) -> Json:
@@ -71,6 +74,7 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
         serving=_serving(obs, told, now),
         target=told.target
         and Target(digest=told.target.digest, uri=told.target.uri, revision=told.target.number),
+        requested_rollback=_requested_rollback(told),
         last_failure=_last_failure(told.revisions),
         history=history or None,
         outdated=True if told.outdated else None,
@@ -91,6 +95,15 @@ def _never_looked_at(generation: int, now: str) -> list[Condition]:
             observed_generation=generation,
         )
     ]
+
+
+def _requested_rollback(told: Report) -> RequestedRollback | None:
+    target, asked_for = told.target, told.asked_for
+    if target is None or asked_for is None or target.object_name == asked_for.object_name:
+        return None
+    return RequestedRollback(
+        revision=target.number, instead_of=asked_for.number, digest=asked_for.digest
+    )
 
 
 def _counts(obs: Observation) -> dict[str, Any]:

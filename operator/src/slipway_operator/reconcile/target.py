@@ -101,9 +101,12 @@ def _pending_again(
 
 
 def last_good(revisions: tuple[Revision, ...], target: Revision) -> Revision | None:
-    """The revision other than the target whose rollout was completed last."""
+    """The revision other than the target whose rollout was completed last.
+
+    One that a person asked to be replaced comes after all others.
+    """
     good = [r for r in revisions if r.good_as is not None and r.object_name != target.object_name]
-    return max(good, key=lambda r: r.good_as or 0, default=None)
+    return max(good, key=lambda r: (r.rollback_to is None, r.good_as or 0), default=None)
 
 
 def surplus(revisions: tuple[Revision, ...], keep: set[str], limit: int) -> tuple[str, ...]:
