@@ -37,6 +37,7 @@ class Slipway(LazyGroup):
             "pack": "Make a package: the model, what belongs to it, and slipway.json.",
             "push": "Upload a package or a bare .onnx file to S3, and print its uri and digest.",
             "verify": "Read a package or .onnx file again, here or in S3, and compare digests.",
+            "manifest": "Write a ModelDeployment, or set a digest in YAML that is there.",
             "completion": "Print the completion script of a shell.",
         }.items()
     }

@@ -1,0 +1,1 @@
+"""What GitOps gets: a ModelDeployment, and digests set in YAML that people keep."""

@@ -1,0 +1,62 @@
+"""How much memory a model takes, measured in a process that does nothing else.
+
+``python -m slipway.model.memory FILE`` prints the bytes of its own peak after one run on zeros.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from slipway.errors import InvalidModel
+from slipway.model import graph as graphs
+from slipway.model import ort
+from slipway.model.signature import DTYPES, Array, Tensor, inputs_of
+
+_KIBI = 1024
+_SECONDS = 600
+
+
+def measured(model: Path) -> int | None:
+    """Return the peak in bytes of loading a model and running it once, each free size being 1.
+
+    None where it cannot be measured, such as for a model that takes no zeros.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, str(model)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+        env=dict(os.environ),
+    )
+    text = done.stdout.strip()
+    return int(text) if done.returncode == 0 and text.isdigit() else None
+
+
+def zeros(tensor: Tensor) -> Array:
+    """Return zeros (for text: empty) for an input, each symbolic dimension being 1."""
+    shape = tuple(size if isinstance(size, int) else 1 for size in tensor.shape or ())
+    dtype = DTYPES[tensor.datatype]
+    return np.full(shape, "", dtype) if dtype.kind == "O" else np.zeros(shape, dtype)
+
+
+def _main(path: Path) -> int:
+    inputs = inputs_of(graphs.read(path).graph)
+    if not all(tensor.served for tensor in inputs):
+        return 1
+    try:
+        ort.Session(path).run({tensor.name: zeros(tensor) for tensor in inputs})
+    except InvalidModel:
+        return 1
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBI)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1])))
