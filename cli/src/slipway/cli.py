@@ -38,6 +38,9 @@ class Slipway(LazyGroup):
             "push": "Upload a package or a bare .onnx file to S3, and print its uri and digest.",
             "verify": "Read a package or .onnx file again, here or in S3, and compare digests.",
             "manifest": "Write a ModelDeployment, or set a digest in YAML that is there.",
+            "serve": "Serve a package or an .onnx file with the runtime, on this machine.",
+            "predict": "Send data to a served model, and print what it answers.",
+            "compose": "Print a hardened docker-compose file for those with no cluster.",
             "completion": "Print the completion script of a shell.",
         }.items()
     }

@@ -1,0 +1,100 @@
+"""``slipway predict``: data to a served model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from slipway import files, terminal
+from slipway.errors import InvalidArguments
+from slipway.options import FILE, json_option
+from slipway.serving.http import ask
+from slipway.serving.inputs import infer_body, signature
+
+_CELL_VALUES = 8
+_ROWS_SHOWN = 50
+
+
+@click.command("predict")
+@click.argument("data", type=FILE)
+@click.option("--url", default="http://localhost:8080", show_default=True, help="The server.")
+@click.option("--name", help="The model's name; default: what the server says.")
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
+@json_option
+def command(data: Path, url: str, name: str | None, timeout: float, as_json: bool) -> None:
+    """Send data to a served model, and print what it answers.
+
+    DATA is a .csv, .npy or .npz file, or JSON in any form that the server takes; - reads JSON from
+    stdin.
+    """
+    base = url.rstrip("/")
+    if data.suffix in (".csv", ".npy", ".npz"):
+        called = name or str(ask(f"{base}/health", timeout=timeout).get("model", ""))
+        model = f"{base}/v2/models/{called}"
+        body = infer_body(data, signature(ask(model, timeout=timeout)))
+        answer = ask(f"{model}/infer", body, timeout)
+        outputs = {item["name"]: _nested(item["data"], item["shape"]) for item in answer["outputs"]}
+    else:
+        body = _json(data)
+        answer = outputs = ask(f"{base}/predict", body, timeout)
+    if as_json:
+        terminal.print_json(answer)
+    else:
+        _show(outputs)
+
+
+def _json(path: Path) -> bytes:
+    content = sys.stdin.read() if str(path) == "-" else files.require_file(path).read_text("utf-8")
+    try:
+        json.loads(content)
+    except ValueError as error:
+        raise InvalidArguments(
+            f"{path} is no JSON: {error}", "other data comes as .csv, .npy or .npz"
+        ) from None
+    return content.encode()
+
+
+def _nested(flat: list[Any], shape: list[int]) -> list[Any]:
+    """Return the rows of a flat list in row-major order."""
+    for size in reversed(shape[1:]):
+        flat = [flat[start : start + size] for start in range(0, len(flat), size or 1)]
+    return flat
+
+
+def _show(outputs: Any) -> None:
+    if not isinstance(outputs, dict):
+        click.echo(json.dumps(outputs))
+        return
+    named = cast("dict[str, Any]", outputs)
+    columns = {name: _rows(value) for name, value in named.items()}
+    count = max((len(values) for values in columns.values()), default=0)
+    rows = [
+        [str(index), *(_cell(values, index) for values in columns.values())]
+        for index in range(min(count, _ROWS_SHOWN))
+    ]
+    terminal.print_table(("row", *columns), rows)
+    if count > _ROWS_SHOWN:
+        click.echo(f"and {count - _ROWS_SHOWN} more rows; --json prints all")
+
+
+def _rows(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
+
+
+def _cell(values: list[Any], index: int) -> str:
+    if index >= len(values):
+        return ""
+    value = values[index]
+    if not isinstance(value, list):
+        return _number(value)
+    items = cast("list[Any]", value)
+    shown = [_number(item) for item in items[:_CELL_VALUES]]
+    return "  ".join([*shown, "…"] if len(items) > _CELL_VALUES else shown)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
