@@ -152,6 +152,20 @@ def logarithm() -> bytes:
     )
 
 
+def mean_over_rows() -> bytes:
+    """x [n, 2] FP32 -> y [n, 2] = x - the mean of its rows: rows depend on each other."""
+    axes = numpy_helper.from_array(np.array([0], dtype=np.int64), "axes")
+    return build(
+        [
+            helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+            helper.make_node("Sub", ["x", "mean"], ["y"]),
+        ],
+        [tensor("x", ["n", 2])],
+        [tensor("y", ["n", 2])],
+        [axes],
+    )
+
+
 def lookup() -> bytes:
     """index [n] INT64 -> y [n] FP32 out of a table of 3 values: fails at run for index 3."""
     table = numpy_helper.from_array(np.array([10, 20, 30], dtype=np.float32), "table")
@@ -174,9 +188,8 @@ def fails_when_warm() -> bytes:
     )
 
 
-def busy() -> bytes:
-    """rounds [1] INT64 -> y [1] FP32: a loop of `rounds` matrix products of 256 x 256."""
-    size = 256
+def busy(size: int = 256) -> bytes:
+    """rounds [1] INT64 -> y [1] FP32: a loop of `rounds` matrix products, of 256 x 256."""
     matrix = numpy_helper.from_array(np.eye(size, dtype=np.float32), "matrix")
     body = helper.make_graph(
         [
@@ -223,6 +236,15 @@ def duplicate_output() -> bytes:
     """Two nodes with the same output, as an exporter has been seen to make; it is refused."""
     return build(
         [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["y"])],
+        [tensor("x", ["n"])],
+        [tensor("y", ["n"])],
+    )
+
+
+def unknown_operator() -> bytes:
+    """A graph with an operator that ONNX has not got: well-formed, and refused at load."""
+    return build(
+        [helper.make_node("NoSuchOperator", ["x"], ["y"])],
         [tensor("x", ["n"])],
         [tensor("y", ["n"])],
     )
