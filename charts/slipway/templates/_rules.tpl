@@ -42,8 +42,9 @@ No wildcard, and no verb on Secrets: pods refer to them, the operator never read
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# What happened, for `kubectl describe`.
+# What happened, for `kubectl describe`; and why a volume of a pod cannot be mounted, which the
+# kubelet tells in the pod's Events alone.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
 {{- end }}

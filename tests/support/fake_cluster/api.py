@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,6 +38,7 @@ class FakeApi:
         self._clock = clock
         self._numbers = itertools.count(1)
         self.changes = 0
+        self.event_reads = 0
         self.objects: dict[Address, Json] = {}
         self.deleted: list[tuple[Kind, Json]] = []
         self.kinds: dict[str, Kind] = {}
@@ -59,6 +60,14 @@ class FakeApi:
             if name == kind.name and namespace in (None, space)
         ]
         return found, str(next(self._numbers))
+
+    async def events_about(self, namespace: str, uid: str) -> Sequence[Json]:
+        self.event_reads += 1
+        return [
+            copy.deepcopy(obj)
+            for (name, space, _), obj in self.objects.items()
+            if (name, space) == ("Event", namespace) and obj["involvedObject"].get("uid") == uid
+        ]
 
     async def create(self, kind: Kind, obj: Json) -> Json:
         write = self._begin("create", kind, obj["metadata"]["name"])

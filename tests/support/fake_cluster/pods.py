@@ -117,3 +117,23 @@ def evicted(_: str) -> Json:
         "reason": "Evicted",
         "message": "The node was low on resource: ephemeral-storage.",
     }
+
+
+def creating(now: str) -> Json:
+    """Given to a node, which has not made its sandbox yet."""
+    return {
+        "phase": "Pending",
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": now},
+            {"type": "PodReadyToStartContainers", "status": "False"},
+            {"type": "Ready", "status": "False", "reason": "ContainersNotReady"},
+        ],
+        "initContainerStatuses": [container("fetch", {"waiting": {"reason": "PodInitializing"}})],
+        "containerStatuses": [_not_yet()],
+    }
+
+
+def on_a_lost_node(_: str) -> Json:
+    """As the kubelet left it, but for the condition that the node controller changes."""
+    status = ready(_)
+    return {**status, "conditions": [{"type": "Ready", "status": "False"}]}

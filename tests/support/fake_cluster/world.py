@@ -16,6 +16,7 @@ from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.observe import observe
+from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.reconciler import Reconciler, Result
 from slipway_operator.reconcile.store import Store
 
@@ -52,7 +53,10 @@ class World:
         self.api.deleted.clear()
         contention = Contention(self.settings.conflict_backoff_seconds, self._seconds)
         executor = Executor(self.api, self.store, contention)  # type: ignore[arg-type]
-        self.reconciler = Reconciler(self.store, executor, self.settings, lambda: self.clock)
+        pod_events = PodEvents(self.api, lambda: self.clock)
+        self.reconciler = Reconciler(
+            self.store, executor, pod_events, self.settings, lambda: self.clock
+        )
 
     def _seconds(self) -> float:
         return self.clock.timestamp()

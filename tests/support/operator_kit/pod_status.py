@@ -155,3 +155,11 @@ def cannot_start(reason: str, message: str) -> Behaviour:
         return _status("Pending", waiting, _NOT_YET, initialized=False, ready=False)
 
     return report
+
+
+def creating() -> Json:
+    """Given to the node, which cannot make its sandbox yet, as while a volume is not mounted."""
+    waiting = {"state": {"waiting": {"reason": "PodInitializing"}}}
+    status = _status("Pending", waiting, _NOT_YET, initialized=False, ready=False)
+    conditions = [c for c in status["conditions"] if c["type"] != "PodReadyToStartContainers"]
+    return {**status, "conditions": [*conditions, *_conditions(PodReadyToStartContainers=False)]}

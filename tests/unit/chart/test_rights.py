@@ -14,7 +14,7 @@ NEEDED = {
     ("", "services"): READ | {"create", "patch"},
     ("autoscaling", "horizontalpodautoscalers"): READ | {"create", "patch", "delete"},
     ("policy", "poddisruptionbudgets"): READ | {"create", "patch", "delete"},
-    ("", "events"): {"create", "patch"},
+    ("", "events"): {"list", "create", "patch"},
 }
 
 

@@ -86,7 +86,7 @@ def test_the_tables_here_know_every_reason_that_pods_can_give():
         Reason.PROGRESS_DEADLINE,
         Reason.POD_CREATION_DENIED,
         Reason.EVICTED,
-        # Pods of a lost node are being deleted, and the API tells of no mount before it is done.
+        # These two are in test_pod_events.py.
         Reason.NODE_LOST,
         Reason.VOLUME_MOUNT,
     }

@@ -177,7 +177,8 @@ def test_pods_are_kept_without_what_no_decision_reads():
     }
     store.put(kinds.POD, pod)
     kept = store.get(KEY, kinds.POD)["pod"]
-    assert kept.keys() == {"metadata", "status"}
+    assert kept.keys() == {"metadata", "spec", "status"}
+    assert kept["spec"] == {"nodeName": ""}
     assert not {"annotations", "managedFields"} & kept["metadata"].keys()
     assert kept["status"] == {"phase": "Running", "conditions": [{"type": "Ready"}]}
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,6 +31,7 @@ from slipway_operator.reconcile.kube import (
     TransportError,
     connect,
 )
+from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.reconciler import Reconciler
 from slipway_operator.reconcile.store import Store
 
@@ -53,6 +55,10 @@ def _identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid4().hex[:8]}"
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class _Operator:
     """The parts of one process, wired together."""
 
@@ -67,7 +73,7 @@ class _Operator:
         )
         writer = kube.guarded(self.elector.is_leader)
         executor = Executor(writer, self.store, Contention(settings.conflict_backoff_seconds))
-        reconciler = Reconciler(self.store, executor, settings)
+        reconciler = Reconciler(self.store, executor, PodEvents(kube, _now), settings, _now)
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
         self.synced = False

@@ -17,7 +17,7 @@ from slipway_operator.build.resolve import (
 )
 from slipway_operator.build.revision import Revision, render
 from slipway_operator.reconcile.children import unwanted_kinds, wanted_children
-from slipway_operator.reconcile.evidence import damaged_cache
+from slipway_operator.reconcile.evidence import damaged_cache, not_started_since
 from slipway_operator.reconcile.explain import Explanation, ready_replicas
 from slipway_operator.reconcile.judge import Action, judge, roll_back_after_all
 from slipway_operator.reconcile.observation import Impediment, Observation
@@ -27,6 +27,9 @@ from slipway_operator.reconcile.rollback import find_subject
 from slipway_operator.reconcile.target import Target, find_target, last_good, surplus
 
 _DAMAGED_CACHE_GRACE = timedelta(seconds=30)
+LOOK_SECONDS = 10.0
+"""A pod that does not come to start is looked at again after this time: see ``pod_events``."""
+
 _RETRY_OBSTACLE_SECONDS = {
     Impediment.NAME_CONFLICT: 30.0,
     Impediment.NAMESAKE_DELETING: 1.0,
@@ -227,6 +230,8 @@ def _look_again(obs: Observation, judgement: float | None) -> float | None:
     if obs.obstacle is not None:
         usual = _RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment]
         due.append(usual if obs.obstacle.retry_after is None else obs.obstacle.retry_after)
+    if any(not_started_since(pod) is not None for pod in obs.pods):
+        due.append(LOOK_SECONDS)
     if any(damaged_cache(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())
     return min(due, default=None)

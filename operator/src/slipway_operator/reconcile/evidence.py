@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, cast
 
 from slipway_operator.api.model_deployment import Json
@@ -63,9 +64,24 @@ def strongest(evidence: list[Evidence]) -> Evidence | None:
     )
 
 
-def collect(pods: list[Json], replica_sets: Iterable[Json]) -> list[Evidence]:
-    """Everything that one revision's pods and ReplicaSets say against it."""
+def collect(
+    pods: list[Json],
+    replica_sets: Iterable[Json],
+    mount_failures: Mapping[str, str] = MappingProxyType({}),
+) -> list[Evidence]:
+    """Everything that one revision's pods and ReplicaSets say against it.
+
+    ``mount_failures`` are what Events say, by the uid of the pod.
+    """
     found = [item for pod in pods for item in _of_pod(pod)]
+    found.extend(
+        _evidence(
+            Reason.VOLUME_MOUNT,
+            f"a volume of the pod cannot be mounted: {told}",
+        )
+        for pod in pods
+        if (told := mount_failures.get(pod["metadata"].get("uid", ""))) is not None
+    )
     lost = sum(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
     if lost:
         # Such a pod is never started again; each one in its place counts as a restart.
@@ -120,12 +136,56 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
                 Reason.UNSCHEDULABLE,
                 f"no node fits the pod: {condition.get('message', '')}",
             )
-    for container in (
-        *status.get("initContainerStatuses", ()),
-        *status.get("containerStatuses", ()),
-    ):
+    if _given_up_by_its_node(status):
+        node = pod.get("spec", {}).get("nodeName", "")
+        yield _evidence(
+            Reason.NODE_LOST,
+            f"the node '{node}' no longer reports, so its pod counts as lost; it is replaced once "
+            "Kubernetes has given up hope, by default after five minutes",
+        )
+        return
+    for container in _containers(status):
         for item in _of_container(container):
             yield replace(item, born=pod["metadata"].get("creationTimestamp"))
+
+
+def _containers(status: Json) -> Iterator[Json]:
+    yield from status.get("initContainerStatuses", ())
+    yield from status.get("containerStatuses", ())
+
+
+def _given_up_by_its_node(status: Json) -> bool:
+    """Whether the node controller has called the pod not ready, and not its kubelet.
+
+    It changes the one condition and leaves what the kubelet said last about the containers.
+    """
+    serving: list[Json] = status.get("containerStatuses", [])
+    return (
+        status.get("phase") == "Running"
+        and bool(serving)
+        and all(container.get("ready") for container in serving)
+        and any(
+            condition["type"] == "Ready"
+            and condition["status"] != "True"
+            and condition.get("reason") != "ReadinessGatesNotReady"
+            for condition in status.get("conditions", ())
+        )
+    )
+
+
+def not_started_since(pod: Json) -> str | None:
+    """When the pod was given to a node (RFC 3339), if that has not begun to start containers."""
+    status: Json = pod.get("status", {})
+    conditions: dict[str, Json] = {c["type"]: c for c in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    if (
+        status.get("phase") != "Pending"
+        or scheduled.get("status") != "True"
+        or conditions.get("PodReadyToStartContainers", {}).get("status") == "True"
+        or any("waiting" not in c.get("state", {"waiting": {}}) for c in _containers(status))
+    ):
+        return None
+    return scheduled.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
 
 
 def _of_container(container: Json) -> Iterator[Evidence]:

@@ -121,7 +121,8 @@ def judge(
     if settled(deployment, revision) and deployment["spec"].get("replicas", 1) > 0:
         return _completed(revision, complete_as, now)
     pods = obs.pods_of(revision.hash)
-    worst = strongest(_fresh(collect(pods, obs.replica_sets.get(revision.hash, ())), revision))
+    against = collect(pods, obs.replica_sets.get(revision.hash, ()), obs.mount_failures)
+    worst = strongest(_fresh(against, revision))
     if revision.outcome is not Outcome.PENDING:
         return Judgement(revision, evidence=worst)
     left = _deadline_left(deployment, revision, now)

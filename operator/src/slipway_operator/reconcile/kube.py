@@ -6,7 +6,7 @@ models are left aside, since server-side apply must send only the fields that ar
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -16,11 +16,12 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import FIELD_MANAGER
-from slipway_operator.reconcile.kinds import Kind
+from slipway_operator.reconcile.kinds import EVENT, Kind
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _CONNECTIONS = 64
 _PAGE = 500
+_EVENTS = 100
 
 
 class ApiError(Exception):
@@ -165,6 +166,12 @@ class KubeClient:
             if not token:
                 return
             query["continue"] = token
+
+    async def events_about(self, namespace: str, uid: str) -> Sequence[Json]:
+        """The Events about one object, at most a page of them."""
+        query = {"limit": str(_EVENTS), "fieldSelector": f"involvedObject.uid={uid}"}
+        page = await self._request("GET", EVENT.path(namespace), query)
+        return page.get("items") or []
 
     async def create(self, kind: Kind, obj: Json) -> Json:
         """POST; the fields sent are then owned by the operator."""

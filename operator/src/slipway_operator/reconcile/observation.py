@@ -48,6 +48,7 @@ class Observation:
         replica_sets: the Deployment's, by the value of their revision label. There are several of
             one revision when somebody else changed the template, as `kubectl rollout restart`.
         pods: all pods of those ReplicaSets that are not being deleted.
+        mount_failures: why a volume of a pod cannot be mounted, by the pod's uid.
         obstacle: what stood in the way when the plan was last carried out.
     """
 
@@ -56,6 +57,7 @@ class Observation:
     revisions: tuple[Revision, ...] = ()
     replica_sets: dict[str, tuple[Json, ...]] = field(default_factory=dict[str, tuple[Json, ...]])
     pods: tuple[Json, ...] = ()
+    mount_failures: dict[str, str] = field(default_factory=dict[str, str])
     obstacle: Obstacle | None = None
 
     def pods_of(self, revision_hash: str) -> list[Json]:

@@ -1,14 +1,15 @@
 """One reconcile: observe, decide, execute; again while the store turns out to be behind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile.decide import decide
 from slipway_operator.reconcile.execute import Executor, StaleError
 from slipway_operator.reconcile.observation import Obstacle
 from slipway_operator.reconcile.observe import observe
+from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.store import Key, Store
 
 _ATTEMPTS = 8
@@ -40,11 +41,13 @@ class Reconciler:
         self,
         store: Store,
         executor: Executor,
+        pod_events: PodEvents,
         settings: Settings,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._executor = executor
+        self._pod_events = pod_events
         self._settings = settings
         self._clock = clock
 
@@ -59,6 +62,7 @@ class Reconciler:
             obs = observe(self._store, key, obstacle)
             if obs is None:
                 return Result("gone")
+            obs = replace(obs, mount_failures=await self._pod_events.mount_failures(obs))
             plan = decide(obs, self._settings, self._clock())
             try:
                 met = await self._executor.execute(plan, obs)

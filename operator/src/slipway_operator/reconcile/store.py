@@ -17,7 +17,7 @@ Key = tuple[str, str]
 
 _TOMBSTONES = 4096
 _POD_STATUS = ("phase", "reason", "message", "initContainerStatuses", "containerStatuses")
-_POD_CONDITIONS = {"PodScheduled", "Ready"}
+_POD_CONDITIONS = {"PodScheduled", "PodReadyToStartContainers", "Ready"}
 _METADATA = (
     "name",
     "namespace",
@@ -50,7 +50,8 @@ def _trim(kind: Kind, obj: Json) -> Json:
         short["conditions"] = [
             c for c in status.get("conditions", ()) if c["type"] in _POD_CONDITIONS
         ]
-        return {"metadata": metadata, "status": short}
+        node: str = obj.get("spec", {}).get("nodeName", "")
+        return {"metadata": metadata, "spec": {"nodeName": node}, "status": short}
     if kind is kinds.REPLICA_SET:
         metadata.pop("annotations", None)
         return {"metadata": metadata, "status": obj.get("status", {})}
