@@ -26,6 +26,7 @@
         ├── UnrepresentableOutput     the outputs have no form in the answer's encoding
         ├── QueueFull                 too many requests wait already
         ├── NotReady                  loading or draining
+        ├── DeadlineExceeded          the client, or a setting, allowed no more time
         └── InferenceFailed           ONNX Runtime failed on a request that was well formed
 
 Reasons and exit codes are the contract with the operator (docs/pod-contract.md).
@@ -181,6 +182,10 @@ class QueueFull(RequestError):
 
 class NotReady(RequestError):
     """The server is loading or draining."""
+
+
+class DeadlineExceeded(RequestError):
+    """The client, or a setting, allowed no more time."""
 
 
 class InferenceFailed(RequestError):

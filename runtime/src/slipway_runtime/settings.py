@@ -134,6 +134,16 @@ class ServeSettings(CommonSettings):
     executor_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         1, alias="SLIPWAY_EXECUTOR_THREADS"
     )
+    max_batch_size: Annotated[int, Field(ge=0, le=65536)] = Field(0, alias="SLIPWAY_MAX_BATCH_SIZE")
+    max_batch_delay_ms: Annotated[float, Field(ge=0, le=60_000)] = Field(
+        0.0, alias="SLIPWAY_MAX_BATCH_DELAY_MS"
+    )
+    request_timeout: Annotated[float, Field(ge=0)] = Field(
+        0.0, alias="SLIPWAY_REQUEST_TIMEOUT_SECONDS"
+    )
+    inline_microseconds: Annotated[float, Field(ge=0, le=20_000)] = Field(
+        500.0, alias="SLIPWAY_INLINE_MICROSECONDS"
+    )
     non_finite: Literal["refuse", "null", "string"] = Field("refuse", alias="SLIPWAY_NON_FINITE")
     aliases: Annotated[list[str], BeforeValidator(_aliases)] = Field(
         default_factory=list, alias="SLIPWAY_MODEL_ALIASES"

@@ -132,6 +132,15 @@ class Server:
         self._until(lambda: self.get("/v2/health/ready").status == 200, seconds)
         return self
 
+    def wait_for_log(self, text: str, seconds: float = 10) -> list[str]:
+        """Wait for a whole line of the log that has the text; return all whole lines."""
+
+        def lines() -> list[str]:
+            return self.log[: self.log.rfind("\n") + 1].splitlines()
+
+        self._until(lambda: any(text in line for line in lines()), seconds)
+        return lines()
+
     def wait_for_end(self, seconds: float = 30) -> Ended:
         code = self.process.wait(seconds)
         return Ended(code, self.log, termination(self.folder))

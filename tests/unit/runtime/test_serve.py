@@ -317,6 +317,56 @@ def test_the_probes_answer_during_a_long_inference(busy_server: Server) -> None:
     assert sorted(times)[int(len(times) * 0.9)] < 0.05
 
 
+def test_a_deadline_is_504_and_frees_the_model(busy_server: Server) -> None:
+    rounds = {"name": "rounds", "shape": [1], "datatype": "INT64", "data": [10**8]}
+    body = {"inputs": [rounds], "parameters": {"timeout": 300_000}}
+    started = time.monotonic()
+    reply = busy_server.post("/v2/models/m/infer", body)
+    assert reply.status == 504
+    assert "0.3 s passed while running" in reply.json["error"]
+    assert busy_server.post("/predict", {"rounds": [1]}).status == 200
+    assert time.monotonic() - started < 3
+
+
+def test_a_client_that_leaves_takes_its_run_along(busy_server: Server) -> None:
+    connection = busy_server.connect()
+    connection.request("POST", "/predict", json.dumps({"rounds": [10**8]}))
+    time.sleep(0.3)
+    connection.close()
+    started = time.monotonic()
+    assert busy_server.post("/predict", {"rounds": [1]}).status == 200
+    assert time.monotonic() - started < 3
+
+
+def test_concurrent_requests_share_runs_and_each_gets_its_own_rows(tmp_path: Path) -> None:
+    extra = {"SLIPWAY_MAX_BATCH_SIZE": "16", "SLIPWAY_MAX_BATCH_DELAY_MS": "5"}
+    with Server(tmp_path, onnx_models.identity(), extra=extra) as server:
+        server.start().wait_until_ready()
+        config = server.get("/v2/models/m/config").json
+        assert config["max_batch_size"] == 16
+        assert config["input"][0]["dims"] == [-1]
+        wrong: list[object] = []
+
+        def ask(client: int) -> None:
+            connection = server.connect()
+            for number in range(30):
+                rows = [[client + 0.5, number]] * (1 + number % 3)
+                reply = send(connection, "POST", "/predict", json.dumps(rows).encode())
+                if reply.json != {"y": rows}:
+                    wrong.append(reply)
+            connection.close()
+
+        clients = [threading.Thread(target=ask, args=(client,)) for client in range(8)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+        assert not wrong
+        (stats,) = server.get("/v2/models/m/stats").json["model_stats"]
+        assert stats["inference_count"] == 8 * 60
+        assert stats["execution_count"] < 8 * 30
+
+
 def test_more_than_the_queue_holds_is_refused_with_retry_after(busy_server: Server) -> None:
     rounds = rounds_for(busy_server, 1.0)
     statuses: list[int] = []
@@ -345,7 +395,7 @@ def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
         server.start().wait_until_ready()
         server.post("/predict", [1, 2, 3, 4], {"x-request-id": "find-me"})
-        lines = [json.loads(line) for line in server.log.splitlines()]
+        lines = [json.loads(line) for line in server.wait_for_log("find-me")]
     (line,) = [line for line in lines if line.get("request_id") == "find-me"]
     assert line["message"] == "POST /predict 200"
     assert line["milliseconds"] > 0

@@ -49,7 +49,7 @@ def from_bytes(spec: TensorSpec, data: bytes | memoryview, shape: Sequence[int])
 def one_string(spec: TensorSpec, data: bytes | memoryview) -> Array:
     """Return a one-element array of BYTES from a raw body, which has no length in front."""
     array = np.empty(1, dtype=np.object_)
-    array[0] = _text(spec, bytes(data), 0)
+    array[0] = text_of(spec, bytes(data), 0)
     return array
 
 
@@ -92,7 +92,7 @@ def _strings(spec: TensorSpec, data: memoryview, count: int) -> Array:
                 f"input {spec.name!r}: the string at position {position} ends at byte {offset},"
                 f" but there are {len(data)}"
             )
-        array[position] = _text(spec, bytes(data[begin:offset]), position)
+        array[position] = text_of(spec, bytes(data[begin:offset]), position)
     if offset != len(data):
         raise BadRequest(
             f"input {spec.name!r}: {len(data) - offset} bytes are left after its {count} strings"
@@ -100,7 +100,12 @@ def _strings(spec: TensorSpec, data: memoryview, count: int) -> Array:
     return array
 
 
-def _text(spec: TensorSpec, data: bytes, position: int) -> str:
+def text_of(spec: TensorSpec, data: bytes, position: int) -> str:
+    """Return one element of BYTES as text.
+
+    Raises:
+        BadRequest: it is not UTF-8, or holds a NUL character.
+    """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

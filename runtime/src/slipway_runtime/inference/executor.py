@@ -1,74 +1,321 @@
-"""Where the model runs: a small fixed pool of threads behind a bounded queue.
+"""Where and when the model runs: a bounded queue, batches, a small fixed pool of threads.
 
-One thread by default, since ONNX Runtime uses the cores of one run itself. The event loop never
-runs the model, so the probes answer while it does.
+Work-conserving: whenever a thread is free and something waits, it runs; requests that have come
+together meanwhile share the run. A run that is predicted to be shorter than a hop to a thread
+happens on the event loop. All methods but those of the pool are for the event loop's thread.
+
+    submit -> queue -> (at the end of this turn of the loop, or when a run ends)
+           -> the oldest request, and others that may share its run
+           -> on the loop, or on a thread -> each request's own rows
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Final
 
-from slipway_runtime.errors import QueueFull
+from slipway_runtime.errors import BadRequest, DeadlineExceeded, InferenceFailed, QueueFull
+from slipway_runtime.inference.batching import (
+    BatchLimits,
+    BatchMismatchError,
+    Key,
+    cut,
+    key_of,
+    merge,
+)
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import Array
+from slipway_runtime.inference.timing import Predictor
+
+_INLINE_TURN_SECONDS: Final = 0.001
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Outputs of one run and where its time went, in seconds."""
+    """Outputs of one request and where its time went, in seconds; ``ran`` is the batch's."""
 
     outputs: dict[str, Array]
     queued: float
     ran: float
 
 
-class Executor:
-    """Runs one model. All methods but those of the pool are for the event loop's thread."""
+class Ticket:
+    """One request on its way through the executor."""
 
-    def __init__(self, model: Model, *, threads: int, max_queue: int) -> None:
+    __slots__ = ("future", "inputs", "key", "outputs", "rows", "run", "submitted", "timer")
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None,
+        key: Key,
+        rows: int | None,
+        future: asyncio.Future[Execution],
+    ) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self.key = key
+        self.rows = rows
+        self.future = future
+        self.submitted = time.perf_counter()
+        self.timer: asyncio.TimerHandle | None = None
+        self.run: _Run | None = None
+
+
+class _Run:
+    """One execution of the model for one ticket or several."""
+
+    def __init__(self, tickets: list[Ticket]) -> None:
+        self.tickets = tickets
+        self.rows = sum(ticket.rows or 1 for ticket in tickets)
+        self.started = 0.0
+        self.seconds = 0.0
+        self.options: Any = None
+
+    def stop_if_nobody_waits(self) -> None:
+        """Let ONNX Runtime stop soon if no request of this run is waited for any more."""
+        if self.options is not None and all(ticket.future.done() for ticket in self.tickets):
+            self.options.terminate = True
+
+
+_Result = list[dict[str, Array] | Exception]
+
+
+class Executor:
+    """Runs one model. ``on_run`` hears of every execution: its rows and its seconds."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        threads: int = 1,
+        max_queue: int = 256,
+        limits: BatchLimits | None = None,
+        inline_seconds: float = 0.0,
+        predictor: Predictor | None = None,
+    ) -> None:
         self._model = model
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="inference")
         self._threads = threads
         self._max_queue = max_queue
-        self._submitted = 0
+        self.limits = limits or BatchLimits()
+        self._inline_seconds = inline_seconds
+        self._predictor = predictor or Predictor()
+        self._queue: deque[Ticket] = deque()
+        self._running = 0
+        self._in_runs = 0
+        self._flush_due = False
+        self._delay: asyncio.TimerHandle | None = None
+        self.on_run: Callable[[int, float], None] = lambda _rows, _seconds: None
 
     @property
     def pending(self) -> int:
         """How many requests wait and do not run yet."""
-        return max(0, self._submitted - self._threads)
+        return len(self._queue)
 
     @property
     def submitted(self) -> int:
         """How many requests wait or run."""
-        return self._submitted
+        return len(self._queue) + self._in_runs
 
-    async def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str] | None) -> Execution:
-        """Run the model once, when its turn comes. See `Model.infer`.
+    def submit(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Ticket:
+        """Take a request in; its future gets the Execution. See `Model.infer`.
+
+        After ``timeout`` seconds the future fails with DeadlineExceeded.
 
         Raises:
             QueueFull: too many requests wait already.
         """
-        if self.pending >= self._max_queue:
-            raise QueueFull(
-                f"{self.pending} requests wait already, which is the limit: try again later"
-            )
-        self._submitted += 1
-        future = asyncio.get_running_loop().run_in_executor(
-            self._pool, self._run, inputs, outputs, time.perf_counter()
+        loop = asyncio.get_running_loop()
+        if len(self._queue) >= self._max_queue:
+            self._flush()
+            if len(self._queue) >= self._max_queue:
+                raise QueueFull(
+                    f"{len(self._queue)} requests wait already, which is the limit: try again later"
+                )
+        key, rows = key_of(self._model.signature, inputs, outputs)
+        ticket = Ticket(inputs, outputs, key, rows, loop.create_future())
+        if timeout is not None:
+            ticket.timer = loop.call_later(timeout, self._expire, ticket, timeout)
+        self._queue.append(ticket)
+        if self.limits.max_rows == 1:
+            self._flush()
+        elif not self._flush_due:
+            # Requests that arrive in the same turn of the loop share a run.
+            self._flush_due = True
+            loop.call_soon(self._flush)
+        return ticket
+
+    def abandon(self, ticket: Ticket, error: Exception) -> None:
+        """Give a request up: nobody waits for it any more, or its future was cancelled."""
+        if not ticket.future.done():
+            ticket.future.set_exception(error)
+        elif not ticket.future.cancelled():
+            return
+        if ticket.timer is not None:
+            ticket.timer.cancel()
+        if ticket.run is not None:
+            ticket.run.stop_if_nobody_waits()
+        elif ticket in self._queue:
+            self._queue.remove(ticket)
+
+    def _expire(self, ticket: Ticket, timeout: float) -> None:
+        where = "waiting" if ticket.run is None else "running"
+        self.abandon(
+            ticket, DeadlineExceeded(f"the deadline of {timeout:g} s passed while {where}")
         )
-        future.add_done_callback(self._done)
-        return await future
 
-    def _done(self, _future: asyncio.Future[Execution]) -> None:
-        self._submitted -= 1
+    def _flush(self) -> None:
+        """Run what waits, as far as threads are free and the loop may be kept busy."""
+        self._flush_due = False
+        inline_spent = 0.0
+        while self._queue:
+            inline = self._may_run_inline(self._queue[0])
+            if not inline and self._running >= self._threads:
+                return
+            tickets = self._next_batch()
+            if not tickets:
+                return
+            run = _Run(tickets)
+            if inline and self._short(tickets[0].key, run.rows):
+                inline_spent += self._run_inline(run)
+                if inline_spent > _INLINE_TURN_SECONDS and self._queue:
+                    self._flush_due = True
+                    asyncio.get_running_loop().call_soon(self._flush)
+                    return
+            elif self._running < self._threads:
+                self._run_in_pool(run)
+            else:
+                self._queue.extendleft(reversed(tickets))
+                return
 
-    def _run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None, submitted: float
-    ) -> Execution:
-        started = time.perf_counter()
-        result = self._model.infer(inputs, outputs)
-        return Execution(result, started - submitted, time.perf_counter() - started)
+    def _may_run_inline(self, ticket: Ticket) -> bool:
+        return self._inline_seconds > 0 and self._short(ticket.key, ticket.rows or 1)
+
+    def _short(self, key: Key, rows: int) -> bool:
+        seconds = self._predictor.predict(key, rows)
+        return seconds is not None and seconds <= self._inline_seconds
+
+    def _next_batch(self) -> list[Ticket]:
+        """Take the oldest request and, in order, those that may share its run.
+
+        Returns nothing while the oldest may still wait for company.
+        """
+        head = self._queue[0]
+        tickets = [head]
+        rows = head.rows or self.limits.max_rows
+        if self.limits.max_rows > 1:
+            for ticket in list(self._queue)[1:]:
+                if rows >= self.limits.max_rows:
+                    break
+                if ticket.key == head.key:
+                    if rows + (ticket.rows or 1) > self.limits.max_rows:
+                        break
+                    tickets.append(ticket)
+                    rows += ticket.rows or 1
+            if rows < self.limits.max_rows and self._wait_for_company(head):
+                return []
+        if all(self._queue[number] is ticket for number, ticket in enumerate(tickets)):
+            for _ in tickets:
+                self._queue.popleft()
+        else:
+            chosen = set(map(id, tickets))
+            self._queue = deque(ticket for ticket in self._queue if id(ticket) not in chosen)
+        return tickets
+
+    def _wait_for_company(self, head: Ticket) -> bool:
+        left = head.submitted + self.limits.max_delay - time.perf_counter()
+        if self.limits.max_delay <= 0 or left <= 0:
+            return False
+        if self._delay is not None:
+            self._delay.cancel()
+        self._delay = asyncio.get_running_loop().call_later(left, self._flush)
+        return True
+
+    def _run_inline(self, run: _Run) -> float:
+        self._begin(run)
+        result = self._execute(run)
+        self._end(run, result)
+        return run.seconds
+
+    def _run_in_pool(self, run: _Run) -> None:
+        self._running += 1
+        run.options = self._model.run_options()
+        self._begin(run)
+        loop = asyncio.get_running_loop()
+
+        def finished(future: asyncio.Future[_Result]) -> None:
+            self._running -= 1
+            error = future.exception()
+            if error is None:
+                self._end(run, future.result())
+            else:
+                defect = InferenceFailed(f"a defect of the runtime: {type(error).__name__}")
+                logger.error("a defect in a run", exc_info=error)
+                self._end(run, [defect] * len(run.tickets))
+            self._flush()
+
+        loop.run_in_executor(self._pool, self._execute, run).add_done_callback(finished)
+
+    def _begin(self, run: _Run) -> None:
+        self._in_runs += len(run.tickets)
+        for ticket in run.tickets:
+            ticket.run = run
+
+    def _end(self, run: _Run, result: _Result) -> None:
+        self._in_runs -= len(run.tickets)
+        if not any(isinstance(outcome, Exception) for outcome in result):
+            self._predictor.observe(run.tickets[0].key, run.rows, run.seconds)
+            self.on_run(run.rows, run.seconds)
+        for ticket, outcome in zip(run.tickets, result, strict=True):
+            if ticket.timer is not None:
+                ticket.timer.cancel()
+            if ticket.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                ticket.future.set_exception(outcome)
+            else:
+                queued = run.started - ticket.submitted
+                ticket.future.set_result(Execution(outcome, queued, run.seconds))
+
+    def _execute(self, run: _Run) -> _Result:
+        """Run the model; on a thread of the pool, or on the loop's."""
+        run.started = time.perf_counter()
+        try:
+            return self._together(run) if len(run.tickets) > 1 else [self._alone(run, 0)]
+        finally:
+            run.seconds = time.perf_counter() - run.started
+
+    def _together(self, run: _Run) -> _Result:
+        inputs = merge([ticket.inputs for ticket in run.tickets])
+        try:
+            outputs = self._model.infer(inputs, run.tickets[0].outputs, run.options)
+            return [*cut(outputs, [ticket.rows or 1 for ticket in run.tickets])]
+        except BatchMismatchError as error:
+            logger.warning("requests are not batched any more: %s", error)
+            self.limits = BatchLimits()
+        except (BadRequest, InferenceFailed):
+            pass  # One request of the batch is at fault: each gets its own answer.
+        return [self._alone(run, number) for number in range(len(run.tickets))]
+
+    def _alone(self, run: _Run, number: int) -> dict[str, Array] | Exception:
+        ticket = run.tickets[number]
+        if ticket.future.done():
+            return InferenceFailed("nobody waits for this request any more")
+        try:
+            return self._model.infer(ticket.inputs, ticket.outputs, run.options)
+        except Exception as error:  # noqa: BLE001 - it belongs to the request, not to the thread
+            return error

@@ -82,13 +82,17 @@ class Model:
             )
 
     def infer(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        options: Any = None,
     ) -> dict[str, Array]:
         """Run the model once.
 
         ``inputs`` holds one array per input, of its dtype and of a shape that its specification
         allows. ``outputs`` names what is wanted, in the order of the answer; None means all in
-        the model's order. The arrays returned are views owned by ONNX Runtime.
+        the model's order. The arrays returned are views owned by ONNX Runtime. ``options`` are
+        of `run_options`.
 
         Raises:
             BadRequest: the model cannot run on these inputs.
@@ -96,7 +100,7 @@ class Model:
         """
         names = self._all_outputs if outputs is None else outputs
         try:
-            values = self._execute(names, inputs)
+            values = self._execute(names, inputs, options)
         except Exception as error:
             raise ort.run_failure(error) from error
         return {
@@ -104,16 +108,23 @@ class Model:
             for name, value in zip(names, values, strict=True)
         }
 
-    def _execute(self, names: Sequence[str], inputs: Mapping[str, Array]) -> Sequence[object]:
+    def run_options(self) -> Any:
+        """Return options of one run, which ends soon once their ``terminate`` is set."""
+        return ort.run_options()
+
+    def _execute(
+        self, names: Sequence[str], inputs: Mapping[str, Array], options: Any = None
+    ) -> Sequence[object]:
         feeds: dict[str, Any] = dict(inputs)
         for name in self._bf16_inputs:
             feeds[name] = ort.bfloat16_value(inputs[name])
         if self._bf16_outputs.isdisjoint(names):
-            return self._session.run(names, feeds)
+            return self._session.run(names, feeds, options)
         for name, array in inputs.items():
             if name not in self._bf16_inputs:
                 feeds[name] = ort.value(array)
-        return [ort.array_of(value) for value in self._session.run_with_ort_values(names, feeds)]
+        values = self._session.run_with_ort_values(names, feeds, options)
+        return [ort.array_of(value) for value in values]
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> None:
         """Check names, ranks and fixed dimensions of a request's arrays.
@@ -146,13 +157,6 @@ class Model:
     def output_spec(self, name: str) -> TensorSpec:
         """Return the specification of an output that exists."""
         return self._outputs_by_name[name]
-
-    def batch_size(self, inputs: Mapping[str, Array]) -> int:
-        """Return how many inferences a request is: the size of the batch dimension, or 1."""
-        for spec in self.signature.inputs:
-            if spec.batchable:
-                return max(1, inputs[spec.name].shape[0])
-        return 1
 
     def warm_up(self) -> None:
         """Run once on zeros, each symbolic dimension being 1, and learn the labels of maps.

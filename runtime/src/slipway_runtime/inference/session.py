@@ -147,6 +147,11 @@ def open_session(
     return session
 
 
+def run_options() -> Any:
+    """Return the options of one run."""
+    return _ort.RunOptions()
+
+
 def bfloat16_value(bits: Array) -> Any:
     """Return the OrtValue of a bfloat16 tensor over uint16 bits, which must outlive it."""
     return _ort.OrtValue.ortvalue_from_numpy_with_onnx_type(

@@ -22,7 +22,7 @@ CSV: Final = b"text/csv"
 _Form: TypeAlias = Callable[[Model, object, str], dict[str, Array]]
 
 
-def decode(model: Model, body: Body) -> Call:
+def decode(model: Model, body: Body) -> Call[Payload]:
     """Decode a body in any of MLflow's forms.
 
     Raises:

@@ -30,7 +30,7 @@ from slipway_runtime.protocol.values import to_plain
 _PREDICTION: Final = "prediction"
 
 
-def decode(model: Model, body: Body) -> Call:
+def decode(model: Model, body: Body) -> Call[Payload]:
     """Decode a body in any of the forms.
 
     Raises:

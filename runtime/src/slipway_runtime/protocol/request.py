@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 import orjson
 
@@ -39,23 +39,24 @@ class Payload:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Encode: TypeAlias = Callable[[Mapping[str, Array], NonFinite], Payload]
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Generic[A]):
     """One decoded request: arrays by input name, the outputs wanted (None = all), how to answer.
 
-    ``timeout`` is how many seconds the client is willing to wait, if it said so.
+    ``encode`` makes the answer of the outputs. ``timeout`` is how many seconds the client is
+    willing to wait, if it said so.
     """
 
     inputs: Mapping[str, Array]
-    encode: Encode
+    encode: Callable[[Mapping[str, Array], NonFinite], A]
     outputs: list[str] | None = None
     timeout: float | None = None
 
 
-Decode: TypeAlias = Callable[[Model, Body], Call]
+Decode: TypeAlias = Callable[[Model, Body], Call[Payload]]
 
 
 def parse_json(body: bytes | memoryview) -> object:

@@ -30,7 +30,7 @@ _MAX_DEPTH: Final = 40
 _MEMBERS: Final = ("signature_name", "instances", "inputs")
 
 
-def decode(model: Model, body: Body) -> Call:
+def decode(model: Model, body: Body) -> Call[Payload]:
     """Decode a body by row or by column.
 
     Raises:

@@ -39,7 +39,7 @@ def check_model(identity: ModelIdentity, name: str, version: str | None) -> None
         )
 
 
-def decode(model: Model, body: Body) -> Call:
+def decode(model: Model, body: Body) -> Call[Payload]:
     """Decode the body of an infer request.
 
     Raises:
@@ -199,7 +199,7 @@ def _split(body: Body) -> tuple[bytes | memoryview, _Binary]:
     return view[: body.header_length], _Binary(view[body.header_length :])
 
 
-def _decode_raw(model: Model, content: bytes) -> Call:
+def _decode_raw(model: Model, content: bytes) -> Call[Payload]:
     """Decode a body that is one tensor and nothing else; its shape is that of the input."""
     if len(model.signature.inputs) != 1:
         raise BadRequest(

@@ -13,6 +13,7 @@ import orjson
 from slipway_runtime.errors import (
     BadRequest,
     BodyTooLarge,
+    DeadlineExceeded,
     InferenceFailed,
     MethodNotAllowed,
     NotReady,
@@ -44,6 +45,7 @@ STATUS: Final[dict[type[RequestError], int]] = {
     InferenceFailed: 500,
     NotSupported: 501,
     NotReady: 503,
+    DeadlineExceeded: 504,
 }
 _RETRY_AFTER: Final[dict[type[RequestError], bytes]] = {QueueFull: b"1", NotReady: b"2"}
 
@@ -180,6 +182,11 @@ class Exchange:
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         return message
+
+    async def gone(self) -> None:
+        """Wait until the client has closed the connection; for after the body has been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _discard(self, limit: int) -> None:
         """Read on for a while: a connection closed over unread bytes would lose the answer."""

@@ -54,9 +54,12 @@ def load(
     # Imported here, in the loader's thread: NumPy and ONNX Runtime take 0.4 s, in which the
     # server already answers.
     from slipway_runtime.inference import model as models  # noqa: PLC0415
+    from slipway_runtime.inference.batching import limits_for  # noqa: PLC0415
     from slipway_runtime.inference.executor import Executor  # noqa: PLC0415
     from slipway_runtime.inference.threads import available_cpus  # noqa: PLC0415
+    from slipway_runtime.inference.timing import depends_on_shapes_alone  # noqa: PLC0415
     from slipway_runtime.server.routes import ModelRoutes  # noqa: PLC0415
+    from slipway_runtime.server.service import Service  # noqa: PLC0415
 
     intra_op_threads = settings.intra_op_threads or available_cpus()
     inter_op_threads = settings.inter_op_threads or available_cpus()
@@ -79,5 +82,13 @@ def load(
             "inter_op_threads": inter_op_threads,
         },
     )
-    executor = Executor(model, threads=settings.executor_threads, max_queue=settings.max_queue)
-    return ModelRoutes(model, executor, metrics, settings, ready)
+    limits = limits_for(model, settings.max_batch_size, settings.max_batch_delay_ms / 1000)
+    steady = depends_on_shapes_alone(path)
+    executor = Executor(
+        model,
+        threads=settings.executor_threads,
+        max_queue=settings.max_queue,
+        limits=limits,
+        inline_seconds=settings.inline_microseconds / 1e6 if steady else 0.0,
+    )
+    return ModelRoutes(Service(model, executor, metrics, settings), settings, ready)

@@ -7,18 +7,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from slipway_runtime.errors import NotSupported, RequestError, UnknownResource
-from slipway_runtime.inference.executor import Executor
-from slipway_runtime.inference.json_values import NonFinite
-from slipway_runtime.inference.model import Model
-from slipway_runtime.metrics import Metrics
 from slipway_runtime.protocol import mlflow, predict, tfserving, v2, v2_info
 from slipway_runtime.protocol.request import BINARY, Body, Decode
-from slipway_runtime.server.http import Exchange, Response, json_response, require_kind
+from slipway_runtime.server.http import (
+    ClientGoneError,
+    Exchange,
+    Response,
+    json_response,
+    require_kind,
+)
+from slipway_runtime.server.service import AbandonedError, Service
 from slipway_runtime.settings import ServeSettings
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[Response]]
 
-_MICROSECONDS = 1e6
 _MODEL_PARTS = 4
 
 
@@ -26,25 +28,12 @@ class ModelRoutes:
     """Infer, predict and what can be asked about one model."""
 
     def __init__(
-        self,
-        model: Model,
-        executor: Executor,
-        metrics: Metrics,
-        settings: ServeSettings,
-        ready: Callable[[], bool] = lambda: True,
+        self, service: Service, settings: ServeSettings, ready: Callable[[], bool] = lambda: True
     ) -> None:
-        self.model = model
-        self._executor = executor
-        self._metrics = metrics
-        self._max_body_bytes = settings.max_body_bytes
+        self.service = service
+        self.model = service.model
         self._ready = ready
-        self._non_finite: NonFinite = settings.non_finite
-        metrics.pending = lambda: executor.pending
-
-    @property
-    def in_flight(self) -> int:
-        """How many requests wait for the model or run."""
-        return self._executor.submitted
+        self._max_body_bytes = settings.max_body_bytes
 
     def table(self) -> dict[str, Mapping[str, Handler]]:
         """Return the handlers by path and method."""
@@ -94,10 +83,10 @@ class ModelRoutes:
         return json_response(200, tfserving.status(self.model.identity, ready=self._ready()))
 
     async def _config(self, _exchange: Exchange) -> Response:
-        return json_response(200, v2_info.config(self.model, 0))
+        return json_response(200, v2_info.config(self.model, self.service.max_batch_size))
 
     async def _statistics(self, _exchange: Exchange) -> Response:
-        return json_response(200, v2_info.statistics(self.model, self._metrics))
+        return json_response(200, v2_info.statistics(self.model, self.service.metrics))
 
     async def _index(self, exchange: Exchange) -> Response:
         await exchange.body(self._max_body_bytes)
@@ -112,31 +101,17 @@ class ModelRoutes:
                 require_kind(exchange, *kinds)
                 header_length = exchange.header_length
                 content = await exchange.body(self._max_body_bytes)
-                started = time.perf_counter()
-                return await self._answer(
-                    decode, Body(content, exchange.media_type, header_length), started
-                )
             except RequestError:
-                self._metrics.request_failure += 1
-                self._metrics.failure_us += (time.perf_counter() - started) * _MICROSECONDS
+                self.service.failed(started)
                 raise
+            started = time.perf_counter()
+            body = Body(content, exchange.media_type, header_length)
+            try:
+                payload = await self.service.answer(
+                    lambda model: decode(model, body), started, exchange.gone
+                )
+            except AbandonedError:
+                raise ClientGoneError from None
+            return Response(200, payload.parts, payload.content_type, payload.headers)
 
         return handle
-
-    async def _answer(self, decode: Decode, body: Body, started: float) -> Response:
-        metrics = self._metrics
-        call = decode(self.model, body)
-        decoded = time.perf_counter()
-        execution = await self._executor.infer(call.inputs, call.outputs)
-        executed = time.perf_counter()
-        payload = call.encode(execution.outputs, self._non_finite)
-        ended = time.perf_counter()
-        metrics.request_success += 1
-        metrics.executed(self.model.batch_size(call.inputs), execution.ran * _MICROSECONDS)
-        metrics.request_us += (ended - started) * _MICROSECONDS
-        metrics.input_us += (decoded - started) * _MICROSECONDS
-        metrics.queue_us += execution.queued * _MICROSECONDS
-        metrics.infer_us += execution.ran * _MICROSECONDS
-        metrics.output_us += (ended - executed) * _MICROSECONDS
-        metrics.duration.observe(ended - started)
-        return Response(200, payload.parts, payload.content_type, payload.headers)

@@ -1,0 +1,122 @@
+"""One inference, whichever protocol it came by: decode, wait, run, encode, count."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from slipway_runtime.errors import RequestError
+from slipway_runtime.inference.executor import Execution, Executor
+from slipway_runtime.inference.json_values import NonFinite
+from slipway_runtime.inference.model import Model
+from slipway_runtime.metrics import Metrics
+from slipway_runtime.protocol.request import Call
+from slipway_runtime.settings import ServeSettings
+
+A = TypeVar("A")
+
+Gone = Callable[[], Awaitable[None]]
+
+_MICROSECONDS: Final = 1e6
+_PATIENCE_SECONDS: Final = 0.05
+
+
+class AbandonedError(Exception):
+    """The client has gone; there is nobody to answer."""
+
+
+class Service:
+    """Answers inference requests with one model."""
+
+    def __init__(
+        self, model: Model, executor: Executor, metrics: Metrics, settings: ServeSettings
+    ) -> None:
+        self.model = model
+        self.metrics = metrics
+        self._executor = executor
+        self._non_finite: NonFinite = settings.non_finite
+        self._request_timeout = settings.request_timeout or None
+        metrics.pending = lambda: executor.pending
+        executor.on_run = lambda rows, seconds: metrics.executed(rows, seconds * _MICROSECONDS)
+
+    @property
+    def max_batch_size(self) -> int:
+        """The largest batch, or 0 where requests are not batched."""
+        rows = self._executor.limits.max_rows
+        return rows if rows > 1 else 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for the model or run."""
+        return self._executor.submitted
+
+    def failed(self, started: float) -> None:
+        """Count a request that is answered with an error."""
+        self.metrics.request_failure += 1
+        self.metrics.failure_us += (time.perf_counter() - started) * _MICROSECONDS
+
+    async def answer(
+        self, decode: Callable[[Model], Call[A]], started: float, gone: Gone | None = None
+    ) -> A:
+        """Return the answer of a request that began at ``started``.
+
+        ``gone`` returns once the client has closed the connection.
+
+        Raises:
+            RequestError: what decoding, running and encoding raise.
+            AbandonedError: the client has gone.
+        """
+        try:
+            call = decode(self.model)
+            decoded = time.perf_counter()
+            execution = await self._execute(call, gone)
+            executed = time.perf_counter()
+            answer = call.encode(execution.outputs, self._non_finite)
+        except RequestError:
+            self.failed(started)
+            raise
+        ended = time.perf_counter()
+        metrics = self.metrics
+        metrics.request_success += 1
+        metrics.request_us += (ended - started) * _MICROSECONDS
+        metrics.input_us += (decoded - started) * _MICROSECONDS
+        metrics.queue_us += execution.queued * _MICROSECONDS
+        metrics.infer_us += execution.ran * _MICROSECONDS
+        metrics.output_us += (ended - executed) * _MICROSECONDS
+        metrics.duration.observe(ended - started)
+        return answer
+
+    async def _execute(self, call: Call[A], gone: Gone | None) -> Execution:
+        ticket = self._executor.submit(call.inputs, call.outputs, self._timeout(call))
+        if ticket.future.done():
+            return ticket.future.result()
+        watcher: asyncio.Task[None] | None = None
+
+        async def watch() -> None:
+            if gone is not None:
+                await gone()
+                self._executor.abandon(ticket, AbandonedError())
+
+        def begin_to_watch() -> None:
+            nonlocal watcher
+            watcher = asyncio.create_task(watch())
+
+        # Most requests are answered before it is worth to ask whether anybody still waits.
+        timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, begin_to_watch)
+        try:
+            return await ticket.future
+        except asyncio.CancelledError:
+            self._executor.abandon(ticket, AbandonedError())
+            raise
+        finally:
+            timer.cancel()
+            if watcher is not None:
+                watcher.cancel()
+
+    def _timeout(self, call: Call[A]) -> float | None:
+        """Return the seconds that a request may take: the client's, the setting's, the lesser."""
+        if call.timeout is None or self._request_timeout is None:
+            return call.timeout or self._request_timeout
+        return min(call.timeout, self._request_timeout)

@@ -1,0 +1,324 @@
+"""Queue, batches, deadlines and the place of a run, with real models in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runtime_kit import onnx_models
+
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.errors import BadRequest, DeadlineExceeded, QueueFull
+from slipway_runtime.inference import model as models
+from slipway_runtime.inference.batching import AUTO_ROWS, BatchLimits, limits_for
+from slipway_runtime.inference.executor import Executor, Ticket
+from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.timing import Predictor, depends_on_shapes_alone
+
+LoadModel = Callable[[bytes], Model]
+
+
+def run(coroutine: Any) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 30))
+
+
+def recorded(executor: Executor) -> list[int]:
+    """The rows of each run, as they happen."""
+    runs: list[int] = []
+    executor.on_run = lambda rows, _seconds: runs.append(rows)
+    return runs
+
+
+def x(rows: int, marker: float = 0.0, width: int = 4) -> dict[str, Any]:
+    return {"x": np.full((rows, width), marker, dtype=np.float32)}
+
+
+async def outcomes(tickets: list[Ticket]) -> list[Any]:
+    results = await asyncio.gather(*(t.future for t in tickets), return_exceptions=True)
+    return [r if isinstance(r, BaseException) else r.outputs for r in results]
+
+
+def test_what_arrives_together_runs_together_and_is_cut_apart_in_order(
+    load_model: LoadModel,
+) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(32))
+    runs = recorded(executor)
+
+    async def ask() -> Any:
+        return await outcomes([executor.submit(x(rows, rows)) for rows in (1, 3, 2)])
+
+    answers = run(ask())
+    assert runs == [6]
+    assert [answer["y"].tolist() for answer in answers] == [
+        [[float(rows)] * 4] * rows for rows in (1, 3, 2)
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 9), st.integers(1, 3), st.booleans()), min_size=1, max_size=60
+    ),
+    st.integers(1, 16),
+    st.integers(1, 3),
+)
+def test_no_row_is_ever_swapped(
+    shared_identity: Model, requests: list[tuple[int, int, bool]], max_rows: int, threads: int
+) -> None:
+    executor = Executor(
+        shared_identity, threads=threads, limits=BatchLimits(max_rows), inline_seconds=1e-5
+    )
+    runs = recorded(executor)
+
+    async def one(marker: int, rows: int, width: int, pause: bool) -> bool:
+        if pause:
+            await asyncio.sleep(0)
+        values = np.full((rows, width), marker, dtype=np.float32)
+        values[:, 0] += np.arange(rows) / 16
+        execution = await executor.submit({"x": values}).future
+        return np.array_equal(execution.outputs["y"], values)
+
+    async def ask() -> list[bool]:
+        return await asyncio.gather(
+            *(one(i, rows, width, pause) for i, (rows, width, pause) in enumerate(requests))
+        )
+
+    assert all(run(ask()))
+    assert sum(runs) == sum(max(rows, 0) or 1 for rows, _, _ in requests)
+    assert all(rows <= max(max_rows, 9) for rows in runs)
+    assert executor.submitted == 0
+
+
+@pytest.fixture(scope="module")
+def shared_identity(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    path = tmp_path_factory.mktemp("identity") / "model.onnx"
+    path.write_bytes(onnx_models.identity())
+    identity = models.ModelIdentity("m", Digest("0" * 64))
+    return models.load(
+        identity, path, ["CPUExecutionProvider"], intra_op_threads=1, inter_op_threads=1
+    )
+
+
+def test_only_rows_of_equal_shape_and_wanted_outputs_share_a_run(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(32))
+    runs = recorded(executor)
+
+    async def ask() -> None:
+        await outcomes(
+            [
+                executor.submit(x(1, width=4)),
+                executor.submit(x(1, width=5)),
+                executor.submit(x(1, width=4)),
+                executor.submit(x(1, width=4), ["y"]),
+            ]
+        )
+
+    run(ask())
+    assert sorted(runs) == [1, 1, 2]
+
+
+def test_a_batch_has_at_most_so_many_rows_and_a_larger_request_runs_alone(
+    load_model: LoadModel,
+) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(4))
+    runs = recorded(executor)
+
+    async def ask() -> None:
+        await outcomes([executor.submit(x(rows)) for rows in (3, 2, 2, 9, 1)])
+
+    run(ask())
+    assert runs == [3, 4, 9, 1]
+
+
+def test_the_oldest_waits_for_company_only_as_long_as_it_was_told(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(32, 0.2))
+    runs = recorded(executor)
+
+    async def ask() -> float:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        first = executor.submit(x(1))
+        await asyncio.sleep(0.05)
+        await outcomes([first, executor.submit(x(1))])
+        return loop.time() - started
+
+    assert 0.19 < run(ask()) < 1
+    assert runs == [2]
+
+
+def test_a_full_batch_waits_for_nobody(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(2, 20))
+
+    async def ask() -> None:
+        await asyncio.wait_for(outcomes([executor.submit(x(1)), executor.submit(x(1))]), 5)
+
+    run(ask())
+
+
+def test_a_request_that_fails_in_a_batch_fails_alone(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.lookup()), limits=BatchLimits(32))
+
+    async def ask() -> Any:
+        inputs = [{"index": np.array([i], dtype=np.int64)} for i in (0, 3, 2)]
+        return await outcomes([executor.submit(one) for one in inputs])
+
+    first, second, third = run(ask())
+    assert first["y"].tolist() == [10]
+    assert isinstance(second, BadRequest)
+    assert third["y"].tolist() == [30]
+
+
+def test_a_full_queue_refuses(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.busy()), max_queue=2)
+    rounds = {"rounds": np.array([200], dtype=np.int64)}
+
+    async def ask() -> Any:
+        tickets = [executor.submit(rounds) for _ in range(3)]
+        assert executor.pending == 2
+        with pytest.raises(QueueFull):
+            executor.submit(rounds)
+        return await outcomes(tickets)
+
+    assert len(run(ask())) == 3
+
+
+LONG = {"rounds": np.array([10**7], dtype=np.int64)}
+SHORT = {"rounds": np.array([1], dtype=np.int64)}
+
+
+def test_a_deadline_ends_the_waiting_and_the_run(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.busy()))
+
+    async def ask() -> Any:
+        tickets = [
+            executor.submit(LONG, timeout=0.3),
+            executor.submit(SHORT, timeout=0.1),
+            executor.submit(SHORT),
+        ]
+        return await asyncio.wait_for(outcomes(tickets), 5)
+
+    running, waiting, after = run(ask())
+    assert isinstance(running, DeadlineExceeded)
+    assert "while running" in running.message
+    assert isinstance(waiting, DeadlineExceeded)
+    assert "while waiting" in waiting.message
+    assert after["y"].tolist() == [256]
+
+
+def test_a_run_goes_on_while_somebody_waits_for_it(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(32))
+    entered, go_on = threading.Event(), threading.Event()
+    model: Any = executor._model
+    plain = model.infer
+    seen: list[Any] = []
+
+    def slow(inputs: Any, outputs: Any = None, options: Any = None) -> Any:
+        entered.set()
+        seen.append(options)
+        go_on.wait(5)
+        return plain(inputs, outputs, options)
+
+    model.infer = slow
+
+    async def ask() -> Any:
+        tickets = [executor.submit(x(1, 1)), executor.submit(x(1, 2))]
+        await asyncio.to_thread(entered.wait, 5)
+        executor.abandon(tickets[0], ConnectionError("gone"))
+        assert seen[0].terminate is False
+        go_on.set()
+        return await outcomes(tickets)
+
+    gone, other = run(ask())
+    assert isinstance(gone, ConnectionError)
+    assert other["y"].tolist() == [[2.0] * 4]
+
+
+def threads_of_runs(executor: Executor, requests: int) -> list[str]:
+    model: Any = executor._model
+    plain, names = model.infer, list[str]()
+
+    def infer(*arguments: Any) -> Any:
+        names.append(threading.current_thread().name)
+        return plain(*arguments)
+
+    model.infer = infer
+
+    async def ask() -> None:
+        for _ in range(requests):
+            await executor.submit(x(1)).future
+
+    run(ask())
+    return names
+
+
+def test_a_run_is_on_the_loop_once_it_is_known_to_be_short(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), inline_seconds=0.02)
+    names = threads_of_runs(executor, 5)
+    assert names[0].startswith("inference")
+    assert names[1:] == ["MainThread"] * 4
+
+
+def test_without_a_bound_every_run_is_on_a_thread(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()))
+    assert all(name.startswith("inference") for name in threads_of_runs(executor, 3))
+
+
+def test_a_longer_run_counts_at_once_and_a_shorter_one_by_and_by() -> None:
+    predictor = Predictor()
+    assert predictor.predict(("k",), 1) is None
+    predictor.observe(("k",), 1, 0.1)
+    assert predictor.predict(("k",), 1) == 0.1
+    assert predictor.predict(("k",), 8) == pytest.approx(0.8)
+    assert predictor.predict(("other",), 1) is None
+    predictor.observe(("k",), 1, 0.5)
+    assert predictor.predict(("k",), 1) == 0.5
+    predictor.observe(("k",), 1, 0.1)
+    assert predictor.predict(("k",), 1) == pytest.approx(0.42)
+
+
+def test_what_clients_choose_does_not_fill_the_memory() -> None:
+    predictor = Predictor()
+    for number in range(5000):
+        predictor.observe((number,), 1, 0.1)
+    assert len(predictor._seen) <= 512
+
+
+def test_a_model_whose_time_depends_on_values_is_never_run_on_the_loop(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    for content, expected in ((onnx_models.busy(), False), (onnx_models.linear(), True)):
+        path.write_bytes(content)
+        assert depends_on_shapes_alone(path) is expected
+    with path.open("r+b") as file:
+        file.truncate(20_000_000)
+    assert depends_on_shapes_alone(path) is False
+
+
+@pytest.mark.parametrize(
+    ("make", "rows"),
+    [
+        (onnx_models.linear, 8),
+        (onnx_models.two_inputs, 8),
+        (lambda: onnx_models.identity("BYTES"), 8),
+        (lambda: onnx_models.identity("BF16"), 8),
+        (onnx_models.mean_over_rows, 1),
+        (lambda: onnx_models.identity(shape=[1, 2]), 1),
+        (lambda: onnx_models.identity(shape=None), 1),
+        (onnx_models.busy, 1),
+    ],
+)
+def test_a_model_batches_only_where_rows_do_not_depend_on_their_neighbours(
+    load_model: LoadModel, make: Callable[[], bytes], rows: int
+) -> None:
+    assert limits_for(load_model(make()), 8, 0).max_rows == rows
+
+
+def test_by_default_a_model_batches_where_that_gains(load_model: LoadModel) -> None:
+    assert limits_for(load_model(onnx_models.linear()), 0, 0).max_rows == AUTO_ROWS
+    assert limits_for(load_model(onnx_models.linear()), 1, 0).max_rows == 1
