@@ -42,6 +42,10 @@ No wildcard, and no verb on Secrets: pods refer to them, the operator never read
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# Limits the connections of the model's pods; deleted when switched off.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 # What happened, for `kubectl describe`; and why a volume of a pod cannot be mounted, which the
 # kubelet tells in the pod's Events alone.
 - apiGroups: [""]

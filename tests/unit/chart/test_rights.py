@@ -14,6 +14,7 @@ NEEDED = {
     ("", "services"): READ | {"create", "patch"},
     ("autoscaling", "horizontalpodautoscalers"): READ | {"create", "patch", "delete"},
     ("policy", "poddisruptionbudgets"): READ | {"create", "patch", "delete"},
+    ("networking.k8s.io", "networkpolicies"): READ | {"create", "patch", "delete"},
     ("", "events"): {"list", "create", "patch"},
 }
 

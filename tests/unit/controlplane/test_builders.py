@@ -61,12 +61,21 @@ EVERYTHING: Json = {
         "minReadySeconds": 5,
         "progressDeadlineSeconds": 900,
     },
+    "networkPolicy": {"egressCidrs": ["10.0.0.0/8", "fd00::/8"]},
     "template": {
         "labels": {"team": "risk"},
         "annotations": {"note": "for review"},
         "nodeSelector": {"zone": "a"},
         "tolerations": [{"key": "dedicated", "operator": "Exists"}],
         "affinity": {"podAntiAffinity": {}},
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 2,
+                "topologyKey": "rack",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"slipway.dev/model": "fraud"}},
+            }
+        ],
         "serviceAccountName": "reader",
         "priorityClassName": "high",
         "imagePullSecrets": [{"name": "pull"}],
@@ -100,7 +109,8 @@ def children(settings: Settings | None = None, **changes: Any) -> dict[str, Json
     settings = settings or samples.settings()
     pool = resolve_pool(model.spec, settings)
     revision = Revision.parse(controller_revision(model, render(model, pool), 1))
-    wanted = wanted_children(Observation(model), revision, resolve_rollout(model.spec, pool))
+    rollout = resolve_rollout(model.spec, pool)
+    wanted = wanted_children(Observation(model), revision, rollout, settings)
     return {child["kind"]: child for child in wanted}
 
 
@@ -379,6 +389,7 @@ def test_every_child_is_owned_and_selected_by_the_same_two_labels():
     assert set(built) == {
         "Deployment",
         "Service",
+        "NetworkPolicy",
         "PodDisruptionBudget",
         "HorizontalPodAutoscaler",
     }
@@ -406,3 +417,60 @@ def test_names_of_the_longest_allowed_length_stay_within_those_of_kubernetes():
     assert len(controller_revision(model, rendered, 1)["metadata"]["name"]) <= 63
     for value in rendered.template["metadata"]["labels"].values():
         assert len(value) <= 63
+
+
+class TestTheNetworkPolicy:
+    def policy(self, default: Json | None = None, own: Json | None = None) -> Json | None:
+        settings = samples.settings(modelNetworkPolicy=default or {})
+        built = children(settings, networkPolicy=own or {})
+        return built.get("NetworkPolicy")
+
+    def test_admits_everybody_to_the_port_of_the_model_and_leaves_egress_alone(self):
+        policy = self.policy()
+        assert policy is not None
+        (rule,) = policy["spec"]["ingress"]
+        (exposed,) = container("serve")["ports"]
+        assert rule == {"ports": [{"port": exposed["containerPort"], "protocol": "TCP"}]}
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+
+    def test_limits_egress_to_the_networks_that_are_given_and_to_name_servers(self):
+        policy = self.policy({"egressCidrs": ["10.0.0.0/8"]})
+        assert policy is not None
+        networks, names = policy["spec"]["egress"]
+        assert networks == {"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}
+        assert {(p["port"], p["protocol"]) for p in names["ports"]} == {(53, "UDP"), (53, "TCP")}
+        assert "to" not in names
+
+    @pytest.mark.parametrize(
+        ("default", "own", "there"),
+        [
+            ({"enabled": False}, {}, False),
+            ({"enabled": False}, {"enabled": True}, True),
+            ({}, {"enabled": False}, False),
+        ],
+    )
+    def test_is_switched_by_the_configuration_and_over_it_by_the_spec(self, default, own, there):
+        assert (self.policy(default, own) is not None) is there
+
+    def test_of_a_spec_may_lift_the_limits_of_the_configuration(self):
+        policy = self.policy({"egressCidrs": ["10.0.0.0/8"]}, {"egressCidrs": []})
+        assert policy is not None
+        assert policy["spec"]["policyTypes"] == ["Ingress"]
+
+
+class TestTheSpread:
+    def test_is_over_zones_and_hosts_and_keeps_no_pod_waiting(self):
+        spread = pod()["spec"]["topologySpreadConstraints"]
+        assert [s["topologyKey"] for s in spread] == [
+            "topology.kubernetes.io/zone",
+            "kubernetes.io/hostname",
+        ]
+        assert {s["whenUnsatisfiable"] for s in spread} == {"ScheduleAnyway"}
+        for one in spread:
+            assert one["labelSelector"]["matchLabels"] == selector(samples.NAME)
+
+    def test_of_the_spec_replaces_it_and_an_empty_one_removes_it(self):
+        own = EVERYTHING["template"]["topologySpreadConstraints"]
+        assert pod(**EVERYTHING)["spec"]["topologySpreadConstraints"] == own
+        without = pod(template={"topologySpreadConstraints": []})["spec"]
+        assert "topologySpreadConstraints" not in without

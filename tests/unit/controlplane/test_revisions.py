@@ -30,6 +30,9 @@ NOT_OF_THE_POD: dict[str, st.SearchStrategy[Any]] = {
         st.integers(1, 9),
         st.integers(0, 9),
     ),
+    "networkPolicy": st.fixed_dictionaries(
+        {}, optional={"enabled": st.booleans(), "egressCidrs": st.just(["10.0.0.0/8"])}
+    ),
     "rollout": st.fixed_dictionaries(
         {},
         optional={

@@ -39,6 +39,10 @@ def test_what_is_written_is_read(load):
         ("pools: {}", "pools: Dictionary should have at least 1 item"),
         ('pools: {"-gpu": {image: x}}', "pools.-gpu.[key]: String should match"),
         ("pools: {" + 64 * "p" + ": {image: x}}", "at most 63 characters"),
+        (
+            "pools: {cpu: {image: x}}\nmodelNetworkPolicy: {egressCidrs: [s3.example.com]}",
+            "modelNetworkPolicy.egressCidrs.0: String should match",
+        ),
         ("pools: {cpu: {}}", "pools.cpu.image: Field required"),
         ("pools: {cpu: {image: x, imagee: y}}", "pools.cpu.imagee: Extra inputs"),
         ("pools: {cpu: {image: x, rollout: {maxSurgee: 1}}}", "pools.cpu.rollout.maxSurgee"),

@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from slipway_operator.api.spec import IntOrPercent, Quantity
+from slipway_operator.api.spec import Cidr, IntOrPercent, Quantity
 
 
 class SettingsError(Exception):
@@ -67,6 +67,15 @@ class Pool(_Strict):
     )
 
 
+class ModelNetworkPolicy(_Strict):
+    """The NetworkPolicy of models that do not say it themselves."""
+
+    enabled: bool = True
+    egress_cidrs: list[Cidr] = Field(
+        default_factory=list[str], description="Empty: egress is not limited."
+    )
+
+
 class LeaderElection(_Strict):
     """Times of the Lease. renew < retry budget < duration, so that a leader ends before it is
     replaced.
@@ -108,6 +117,7 @@ class Settings(_Strict):
         description="A field that others change back three times within this is left alone as "
         "long.",
     )
+    model_network_policy: ModelNetworkPolicy = Field(default_factory=ModelNetworkPolicy)
     leader_election: LeaderElection = Field(default_factory=LeaderElection)
     http_port: int = Field(default=8080, ge=1, le=65535, description="/metrics, /healthz, /readyz.")
     log_format: str = Field(default="json", pattern="^(json|text)$")

@@ -31,6 +31,10 @@ Quantity = Annotated[
 ]
 
 
+CIDR_PATTERN = r"^(\d{1,3}(\.\d{1,3}){3}/\d{1,2}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/\d{1,3})$"
+Cidr = Annotated[str, Field(pattern=CIDR_PATTERN, max_length=64)]
+
+
 class ConfigMapKey(Schema):
     """A key of a ConfigMap in the ModelDeployment's namespace."""
 
@@ -214,11 +218,54 @@ class Autoscaling(Schema):
     )
 
 
-class PodTemplate(Schema):
-    """What users add to the model's pods; merged over the pool's values."""
+class NetworkPolicy(Schema):
+    """Who may talk to the pods, and to whom they may talk. What is absent the operator's
+    configuration says.
+    """
 
-    labels: dict[str, str] | None = Field(default=None, description="Labels of the pods.")
-    annotations: dict[str, str] | None = Field(default=None, description="Annotations of the pods.")
+    enabled: bool | None = Field(
+        default=None,
+        description="Admit connections to the serving port only, from everywhere.",
+    )
+    egress_cidrs: list[Cidr] | None = Field(
+        default=None,
+        max_length=64,
+        description="The only networks that the pods may reach, such as the storage's; name "
+        "servers are always added. Empty: not limited.",
+    )
+
+
+class PodTemplate(Schema):
+    """What users add to the model's pods; merged over the pool's values. What the operator itself
+    sets cannot be replaced.
+    """
+
+    labels: dict[str, str] | None = Field(
+        default=None,
+        max_length=64,
+        description="Labels of the pods.",
+        json_schema_extra=validated(
+            cel(
+                "self.all(k, !k.startsWith('slipway.dev/') && k != 'app.kubernetes.io/managed-by' "
+                "&& k != 'pod-template-hash')",
+                "labels beginning with slipway.dev/, app.kubernetes.io/managed-by and "
+                "pod-template-hash are set by the operator and by Kubernetes: choose other names",
+            )
+        ),
+    )
+    annotations: dict[str, str] | None = Field(
+        default=None,
+        max_length=64,
+        description="Annotations of the pods.",
+        json_schema_extra=validated(
+            cel(
+                "self.all(k, !k.startsWith('slipway.dev/') && "
+                "k != 'eks.amazonaws.com/skip-containers')",
+                "annotations beginning with slipway.dev/ and eks.amazonaws.com/skip-containers are "
+                "set by the operator: choose other names",
+            )
+        ),
+    )
     node_selector: dict[str, str] | None = Field(
         default=None, description="Merged over the pool's selector, key by key."
     )
@@ -226,6 +273,12 @@ class PodTemplate(Schema):
         default=None, description="Added to the pool's tolerations."
     )
     affinity: OpaqueObject | None = Field(default=None, description="Affinity of the pods.")
+    topology_spread_constraints: list[OpaqueObject] | None = Field(
+        default=None,
+        max_length=16,
+        description="Replaces the default, which spreads the pods over zones and hosts as far as "
+        "possible; an empty list removes it.",
+    )
     service_account_name: str | None = Field(
         default=None, description="ServiceAccount of the pods, for IRSA. Its token is not mounted."
     )
@@ -256,5 +309,8 @@ class ModelDeploymentSpec(Schema):
     runtime: Runtime = Field(default_factory=Runtime, description="How the model is run.")
     rollout: Rollout = Field(
         default_factory=Rollout, description="How one revision replaces another."
+    )
+    network_policy: NetworkPolicy = Field(
+        default_factory=NetworkPolicy, description="Limits on the pods' connections."
     )
     template: PodTemplate = Field(default_factory=PodTemplate, description="Additions to the pods.")

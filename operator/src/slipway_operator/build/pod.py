@@ -61,6 +61,11 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         "tolerations": serving.tolerations,
         "runtimeClassName": pool.runtime_class_name,
         "affinity": template.affinity,
+        "topologySpreadConstraints": (
+            _spread(name)
+            if template.topology_spread_constraints is None
+            else template.topology_spread_constraints
+        ),
         "serviceAccountName": template.service_account_name,
         "priorityClassName": template.priority_class_name,
         "imagePullSecrets": template.image_pull_secrets,
@@ -84,6 +89,21 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         },
         "spec": pod,
     }
+
+
+def _spread(name: str) -> list[Json]:
+    """Over zones and over hosts, as far as that can be had: no pod waits for it."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector(name)},
+            # Each revision by itself: the pods that it replaces are about to go.
+            "matchLabelKeys": ["pod-template-hash"],
+        }
+        for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+    ]
 
 
 def _container(name: str, image: str, pool: Pool) -> Json:

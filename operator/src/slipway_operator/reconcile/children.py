@@ -1,8 +1,10 @@
 """The wanted children of one ModelDeployment, and which of those there are too many."""
 
 from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.settings import Settings
 from slipway_operator.build.deployment import deployment
 from slipway_operator.build.hpa import horizontal_pod_autoscaler
+from slipway_operator.build.networkpolicy import network_policy
 from slipway_operator.build.pdb import pod_disruption_budget
 from slipway_operator.build.resolve import ResolvedRollout
 from slipway_operator.build.revision import Revision
@@ -10,16 +12,21 @@ from slipway_operator.build.service import service
 from slipway_operator.reconcile.difference import owned_by_others
 from slipway_operator.reconcile.observation import Observation
 
-_OPTIONAL_KINDS = ("PodDisruptionBudget", "HorizontalPodAutoscaler")
+_OPTIONAL_KINDS = ("NetworkPolicy", "PodDisruptionBudget", "HorizontalPodAutoscaler")
 
 
 def wanted_children(
-    obs: Observation, revision: Revision, rollout: ResolvedRollout
+    obs: Observation, revision: Revision, rollout: ResolvedRollout, settings: Settings
 ) -> tuple[Json, ...]:
     """Every child, in the order in which to write them."""
     model = obs.model
-    optional = (pod_disruption_budget(model), horizontal_pod_autoscaler(model))
+    optional = (
+        network_policy(model, settings),
+        pod_disruption_budget(model),
+        horizontal_pod_autoscaler(model),
+    )
     return (
+        # First, since its pods take longest.
         deployment(model, revision.template, rollout, _replicas(obs)),
         service(model),
         *(child for child in optional if child is not None),

@@ -91,7 +91,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         changed = roll_back_after_all(revision)
         revision, marks = changed.revision, [*marks, *([changed.mark] if changed.mark else [])]
     applied = good if good is not None and _rolled_back(revision) else revision
-    children = wanted_children(obs, applied, rollout)
+    children = wanted_children(obs, applied, rollout, settings)
     unwanted = unwanted_kinds(obs, children)
     if _rolled_back(revision) and good is None:
         # The revision to return to was deleted by hand: leave the pods that it left behind.

@@ -39,10 +39,11 @@ POD = Kind("", "v1", "pods", "Pod")
 SERVICE = Kind("", "v1", "services", "Service")
 POD_DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
 EVENT = Kind("", "v1", "events", "Event", owned=False)
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease", owned=False)
 
-CHILDREN = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, AUTOSCALER)
+CHILDREN = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, AUTOSCALER, NETWORK_POLICY)
 WATCHED = (MODEL_DEPLOYMENT, CONTROLLER_REVISION, REPLICA_SET, POD, *CHILDREN)
 BY_NAME = {kind.name: kind for kind in WATCHED}
 

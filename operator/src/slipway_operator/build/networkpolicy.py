@@ -1,0 +1,34 @@
+"""The NetworkPolicy: the model's port is open to everybody, and nothing else of the pod is."""
+
+from slipway_operator.api.model_deployment import Json, ModelDeployment
+from slipway_operator.api.settings import Settings
+from slipway_operator.build.labels import child_metadata, selector
+from slipway_operator.build.pod import HTTP_PORT
+
+_DNS_PORT = 53
+
+
+def network_policy(model: ModelDeployment, settings: Settings) -> Json | None:
+    """The policy, or None where the configuration or the spec has switched it off."""
+    own, default = model.spec.network_policy, settings.model_network_policy
+    if not (default.enabled if own.enabled is None else own.enabled):
+        return None
+    cidrs = default.egress_cidrs if own.egress_cidrs is None else own.egress_cidrs
+    spec: Json = {
+        "podSelector": {"matchLabels": selector(model.name)},
+        "policyTypes": ["Ingress", *(["Egress"] if cidrs else [])],
+        # Requests, probes and metrics come in on the one port.
+        "ingress": [{"ports": [{"port": HTTP_PORT, "protocol": "TCP"}]}],
+    }
+    if cidrs:
+        spec["egress"] = [
+            {"to": [{"ipBlock": {"cidr": cidr}} for cidr in cidrs]},
+            # The storage is found by its name.
+            {"ports": [{"port": _DNS_PORT, "protocol": name} for name in ("UDP", "TCP")]},
+        ]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": child_metadata(model),
+        "spec": spec,
+    }
