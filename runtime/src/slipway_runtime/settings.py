@@ -113,6 +113,7 @@ class ServeSettings(CommonSettings):
 
     host: str = Field("0.0.0.0", alias="SLIPWAY_HOST")  # noqa: S104 - a pod serves on all addresses
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, alias="SLIPWAY_PORT")
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, alias="SLIPWAY_GRPC_PORT")
     providers: Annotated[list[str], BeforeValidator(_providers), Field(min_length=1)] = Field(
         ["CPUExecutionProvider"], alias="SLIPWAY_PROVIDERS"
     )

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 PROGRAM = Path(sys.executable).parent / "slipway-runtime"
-_PORT = re.compile(r"listening on port (\d+)")
+_PORT = re.compile(r"(?<!gRPC )listening on port (\d+)")
+_GRPC_PORT = re.compile(r"gRPC listening on port (\d+)")
 
 
 def digest_of(content: bytes) -> str:
@@ -144,6 +145,12 @@ class Server:
     def wait_for_end(self, seconds: float = 30) -> Ended:
         code = self.process.wait(seconds)
         return Ended(code, self.log, termination(self.folder))
+
+    @property
+    def grpc_address(self) -> str:
+        found = _GRPC_PORT.search(self.log)
+        assert found
+        return f"127.0.0.1:{found[1]}"
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -8,7 +8,10 @@ import sys
 
 import pytest
 
-HEAVY = ["boto3", "botocore", "fastapi", "numpy", "onnxruntime", "starlette", "uvicorn"]
+HEAVY = [
+    *("boto3", "botocore", "fastapi", "grpc", "google.protobuf"),
+    *("numpy", "onnxruntime", "starlette", "uvicorn"),
+]
 
 LOAD = """
 import slipway_runtime.server.serve, slipway_runtime.server.loader, slipway_runtime.server.routes
@@ -27,6 +30,7 @@ open_source("{uri}", FetchSettings())
     [
         ("import slipway_runtime.cli", set[str]()),
         ("import slipway_runtime.server.serve", {"uvicorn"}),
+        ("import slipway_runtime.server.grpc_server", {"grpc", "google.protobuf"}),
         (LOAD, {"numpy", "onnxruntime", "uvicorn"}),
         (FETCH.format(uri="https://host/x"), set[str]()),
         (FETCH.format(uri="file:///x"), set[str]()),

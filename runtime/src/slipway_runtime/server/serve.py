@@ -34,6 +34,7 @@ from slipway_runtime.server.loader import load
 from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from slipway_runtime.server.grpc_server import GrpcServer
     from slipway_runtime.server.routes import ModelRoutes
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ async def _serve(
         )
     )
     loading = _load_in_thread(loop, name, digest, settings, lifecycle)
+    rpc = await _start_grpc(lifecycle, settings)
     stop = asyncio.Event()
     hurry = asyncio.Event()
     _on_signals(loop, stop, hurry)
@@ -85,6 +87,8 @@ async def _serve(
     if loading.done() and not stopping.done():
         routes = loading.result()
         app.install(routes)
+        if rpc is not None:
+            await rpc.install(routes.service)
         lifecycle.providers = routes.model.providers
         lifecycle.enter(Phase.READY)
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -94,17 +98,35 @@ async def _serve(
     if not loading.done():
         logger.info("asked to stop before the model was ready")
         return
-    await _drain(server, serving, lifecycle, hurry, settings)
+    await _drain(server, serving, rpc, lifecycle, hurry, settings)
+
+
+async def _start_grpc(lifecycle: Lifecycle, settings: ServeSettings) -> GrpcServer | None:
+    """Return the gRPC server, listening, if its port is on; the model loads meanwhile."""
+    if settings.grpc_port is None:
+        return None
+
+    def build() -> type[GrpcServer]:
+        from slipway_runtime.server.grpc_server import GrpcServer  # noqa: PLC0415
+
+        return GrpcServer
+
+    rpc = (await asyncio.to_thread(build))(lifecycle, settings)
+    await rpc.start(settings.host, settings.grpc_port)
+    return rpc
 
 
 async def _drain(
     server: _Server,
     serving: asyncio.Task[None],
+    rpc: GrpcServer | None,
     lifecycle: Lifecycle,
     hurry: asyncio.Event,
     settings: ServeSettings,
 ) -> None:
     lifecycle.enter(Phase.DRAINING)
+    if rpc is not None:
+        await rpc.drain()
     logger.info(
         "draining: serving on for %g s, then finishing what is in flight for up to %g s",
         settings.drain_delay,
@@ -113,6 +135,8 @@ async def _drain(
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), settings.drain_delay)
     server.should_exit = True
+    if rpc is not None:
+        await asyncio.gather(serving, rpc.stop(settings.drain_timeout))
     await serving
     logger.info("drained")
 
