@@ -32,6 +32,7 @@ class Slipway(LazyGroup):
     entries = {  # noqa: RUF012 - the base class types it as a read-only mapping
         name: Entry(f"slipway.commands.{name}", summary)
         for name, summary in {
+            "export": "Make an ONNX file from a PyTorch or scikit-learn model.",
             "inspect": "Tell what is in an ONNX file, and what would refuse it.",
             "validate": "Check a model, and compare what it computes.",
             "pack": "Make a package: the model, what belongs to it, and slipway.json.",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+
+from slipway.model.signature import DTYPES, Tensor
+
+_INPUT_FORM = re.compile(r"(?P<name>[^=]+)=(?P<datatype>\w+)\[(?P<shape>(\w+(, *\w+)*)?)\]")
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
@@ -96,7 +101,31 @@ class Pair(click.ParamType[tuple[str, str]]):
         return name, text
 
 
+class Input(click.ParamType[Tensor]):
+    """An input with datatype and shape; words in the shape are dimensions that vary."""
+
+    name = "NAME=DATATYPE[SIZE,…]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Tensor:
+        """Read name, datatype and shape."""
+        if isinstance(value, Tensor):
+            return value
+        found = _INPUT_FORM.fullmatch(str(value))
+        if found is None or found["datatype"] not in DTYPES:
+            self.fail(
+                f"{value!r} is not of the form x=FP32[batch,4]; datatypes are {', '.join(DTYPES)}",
+                param,
+                ctx,
+            )
+        sizes = [size.strip() for size in found["shape"].split(",") if size.strip()]
+        shape = tuple(int(size) if size.isdigit() else size for size in sizes)
+        return Tensor(found["name"], found["datatype"], shape)
+
+
 NUMBERS = Numbers()
+INPUT = Input()
 NAMES = Names()
 PAIR = Pair()
 DIMENSION = Dimension()

@@ -1,0 +1,29 @@
+"""What a framework's loader hands over: ways to write the model, and what it computes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.model.signature import Tensor
+from slipway.validation.check import Reference
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One exporter. ``write`` writes the file and returns warnings about what it has frozen."""
+
+    name: str
+    write: Callable[[Path], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A loaded model; ``reference`` is what it computes, arrays by output name."""
+
+    framework: str
+    inputs: Sequence[Tensor]
+    attempts: Sequence[Attempt]
+    reference: Reference
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])

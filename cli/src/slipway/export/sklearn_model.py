@@ -1,0 +1,94 @@
+"""scikit-learn estimators through skl2onnx, which need not be installed."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slipway.errors import InvalidArguments
+from slipway.export import source
+from slipway.export.attempt import Attempt, Exportable
+from slipway.model.signature import Array, Tensor
+
+_INPUT = "features"
+
+
+def unpickle(path: Path) -> Any:
+    """Read an estimator; the caller has made sure that this is wanted, since it runs code."""
+    try:
+        if path.suffix == ".joblib":
+            return importlib.import_module("joblib").load(path)
+        with path.open("rb") as file:
+            return pickle.load(file)  # noqa: S301 - see above
+    except ModuleNotFoundError as error:
+        raise source.missing(str(error.name).partition(".")[0]) from None
+
+
+def is_estimator(candidate: Any) -> bool:
+    """Return whether an object is fitted to features, as scikit-learn's estimators are."""
+    return hasattr(candidate, "n_features_in_") and hasattr(candidate, "predict")
+
+
+def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Exportable:
+    """Prepare the conversion; without ``inputs`` it takes features [batch, n] FP32.
+
+    A classifier gives label and probabilities, anything else what predict() gives.
+
+    Raises:
+        InvalidArguments: the estimator takes something else than one matrix of numbers.
+    """
+    if not is_estimator(estimator):
+        raise InvalidArguments(
+            f"{type(estimator).__name__} is no fitted scikit-learn estimator", "call fit() first"
+        )
+    count = int(estimator.n_features_in_)
+    chosen = tuple(inputs) or (Tensor(_INPUT, "FP32", ("batch", count)),)
+    if len(chosen) != 1 or chosen[0].datatype not in ("FP32", "FP64"):
+        raise InvalidArguments(
+            "an estimator takes one input of FP32 or FP64", f"--input x=FP32[batch,{count}]"
+        )
+    (tensor,) = chosen
+    classifier = hasattr(estimator, "predict_proba")
+
+    def write(path: Path) -> Sequence[str]:
+        skl2onnx = _skl2onnx()
+        types = importlib.import_module("skl2onnx.common.data_types")
+        kind = types.FloatTensorType if tensor.datatype == "FP32" else types.DoubleTensorType
+        model = skl2onnx.to_onnx(
+            estimator,
+            initial_types=[(tensor.name, kind([None, count]))],
+            target_opset={"": opset, "ai.onnx.ml": 3},
+            options={id(estimator): {"zipmap": False}} if classifier else None,
+        )
+        graph = model.graph
+        graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+        for output in graph.output:
+            if output.type.tensor_type.shape.dim:
+                output.type.tensor_type.shape.dim[0].dim_param = "batch"
+        path.write_bytes(model.SerializeToString())
+        return []
+
+    def reference(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        features = feeds[tensor.name]
+        found = np.asarray(estimator.predict(features))
+        if classifier:
+            probabilities = np.asarray(estimator.predict_proba(features))
+            return {"label": found, "probabilities": probabilities}
+        return {"variable": found.reshape(len(found), -1)}
+
+    version = str(importlib.import_module("sklearn").__version__)
+    return Exportable(
+        "scikit-learn", chosen, [Attempt("skl2onnx", write)], reference, {"sklearn": version}
+    )
+
+
+def _skl2onnx() -> Any:
+    try:
+        return importlib.import_module("skl2onnx")
+    except ModuleNotFoundError:
+        raise source.missing("skl2onnx") from None

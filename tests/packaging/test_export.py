@@ -1,0 +1,166 @@
+"""`slipway export` with the real frameworks, in an environment of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import onnx
+import pytest
+from cli_kit.run import Ended, process, slipway
+
+sys.path.insert(0, str(Path(__file__).parent))
+from torch_environment import ROOT, program
+
+pytestmark = pytest.mark.timeout(1500)
+
+EXAMPLES = ROOT / "examples"
+FEATURES = ("--input", "features=FP32[batch,4]", "--output", "probabilities")
+
+
+def export(*arguments: object, cwd: Path) -> Ended:
+    return process("export", *arguments, program=program("slipway"), cwd=cwd, timeout=300)
+
+
+def python(*arguments: object, cwd: Path) -> None:
+    subprocess.run([program("python"), *map(str, arguments)], cwd=cwd, check=True, timeout=300)
+
+
+@pytest.fixture
+def module(folder: Path):
+    """Write m.py with a class M whose forward() has this body."""
+
+    def write(body: str, parameters: str = "x") -> None:
+        text = f"import torch\n\nclass M(torch.nn.Module):\n    def forward(self, {parameters}):\n"
+        (folder / "m.py").write_text(text + dedent(body).strip().replace("\n", "\n        ").join(
+            ["        ", "\n"]
+        ))  # fmt: skip
+
+    return write
+
+
+def test_a_pytorch_module_keeps_its_batch_dimension_and_computes_the_same(folder: Path) -> None:
+    out = folder / "model.onnx"
+    ended = export(
+        "fraud:model", *FEATURES, "--out", out, "--meta", "licence=Apache-2.0", "--json",
+        cwd=EXAMPLES / "pytorch",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err + ended.out
+    told = ended.json
+    assert told["exporter"] == "dynamo"
+    assert told["validation"]["close"] is True
+    assert {"batch 5, seed 1", "all 100"} <= {
+        item["case"] for item in told["validation"]["differences"]
+    }
+    facts = slipway("inspect", out, "--json").json
+    assert facts["inputs"] == [{"name": "features", "datatype": "FP32", "shape": ["batch", 4]}]
+    assert facts["outputs"] == [
+        {"name": "probabilities", "datatype": "FP32", "shape": ["batch", 2]}
+    ]
+    assert facts["batchable"] is True
+    assert {"source", "torch", "slipway", "source_commit", "licence"} <= set(facts["metadata"])
+
+
+def test_weights_come_from_a_state_dict_read_as_weights_only(folder: Path) -> None:
+    (folder / "fraud.py").write_text((EXAMPLES / "pytorch" / "fraud.py").read_text())
+    python(
+        "-c",
+        "import torch, fraud; torch.save(fraud.Fraud().state_dict(), 'w.pt');"
+        "torch.save(fraud.Fraud(), 'whole.pt')",
+        cwd=folder,
+    )
+    ended = export("fraud:Fraud", "--state-dict", "w.pt", *FEATURES, cwd=folder)
+    assert ended.code == 0, ended.err
+    refused = export("fraud:Fraud", "--state-dict", "whole.pt", *FEATURES, cwd=folder)
+    assert refused.code == 2
+    assert "weights only" in refused.err
+    whole = export("whole.pt", *FEATURES, cwd=folder)
+    assert whole.code == 11
+    assert "--trust-pickle" in whole.err
+
+
+def test_torchscript_goes_to_the_classic_exporter(folder: Path) -> None:
+    python(EXAMPLES / "pytorch" / "torchscript.py", folder / "f.pt", cwd=EXAMPLES / "pytorch")
+    ended = export("f.pt", *FEATURES, "--json", cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    assert ended.json["exporter"] == "classic"
+    assert ended.json["validation"]["close"] is True
+
+
+def test_a_branch_on_a_tensor_is_named_and_never_frozen_in_silence(folder: Path, module) -> None:
+    module("""
+        if x.sum() > 0:
+            return x
+        return -x
+    """)
+    ended = export("m:M", "--input", "x=FP32[batch,4]", cwd=folder)
+    assert ended.code == 10
+    assert "dynamo: the computation branches on a tensor's value" in ended.err
+    assert "classic: tracing has frozen" in ended.err
+    assert "torch.where" in ended.err
+    assert not (folder / "model.onnx").exists()
+
+
+def test_a_frozen_branch_that_was_wanted_is_found_by_the_comparison(folder: Path, module) -> None:
+    module("""
+        if x.sum() > 0:
+            return x
+        return -x
+    """)
+    ended = export("m:M", "--input", "x=FP32[batch,4]", "--exporter", "classic", cwd=folder)
+    assert ended.code == 4
+    assert "DIFFERS" in ended.out
+    assert not (folder / "model.onnx").exists()
+    assert not list(folder.glob(".slipway-*"))
+
+
+def test_a_module_that_fails_on_its_inputs_is_told_from_an_exporter_that_fails(
+    folder: Path, module
+) -> None:
+    module("return x @ torch.ones(3, 3)")
+    ended = export("m:M", "--input", "x=FP32[batch,4]", cwd=folder)
+    assert ended.code == 2
+    assert "the module itself fails on x [3, 4]" in ended.err
+
+
+def test_two_inputs_with_a_sequence_stay_dynamic(folder: Path, module) -> None:
+    module("return (ids.float() * mask).sum(-1), ids.float().mean(-1)", "ids, mask")
+    ended = export(
+        "m:M", "--input", "ids=INT64[batch,sequence]", "--input", "mask=FP32[batch,sequence]",
+        "--dim", "sequence=4,9", "--range", "ids=0:1000", cwd=folder,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    shapes = [i["shape"] for i in slipway("inspect", "model.onnx", "--json").json["inputs"]]
+    assert shapes == [["batch", "sequence"]] * 2
+
+
+def test_a_scikit_learn_pipeline_is_converted_and_compared(folder: Path) -> None:
+    out = folder / "iris.onnx"
+    ended = export("iris:pipeline", "--out", out, "--json", cwd=EXAMPLES / "scikit-learn")
+    assert ended.code == 0, ended.err + ended.out
+    assert {item["output"] for item in ended.json["validation"]["worst"]} == {
+        "label", "probabilities",
+    }  # fmt: skip
+    facts = slipway("inspect", out, "--json").json
+    assert facts["batchable"] is True
+    assert facts["servable"] is True
+
+
+def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import iris, pickle;"
+    code += "pickle.dump(iris.pipeline, open('p.pkl', 'wb'))"
+    python("-c", code, EXAMPLES / "scikit-learn", cwd=folder)
+    refused = export("p.pkl", cwd=folder)
+    assert refused.code == 11
+    assert "runs whatever code" in refused.err
+    assert export("p.pkl", "--trust-pickle", cwd=folder).code == 0
+
+
+def test_a_plain_file_is_served_as_it_is(folder: Path) -> None:
+    subprocess.run(
+        [sys.executable, EXAMPLES / "plain-onnx" / "make.py", folder / "model.onnx"], check=True
+    )
+    assert slipway("validate", "model.onnx").code == 0
+    assert onnx.load_model(str(folder / "model.onnx")).graph.name == "line"

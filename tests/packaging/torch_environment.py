@@ -1,0 +1,28 @@
+"""The one environment with torch and scikit-learn, made by uv from the lock and kept between runs.
+
+The root environment stays free of them: torch alone is 5 GB.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".tools" / "torch-venv"
+
+
+@cache
+def program(name: str) -> Path:
+    """Bring the environment up to the lock, which takes a second when it is, and return a path."""
+    uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools" / "uv" / "bin" / "uv")
+    command = [
+        uv, "sync", "--frozen", "--quiet", "--no-dev", "--package", "slipway",
+        "--extra", "torch", "--extra", "sklearn",
+    ]  # fmt: skip
+    variables = {"UV_PROJECT_ENVIRONMENT": str(FOLDER), "UV_PYTHON_DOWNLOADS": "never"}
+    subprocess.run(command, cwd=ROOT, check=True, env=os.environ | variables, timeout=1200)
+    return FOLDER / "bin" / name
