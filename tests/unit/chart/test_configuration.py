@@ -15,7 +15,9 @@ INSTALLS = ["default", "namespaced", "ha", "gpu"]
 def settings(render, pick, tmp_path: Path) -> Callable[..., Settings]:
     def load(values=None, ci=None) -> Settings:
         file = tmp_path / "config.yaml"
-        file.write_text(pick(render(values, ci), "ConfigMap")["data"]["config.yaml"])
+        file.write_text(
+            pick(render(values, ci), "ConfigMap", name="slipway")["data"]["config.yaml"]
+        )
         return load_settings(file)
 
     return load

@@ -1,13 +1,50 @@
-"""Prometheus metrics of the operator."""
+"""Prometheus metrics of the operator. Every label has few values, whatever is met."""
+
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.reasons import Reason
+from slipway_operator.api.status import Outcome
+
+# Reasons of the API server's Status objects, and our own.
+_ERRORS = frozenset(
+    {
+        "AlreadyExists",
+        "BadRequest",
+        "Conflict",
+        "Defect",
+        "Expired",
+        "Forbidden",
+        "Gone",
+        "InternalError",
+        "Invalid",
+        "NotFound",
+        "RequestEntityTooLarge",
+        "ServerTimeout",
+        "ServiceUnavailable",
+        "Timeout",
+        "TooManyRequests",
+        "TransportError",
+        "Unauthorized",
+        "UnsettledError",
+    }
+)
+_REASONS = frozenset(reason.value for reason in Reason)
+OTHER = "Other"
+
+Statuses = Callable[[], Iterator[Json]]
 
 
 class Metrics:
     """The operator's metrics, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, statuses: Statuses = lambda: iter(())) -> None:
         self.registry = CollectorRegistry()
+        self.registry.register(_Conditions(statuses))
         self.reconcile_seconds = Histogram(
             "slipway_operator_reconcile_seconds",
             "Duration of a reconcile, by outcome.",
@@ -21,6 +58,15 @@ class Metrics:
             ["error"],
             registry=self.registry,
         )
+        self.rollouts = Counter(
+            "slipway_operator_rollouts_total",
+            "Rollouts that this process has given its verdict on, by outcome and reason.",
+            ["outcome", "reason"],
+            registry=self.registry,
+        )
+        # From the first scrape on, so that a rate over them is never of nothing.
+        self.rollouts.labels(Outcome.GOOD, "")
+        self.rollouts.labels(Outcome.FAILED, OTHER)
         self.queue_depth = Gauge(
             "slipway_operator_queue_depth",
             "ModelDeployments that wait for a worker.",
@@ -34,3 +80,39 @@ class Metrics:
         self.models = Gauge(
             "slipway_operator_models", "ModelDeployments known.", registry=self.registry
         )
+
+    def failed(self, error: str) -> None:
+        """A reconcile ended with an error; a word that is not known counts as another."""
+        self.errors.labels(error if error in _ERRORS else OTHER).inc()
+
+    def judged(self, outcome: str, reason: str) -> None:
+        """A verdict on a rollout was recorded."""
+        known = reason if reason in _REASONS or not reason else OTHER
+        self.rollouts.labels(outcome, known).inc()
+
+
+class _Conditions(Collector):
+    """Counts ModelDeployments by condition and status when asked."""
+
+    def __init__(self, statuses: Statuses) -> None:
+        self._statuses = statuses
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One family; each condition has a sample for each of its three statuses."""
+        family = GaugeMetricFamily(
+            "slipway_operator_models_by_condition",
+            "ModelDeployments by condition and its status; absent conditions count as False.",
+            labels=["condition", "status"],
+        )
+        counts = {
+            (kind, status): 0
+            for kind in ("Ready", "Reconciling", "Stalled", "Available", "ArtifactVerified")
+            for status in ("True", "False", "Unknown")
+        }
+        for model in self._statuses():
+            told = {c["type"]: c["status"] for c in model.get("conditions") or ()}
+            for kind in {kind for kind, _ in counts}:
+                counts[kind, told.get(kind, "False" if told else "Unknown")] += 1
+        for about, count in counts.items():
+            family.add_metric(about, count)
+        yield family

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import kopf
 
+from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.settings import Settings
 from slipway_operator.app.handlers import build_registry, build_settings
 from slipway_operator.app.http import serve_http
@@ -67,18 +68,23 @@ class _Operator:
         self.kube = kube
         self.store = Store()
         self.queue = WorkQueue()
-        self.metrics = Metrics()
+        self.metrics = Metrics(self._statuses)
         self.elector = LeaderElector(
             kube, settings.leader_election, _own_namespace(settings), _identity()
         )
         writer = kube.guarded(self.elector.is_leader)
-        executor = Executor(writer, self.store, Contention(settings.conflict_backoff_seconds))
+        contention = Contention(settings.conflict_backoff_seconds)
+        executor = Executor(writer, self.store, contention, self.metrics.judged)
         reconciler = Reconciler(self.store, executor, PodEvents(kube, _now), settings, _now)
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
         self.synced = False
         self.metrics.leader.set_function(lambda: float(self.elector.is_leader()))
         self.metrics.models.set_function(lambda: float(len(self.store.models())))
+
+    def _statuses(self) -> Iterator[Json]:
+        models = (self.store.model(key) for key in self.store.models())
+        return (model.get("status") or {} for model in models if model is not None)
 
     async def watch(self, stop: asyncio.Event) -> None:
         """kopf's watches; returns when told to stop, or when kopf gives up."""

@@ -52,14 +52,14 @@ class Workers:
             raise
         except (ApiError, TransportError, UnsettledError) as error:
             kind = getattr(error, "reason", "") or type(error).__name__
-            self._metrics.errors.labels(kind).inc()
+            self._metrics.failed(kind)
             delay = self._queue.failed(key)
             logger.warning(
                 "reconcile will be tried again",
                 extra={**fields, "error": str(error), "in_seconds": delay},
             )
         except Exception:  # one object's defect must not stop the others
-            self._metrics.errors.labels("Defect").inc()
+            self._metrics.failed("Defect")
             delay = self._queue.failed(key)
             logger.exception("reconcile failed", extra={**fields, "in_seconds": delay})
         else:

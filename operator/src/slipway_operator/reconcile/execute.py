@@ -1,12 +1,21 @@
 """Carries out a plan, in its order: stuck pods, records, children, removals, status, Events."""
 
+import json
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
 from slipway_operator.api.conditions import READY, find
 from slipway_operator.api.model_deployment import Json, ModelDeployment
-from slipway_operator.api.names import ANNOTATION_OUTCOME, API_VERSION, FIELD_MANAGER, KIND
+from slipway_operator.api.names import (
+    ANNOTATION_EVIDENCE,
+    ANNOTATION_OUTCOME,
+    API_VERSION,
+    FIELD_MANAGER,
+    KIND,
+)
+from slipway_operator.api.status import Outcome
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.contention import Contention, rivals
 from slipway_operator.reconcile.difference import needs_apply, taken_over
@@ -39,10 +48,18 @@ class _ObstacleError(Exception):
 class Executor:
     """Writes what a plan asks for; every answer goes into the store."""
 
-    def __init__(self, kube: KubeClient, store: Store, contention: Contention) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        store: Store,
+        contention: Contention,
+        judged: Callable[[str, str], None] = lambda _outcome, _reason: None,
+    ) -> None:
+        """``judged`` is told the outcome and the reason of each verdict that was recorded."""
         self._kube = kube
         self._store = store
         self._contention = contention
+        self._judged = judged
 
     async def execute(self, plan: Plan, obs: Observation) -> Obstacle | None:
         """Carry out a plan.
@@ -180,6 +197,9 @@ class Executor:
         self._store.put(kind, written)
         verdict = mark.annotations.get(ANNOTATION_OUTCOME)
         self._log("recorded", kind, mark.object_name, obs.model, verdict=verdict)
+        if verdict in (Outcome.GOOD, Outcome.FAILED):
+            recorded = json.loads(mark.annotations.get(ANNOTATION_EVIDENCE) or "{}")
+            self._judged(str(verdict), recorded.get("reason", ""))
 
     async def _refresh(self, kind: Kind, model: ModelDeployment, name: str) -> Json | None:
         """Bring one object in the store up to date."""

@@ -1,0 +1,115 @@
+"""Alert rules and the dashboard ask only for metrics that exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import Counter, Histogram
+
+from slipway_operator.app.metrics import Metrics
+from slipway_runtime.metrics import Metrics as RuntimeMetrics
+
+FILES = Path(__file__).resolve().parents[3] / "charts/slipway/files"
+_SAMPLE = re.compile(r"\b((?:slipway|nv)_[a-z0-9_]+)\b")
+_SELECTOR = re.compile(r"\b((?:slipway|nv)_[a-z0-9_]+)\{([^}]*)\}")
+
+
+def alerts() -> list[dict]:
+    groups = yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict]:
+    return json.loads((FILES / "dashboard.json").read_text())["panels"]
+
+
+def expressions() -> dict[str, str]:
+    found = {rule["alert"]: rule["expr"] for rule in alerts()}
+    for panel in panels():
+        for target in panel["targets"]:
+            found[f"{panel['title']} {target['refId']}"] = target["expr"]
+    return found
+
+
+def operator_samples() -> dict[str, set[str]]:
+    """Every sample that the operator may show, with its labels."""
+    metrics = Metrics()
+    found: dict[str, set[str]] = {}
+    for name, metric in vars(metrics).items():
+        if name == "registry":
+            continue
+        labels = set(metric._labelnames)
+        base = metric._name
+        if isinstance(metric, Counter):
+            found[f"{base}_total"] = labels
+        elif isinstance(metric, Histogram):
+            found |= {f"{base}_{end}": labels for end in ("count", "sum")}
+            found[f"{base}_bucket"] = labels | {"le"}
+        else:
+            found[base] = labels
+    for family in metrics.registry.collect():
+        for sample in family.samples:
+            found.setdefault(sample.name, set(sample.labels))
+    return found
+
+
+def runtime_text() -> str:
+    source = Path(__import__(RuntimeMetrics.__module__, fromlist=["x"]).__file__)
+    return source.read_text()
+
+
+@pytest.mark.parametrize(("where", "expression"), expressions().items(), ids=expressions())
+def test_every_metric_that_is_asked_for_exists(where: str, expression: str):
+    known, runtime = operator_samples(), runtime_text()
+    names = set(_SAMPLE.findall(expression))
+    assert names
+    for name in names:
+        base = re.sub(r"_(bucket|count|sum)$", "", name)
+        assert name in known or f'"{name}"' in runtime or f'"{base}"' in runtime, name
+
+
+@pytest.mark.parametrize(("where", "expression"), expressions().items(), ids=expressions())
+def test_every_label_that_is_asked_for_exists(where: str, expression: str):
+    known = operator_samples()
+    for name, selector in _SELECTOR.findall(expression):
+        if name in known:
+            asked = set(re.findall(r"(\w+)\s*[=!]", selector))
+            assert asked <= known[name] | {"namespace", "pod"}
+
+
+def test_every_metric_of_the_operator_is_shown_somewhere():
+    shown = " ".join(expressions().values())
+    bases = {re.sub(r"_(bucket|count|sum|total|created)$", "", n) for n in operator_samples()}
+    assert [base for base in bases if base not in shown] == []
+
+
+def test_parentheses_are_balanced():
+    for expression in expressions().values():
+        for left, right in ("()", "{}", "[]"):
+            assert expression.count(left) == expression.count(right)
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict):
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"]["summary"].endswith(".")
+    assert rule["annotations"]["description"]
+
+
+def test_they_are_installed_when_asked_for_word_for_word(render, pick):
+    objects = render(ci="ha")
+    rules = pick(objects, "PrometheusRule", name="slipway")
+    assert rules["spec"] == yaml.safe_load((FILES / "alerts.yaml").read_text())
+    assert rules["metadata"]["labels"]["release"] == "prometheus"
+    board = pick(objects, "ConfigMap", name="slipway-dashboard")
+    assert json.loads(board["data"]["slipway.json"])["panels"] == panels()
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_they_are_not_installed_by_themselves(render):
+    assert "PrometheusRule" not in {item["kind"] for item in render()}
+    assert "slipway-dashboard" not in {item["metadata"]["name"] for item in render()}
