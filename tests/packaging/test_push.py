@@ -203,7 +203,7 @@ def test_an_interrupted_upload_goes_on_with_the_parts_that_are_there(
     folder: Path, prefix: str, client: Any
 ) -> None:
     path, digest = a_large_file(folder, 40)
-    place = Location.parse(f"{prefix}/large.bin")
+    place = Location.parse(f"{prefix}/sha256/{64 * 'a'}/large.bin")
 
     def third(count: int, _: object) -> Exception | None:
         return ConnectionResetError("cut") if count > 3 else None
@@ -218,7 +218,7 @@ def test_an_interrupted_upload_goes_on_with_the_parts_that_are_there(
     assert digest_of(body) == digest
 
 
-def test_parts_of_another_file_that_an_upload_left_are_not_used(
+def test_an_upload_that_was_begun_for_another_file_is_not_continued(
     folder: Path, prefix: str, client: Any
 ) -> None:
     old, old_digest = a_large_file(folder, 20, seed=1)
@@ -231,8 +231,37 @@ def test_parts_of_another_file_that_an_upload_left_are_not_used(
     with pytest.raises(ConnectionResetError):
         upload(Spy(client, upload_part=second), old, place, old_digest, nothing, part_bytes=5 << 20)
     upload(client, new, place, new_digest, nothing, part_bytes=5 << 20)
-    body = client.get_object(Bucket="models", Key=place.key)["Body"].read()
-    assert digest_of(body) == new_digest
+    assert digest_of(client.get_object(Bucket="models", Key=place.key)["Body"].read()) == new_digest
+    with pytest.raises(Conflict):
+        upload(client, old, place, old_digest, nothing, part_bytes=5 << 20)
+
+
+def test_parts_that_were_damaged_are_sent_again(folder: Path, prefix: str, client: Any) -> None:
+    path, digest = a_large_file(folder, 20)
+    target = {
+        "Bucket": "models",
+        "Key": f"{prefix.removeprefix('s3://models/')}/sha256/{64 * 'b'}/l",
+    }
+    begun = client.create_multipart_upload(**target, Metadata={"slipway-digest": digest})
+    damaged = b"x" * (5 << 20)
+    client.upload_part(**target, UploadId=begun["UploadId"], PartNumber=2, Body=damaged)
+    upload(client, path, place, digest, nothing, part_bytes=5 << 20)
+    assert digest_of(client.get_object(**target)["Body"].read()) == digest
+
+
+def test_two_pushes_of_the_same_at_the_same_time_both_succeed(
+    folder: Path, prefix: str, client: Any
+) -> None:
+    path, digest = a_large_file(folder, 20)
+    place = Location.parse(f"{prefix}/sha256/{64 * 'c'}/large.bin")
+
+    def other_first(_count: int, _: object) -> Exception:
+        upload(client, path, place, digest, nothing, part_bytes=5 << 20)
+        return refusal("NoSuchUpload", 404)
+
+    spy = Spy(client, complete_multipart_upload=other_first)
+    assert upload(spy, path, place, digest, nothing, part_bytes=5 << 20) == "already there"
+    assert digest_of(client.get_object(Bucket="models", Key=place.key)["Body"].read()) == digest
 
 
 def test_whoever_comes_second_overwrites_nothing(folder: Path, prefix: str, client: Any) -> None:

@@ -1,7 +1,9 @@
 """Uploading one file as an object that nobody overwrites.
 
 Small files go in one request, whose SHA-256 the server checks; larger ones in parts, side by
-side. A part that an interrupted upload has left is used again when its MD5 is that of the file.
+side. A part that an interrupted upload has left is used again when its MD5 is that of the file,
+below keys that hold a digest: elsewhere the upload may have been begun, and labelled, for other
+content.
 Readers see nothing until the last request, and that one is made only if the key is still free.
 """
 
@@ -10,8 +12,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -23,7 +27,9 @@ from slipway.storage.compare import DIGEST_KEY, present, require_same
 
 PART_BYTES = 16 * 1024 * 1024
 _MOST_PARTS = 10_000
-_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
+_GONE = "NoSuchUpload"
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", _GONE}
+_BY_DIGEST = re.compile(r"(^|/)sha256/[0-9a-f]{64}/")
 _NOT_IMPLEMENTED = 501
 
 Result = Literal["uploaded", "already there"]
@@ -90,7 +96,7 @@ def _in_parts(
     target = {"Bucket": location.bucket, "Key": location.key}
     size = path.stat().st_size
     part_bytes = max(part_bytes, -(-size // _MOST_PARTS))
-    upload_id, left = _resumable(client, target)
+    upload_id, left = _resumable(client, target) if _BY_DIGEST.search(location.key) else (None, {})
     if upload_id is None:
         created = client.create_multipart_upload(**target, Metadata={DIGEST_KEY: digest})
         upload_id = str(created["UploadId"])
@@ -108,6 +114,10 @@ def _in_parts(
     pool = ThreadPoolExecutor(THREADS)
     try:
         parts = list(pool.map(send, range(1, -(-size // part_bytes) + 1)))
+    except aws.ClientError as error:
+        if code_of(error) == _GONE:
+            return False
+        raise
     finally:
         # After an error or Ctrl-C: parts that wait are not begun.
         pool.shutdown(cancel_futures=True)
@@ -119,7 +129,8 @@ def _in_parts(
         MultipartUpload={"Parts": parts},
     )
     if not done:
-        client.abort_multipart_upload(**target, UploadId=upload_id)
+        with suppress(aws.ClientError):  # Gone, where another push of the same has completed it.
+            client.abort_multipart_upload(**target, UploadId=upload_id)
     return done
 
 
