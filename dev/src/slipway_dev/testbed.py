@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,7 +49,11 @@ class Testbed:
 
     def up(self, values: Mapping[str, Any] | None = None) -> dict[str, int]:
         """Bring everything up, or what is missing of it; return the image sizes in bytes."""
-        sizes = images.build()
+        # From a cold start the programs take longest, and the images mostly wait for downloads.
+        with ThreadPoolExecutor() as side_by_side:
+            programs = side_by_side.submit(binaries.ensure, binaries.COMMON)
+            sizes = images.build()
+            programs.result()
         self.cluster.up()
         with step("Load the images onto the node"):
             self.cluster.load_images(list(sizes))
