@@ -56,6 +56,10 @@ test-unit: setup ## Tests without a cluster
 test-controlplane: setup ## Tests of the operator against a real API server
 	@$(PYTEST) tests/controlplane
 
+.PHONY: test-packaging
+test-packaging: setup ## Tests of the slipway command with a real S3 server and PyTorch
+	@$(PYTEST) tests/packaging
+
 .PHONY: test-e2e
 test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
