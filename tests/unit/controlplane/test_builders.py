@@ -46,7 +46,13 @@ EVERYTHING: Json = {
     "model": {"uri": "s3://models/fraud.onnx", "digest": samples.A, "storage": STORAGE},
     "pool": "gpu",
     "replicas": 2,
-    "autoscaling": {"minReplicas": 2, "maxReplicas": 8, "targetCpuUtilization": 60},
+    "autoscaling": {
+        "minReplicas": 2,
+        "maxReplicas": 8,
+        "targetCpuUtilization": 60,
+        "targetMemoryUtilization": 80,
+        "podMetrics": [{"name": "nv_inference_pending_request_count", "averageValue": "1500m"}],
+    },
     "runtime": {
         "image": "registry.example/own:3",
         "providers": ["TensorrtExecutionProvider", "CUDAExecutionProvider"],
@@ -474,3 +480,24 @@ class TestTheSpread:
         assert pod(**EVERYTHING)["spec"]["topologySpreadConstraints"] == own
         without = pod(template={"topologySpreadConstraints": []})["spec"]
         assert "topologySpreadConstraints" not in without
+
+
+class TestTheTargetsOfAutoscaling:
+    def names(self, **scaling: Any) -> list[str]:
+        built = horizontal_pod_autoscaler(samples.model(autoscaling={"maxReplicas": 3, **scaling}))
+        assert built is not None
+        return [
+            metric["resource"]["name"] if "resource" in metric else metric["pods"]["metric"]["name"]
+            for metric in built["spec"]["metrics"]
+        ]
+
+    def test_are_processor_use_alone_unless_more_is_asked_for(self):
+        assert self.names() == ["cpu"]
+
+    def test_are_added_to_it(self):
+        queue = {"name": "queue", "averageValue": 2}
+        assert self.names(targetMemoryUtilization=80, podMetrics=[queue]) == [
+            "cpu",
+            "memory",
+            "queue",
+        ]

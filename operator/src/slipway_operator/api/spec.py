@@ -199,8 +199,21 @@ class Rollout(Schema):
     )
 
 
+class PodMetric(Schema):
+    """A metric of the pods, served by the cluster's custom metrics API."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=253,
+        description="Name of the metric, such as nv_inference_pending_request_count.",
+    )
+    average_value: Quantity = Field(description="Wanted average over the pods.")
+
+
 class Autoscaling(Schema):
-    """A HorizontalPodAutoscaler on the Deployment; spec.replicas is then the starting value."""
+    """A HorizontalPodAutoscaler on the Deployment; spec.replicas is then the starting value. Of
+    several targets the one that asks for most pods counts.
+    """
 
     model_config = ConfigDict(
         json_schema_extra=validated(
@@ -215,6 +228,18 @@ class Autoscaling(Schema):
     max_replicas: int = Field(ge=1, description="Never more pods than this.")
     target_cpu_utilization: int = Field(
         default=70, ge=1, le=1000, description="Average CPU use in percent of the request."
+    )
+    target_memory_utilization: int | None = Field(
+        default=None, ge=1, le=1000, description="Average memory use in percent of the request."
+    )
+    pod_metrics: list[PodMetric] | None = Field(
+        default=None,
+        max_length=8,
+        description="Targets for metrics of the pods; needs an adapter for custom metrics.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
     )
 
 

@@ -13,7 +13,7 @@ from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import FIELD_MANAGER
 
 _QUANTITY_PARENTS = {"requests", "limits"}
-_QUANTITY_FIELDS = {"sizeLimit"}
+_QUANTITY_FIELDS = {"sizeLimit", "averageValue"}
 _FINEST = Decimal("0.000000001")
 _COARSE = Decimal(10**15)
 _SUFFIXES = {
