@@ -265,6 +265,29 @@ def test_a_run_is_on_the_loop_once_it_is_known_to_be_short(load_model: LoadModel
     assert names[1:] == ["MainThread"] * 4
 
 
+def test_who_comes_alone_is_answered_at_once_and_a_crowd_shares_runs(
+    load_model: LoadModel,
+) -> None:
+    executor = Executor(
+        load_model(onnx_models.identity()), limits=BatchLimits(32), inline_seconds=0.02
+    )
+    runs = recorded(executor)
+
+    async def ask() -> None:
+        for _ in range(3):
+            await executor.submit(x(1)).future
+            await asyncio.sleep(0)
+        assert executor.submit(x(1)).future.done()
+        await asyncio.sleep(0)
+        for _ in range(2):
+            await outcomes([executor.submit(x(1)) for _ in range(8)])
+            await asyncio.sleep(0)
+
+    run(ask())
+    assert runs[:4] == [1] * 4
+    assert runs[-1] == 8
+
+
 def test_without_a_bound_every_run_is_on_a_thread(load_model: LoadModel) -> None:
     executor = Executor(load_model(onnx_models.identity()))
     assert all(name.startswith("inference") for name in threads_of_runs(executor, 3))

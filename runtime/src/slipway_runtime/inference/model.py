@@ -51,6 +51,7 @@ class Model:
     def __init__(self, identity: ModelIdentity, session: ort.OrtSession) -> None:
         self.identity = identity
         self._session = session
+        self._plain_run = ort.plain_run(session)
         self.providers = session.get_providers()
         inputs = tuple(ort.input_spec(arg) for arg in session.get_inputs())
         outputs: list[TensorSpec] = []
@@ -115,6 +116,8 @@ class Model:
     def _execute(
         self, names: Sequence[str], inputs: Mapping[str, Array], options: Any = None
     ) -> Sequence[object]:
+        if not self._bf16_inputs and not self._bf16_outputs:
+            return self._plain_run(names, inputs, options)
         feeds: dict[str, Any] = dict(inputs)
         for name in self._bf16_inputs:
             feeds[name] = ort.bfloat16_value(inputs[name])

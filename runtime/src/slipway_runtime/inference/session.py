@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -145,6 +145,16 @@ def open_session(
         raise load_failure(error, providers) from error
     _require(providers, session.get_providers(), "the session has")
     return session
+
+
+def plain_run(session: OrtSession) -> Callable[..., list[object]]:
+    """Return ``run(output_names, feeds, run_options)`` of a session for feeds that are arrays.
+
+    The session's own `run` looks at names and types once more, which takes longer than a small
+    model; the protocols have done so. Its inner session is no public name, so it may be absent.
+    """
+    inner = getattr(session, "_sess", None)
+    return cast("Callable[..., list[object]]", (inner or session).run)
 
 
 def run_options() -> Any:
