@@ -19,8 +19,8 @@ from typing import NoReturn
 import click
 
 from slipway import config
-from slipway.errors import AccessDenied, InvalidArguments, SlipwayError
-from slipway.lazy import Entry, LazyGroup
+from slipway.errors import AccessDenied, InvalidArguments, NotFound, SlipwayError
+from slipway.lazy import Entry, LazyGroup, options_of
 
 _SIGNALLED = 128
 _DEFECT = 1
@@ -51,7 +51,6 @@ class Slipway(LazyGroup):
     cls=Slipway,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "SLIPWAY",
         "max_content_width": 100,
     },
 )
@@ -74,7 +73,7 @@ def cli(context: click.Context, config_path: Path | None) -> None:
     path = config_path or config.find(Path.cwd())
     if path is None or name is None or (command := cli.get_command(context, name)) is None:
         return
-    options = [option.name for option in command.params]
+    options = {flag: str(option.name) for flag, option in options_of(command).items()}
     project = config.load(path, cli.list_commands(context))
     context.default_map = {name: project.defaults_of(name, options)}
 
@@ -112,6 +111,8 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of stdout has gone, as `| head` does. Keep the interpreter from saying so.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGNALLED + signal.SIGPIPE
+    except FileNotFoundError as error:
+        return _tell(NotFound(f"there is no {error.filename}", "check the path"), arguments)
     except PermissionError as error:
         return _tell(AccessDenied(f"{error.filename}: {error.strerror}"), arguments)
     except Exception as error:  # noqa: BLE001 - the last resort: no stack trace for people

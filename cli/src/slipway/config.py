@@ -33,8 +33,8 @@ class ProjectFile:
     path: Path
     sections: Mapping[str, Mapping[str, Any]]
 
-    def defaults_of(self, command: str, options: Collection[str]) -> dict[str, Any]:
-        """Return the defaults of one command, which has these ``options``.
+    def defaults_of(self, command: str, options: Mapping[str, str]) -> dict[str, Any]:
+        """Return the defaults of one command; ``options`` are its parameters by flag.
 
         Raises:
             InvalidArguments: the command's section names an option that it has not got.
@@ -43,7 +43,8 @@ class ProjectFile:
         self._check(command, own, options)
         shared = self.sections.get(SHARED_SECTION, {})
         self._check(SHARED_SECTION, shared, STORAGE_OPTIONS)
-        return {name: value for name, value in shared.items() if name in options} | dict(own)
+        known = {name: value for name, value in shared.items() if name in options} | dict(own)
+        return {options[name]: value for name, value in known.items()}
 
     def _check(self, section: str, given: Collection[str], known: Collection[str]) -> None:
         for name in given:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import click
 from click.shell_completion import CompletionItem
 
+_PREFIX = "SLIPWAY"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -38,6 +40,8 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(entry.module).command
         assert isinstance(command, click.Command)
+        for name, option in options_of(command).items():
+            option.envvar = option.envvar or f"{_PREFIX}_{cmd_name}_{name}".upper()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -53,3 +57,13 @@ class LazyGroup(click.Group):
             if name.startswith(incomplete)
         ]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """Return the options of a command by their flags, with underscores and without the dashes."""
+    found: dict[str, click.Option] = {}
+    for option in command.params:
+        if isinstance(option, click.Option):
+            flag = next(text for text in option.opts if text.startswith("--"))
+            found[flag.removeprefix("--").replace("-", "_")] = option
+    return found

@@ -85,6 +85,14 @@ def test_an_error_says_what_to_do_and_shows_no_trace(folder: Path) -> None:
     assert "Traceback" not in ended.err
 
 
+def test_a_folder_that_is_not_there_is_named(folder: Path, linear: Path) -> None:
+    digest = "sha256:" + 64 * "0"
+    place = ("--uri", "s3://a/b", "--digest", digest, "--name", "m", "--out", "absent/m.yaml")
+    ended = slipway("manifest", *place)
+    assert ended.code == 5
+    assert "absent" in ended.err
+
+
 def test_an_error_is_json_when_json_is_asked_for(folder: Path) -> None:
     ended = slipway("inspect", "absent.onnx", "--json")
     assert ended.code == 5
@@ -118,17 +126,38 @@ def test_an_option_comes_from_flag_then_variable_then_file(
         return ended.out.startswith("{")
 
     assert not json_asked_for()
-    (folder / "slipway.toml").write_text("[inspect]\nas-json = true\n")
+    (folder / "slipway.toml").write_text("[inspect]\njson = true\n")
     assert json_asked_for()
-    monkeypatch.setenv("SLIPWAY_INSPECT_AS_JSON", "false")
+    monkeypatch.setenv("SLIPWAY_INSPECT_JSON", "false")
     assert not json_asked_for()
     assert json_asked_for("--json")
+
+
+def test_every_option_is_known_to_variables_and_file_by_its_flag(
+    folder: Path, linear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the parameter has another name, and where an option may be given several times."""
+    (folder / "slipway.toml").write_text('[validate]\nrange = ["0:2"]\nbatch-sizes = [4]\n')
+    monkeypatch.setenv("SLIPWAY_VALIDATE_JSON", "1")
+    monkeypatch.setenv("SLIPWAY_VALIDATE_SEEDS", "9")
+    told = slipway("validate", linear).json
+    assert {item["case"] for item in told["differences"]} == {"batch 4, seed 9"}
+
+
+def test_storage_settings_count_for_every_command_that_has_them(folder: Path, linear: Path) -> None:
+    (folder / "slipway.toml").write_text(
+        '[storage]\nendpoint = "http://127.0.0.1:9"\n[push]\nto = "s3://models/x"\n'
+    )
+    extra = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+    ended = process("push", linear, cwd=folder, extra=extra)
+    assert (ended.code, "127.0.0.1:9" in ended.err) == (8, True)
+    assert process("inspect", linear, cwd=folder).code == 0
 
 
 def test_the_file_is_found_above_but_not_beyond_the_repository(folder: Path, linear: Path) -> None:
     below = folder / "models"
     below.mkdir()
-    (folder / "slipway.toml").write_text("[inspect]\nas-json = true\n")
+    (folder / "slipway.toml").write_text("[inspect]\njson = true\n")
     assert process("inspect", linear, cwd=below).out.startswith("{")
     (below / ".git").mkdir()
     assert not process("inspect", linear, cwd=below).out.startswith("{")
