@@ -24,6 +24,10 @@ A name is at most 50 characters: lower-case letters, digits and `-`, beginning w
 ending with `-`, because a Service is named after it. A failed revision is tried again when the spec
 changes, or when the annotation `slipway.dev/retry` gets a new value.
 
+To serve an earlier version at once, `kubectl annotate mdep NAME slipway.dev/rollback-to=NUMBER`:
+the numbers are in `status.history`, and each whose rollout was completed can be returned to. It
+holds until the annotation is removed or the spec changes; `status.requestedRollback` tells of it.
+
 """
 
 _REASONS = """\
