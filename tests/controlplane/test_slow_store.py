@@ -1,0 +1,51 @@
+"""etcd does not answer for a while: the operator waits, leads on, and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space
+
+from slipway_dev import state as states
+from slipway_dev.cluster import Cluster
+
+Launch = Callable[..., OperatorProcess]
+
+# Longer than the pause: with a shorter lease the operator rightly ends, as test_leadership shows.
+_PATIENT = {"namespace": "slipway-system", "name": "slipway", "durationSeconds": 30,
+            "renewDeadlineSeconds": 25, "retryPeriodSeconds": 0.5}  # fmt: skip
+
+
+@contextmanager
+def paused_etcd(cluster: Cluster) -> Iterator[None]:
+    state = states.load(cluster.name)
+    assert state is not None
+    pid = json.loads((state.folder / "pids/etcd.json").read_text())["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_rollout_outlasts_a_store_that_pauses(
+    launch: Launch, space: Space, cluster: Cluster
+) -> None:
+    operator = launch(leaderElection=_PATIENT).until_leading()
+    space.settle(replicas=2)
+    for version in ("v2", "v3"):
+        space.apply(version=version, replicas=2)
+        with paused_etcd(cluster):
+            time.sleep(4)
+        digest = space.digest(version)
+        space.until(f"serves {version}", lambda m, d=digest: m.settled and m.serving == d)
+    assert operator.running()
+    assert operator.leads()
+    assert len(space.revisions()) == 3
+    assert "lastFailure" not in space.view().status
