@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -345,3 +346,22 @@ def test_a_model_batches_only_where_rows_do_not_depend_on_their_neighbours(
 def test_by_default_a_model_batches_where_that_gains(load_model: LoadModel) -> None:
     assert limits_for(load_model(onnx_models.linear()), 0, 0).max_rows == AUTO_ROWS
     assert limits_for(load_model(onnx_models.linear()), 1, 0).max_rows == 1
+
+
+def test_by_default_large_rows_are_not_batched(load_model: LoadModel) -> None:
+    model = load_model(onnx_models.identity(shape=["n", 1024, 1024]))
+    assert limits_for(model, 0, 0).max_rows == 1
+    assert limits_for(model, 2, 0).max_rows == 2
+
+
+def test_by_default_a_slow_model_is_not_batched(load_model: LoadModel) -> None:
+    model: Any = load_model(onnx_models.linear())
+    plain = model.infer
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.12)
+        return plain(*arguments)
+
+    model.infer = slow
+    assert limits_for(model, 0, 0).max_rows == 1
+    assert limits_for(model, 8, 0).max_rows == 8

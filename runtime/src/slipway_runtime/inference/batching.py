@@ -29,6 +29,7 @@ AUTO_ROWS: Final = 32
 _TRIAL_ROWS: Final = 8
 _INNER_SIZES: Final = (3, 1)
 _REPEATS: Final = 3
+_MAX_ELEMENTS: Final = 1_000_000
 _WORTH_MEASURING_SECONDS: Final = 0.1
 _WORTH_BATCHING: Final = 0.8
 
@@ -119,6 +120,10 @@ def _trial(model: Model, *, must_gain: bool) -> str | None:
     """Run typical rows one by one and together; return why they must not be batched, or None."""
     failure = ""
     for inner in _INNER_SIZES:
+        elements = sum(array.size for array in _row(model.signature, 0, inner).values())
+        if must_gain and elements > _MAX_ELEMENTS:
+            # Nobody asked for batches: do not risk the memory of many large rows.
+            return f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
         rows = [_row(model.signature, number, inner) for number in range(_TRIAL_ROWS)]
         try:
             return _compare(model, rows, must_gain=must_gain)
@@ -134,8 +139,10 @@ def _compare(model: Model, rows: Sequence[Arrays], *, must_gain: bool) -> str | 
     _, seconds = _timed(lambda: model.infer(rows[0]), 1)
     singles = [model.infer(row) for row in pair]
     reason = _difference(model, singles, model.infer(merge(pair)))
-    if reason is not None or seconds > _WORTH_MEASURING_SECONDS:
+    if reason is not None or (seconds > _WORTH_MEASURING_SECONDS and not must_gain):
         return reason
+    if seconds > _WORTH_MEASURING_SECONDS:
+        return f"one row takes {seconds:.2g} s (SLIPWAY_MAX_BATCH_SIZE sets it)"
     singles = [model.infer(row) for row in rows]
     together = merge(rows)
     outputs, batch_seconds = _timed(lambda: model.infer(together), _REPEATS)
@@ -187,7 +194,7 @@ def _row(signature: Signature, number: int, inner: int) -> dict[str, Array]:
         shape = (1, *(inner if size is None else size for size in (spec.shape or ())[1:]))
         match spec.datatype.kind:
             case "f":
-                values = random.random(shape)
+                values = random.random(shape, dtype=np.float32)
                 row[spec.name] = (
                     bfloat16.narrow(values)
                     if spec.datatype.name == BF16
