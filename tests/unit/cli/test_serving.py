@@ -42,7 +42,7 @@ class Served:
         self.told: Any = json.loads(text) if text else None
 
     def stop(self) -> tuple[int, str]:
-        self.process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGTERM)
         _, err = self.process.communicate(timeout=60)
         return self.process.returncode, err
 
