@@ -21,6 +21,9 @@ def sets(world: World, manager: str = "gitops", value: int = 7) -> None:
     def change(obj: dict) -> None:
         obj["spec"][FIELD] = value
         entries = [e for e in obj["metadata"]["managedFields"] if e["manager"] != manager]
+        for other in entries:
+            # Whoever changes a value takes the field over with it.
+            other["fieldsV1"].get("f:spec", {}).pop(f"f:{FIELD}", None)
         entry = {
             "manager": manager,
             "operation": "Update",
@@ -142,6 +145,27 @@ async def test_a_new_version_is_rolled_out_in_the_middle_of_it(world: World):
     await world.run()
     assert world.applied_digest == samples.B
     assert world.status["serving"]["digest"] == samples.B
+
+
+async def test_many_versions_in_a_short_while_are_nobodys_fight(world: World):
+    def scaled(obj: dict) -> None:
+        entry = {
+            "manager": "kube-controller-manager",
+            "operation": "Update",
+            "subresource": "scale",
+            "time": world.api.now(),
+            "fieldsV1": {"f:spec": {"f:replicas": {}}},
+        }
+        obj["metadata"]["managedFields"].append(entry)
+
+    world.change(kinds.DEPLOYMENT, scaled)
+    for digit in "bcdef":
+        world.apply(digest="sha256:" + digit * 64)
+        world.advance(40)
+        await world.run()
+        annotations = world.deployment["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["slipway.dev/digest"] == "sha256:" + digit * 64
+        assert world.condition("Ready")["reason"] != "FieldConflict"
 
 
 async def test_a_verdict_is_recorded_and_the_other_children_are_healed(world: World):

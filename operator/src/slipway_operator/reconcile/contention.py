@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slipway_operator.api.model_deployment import Json
-from slipway_operator.reconcile.difference import differing, manager_of
+from slipway_operator.reconcile.difference import differing, manager_of, owned_by_us
 from slipway_operator.reconcile.observation import Impediment, Obstacle
 
 _OVERWRITES = 3
@@ -23,8 +23,15 @@ Rival = tuple[str, str]
 
 
 def rivals(child: Json, live: Json) -> list[Rival]:
-    """Who made a live child differ, field by field."""
-    return [(spelled(path), manager_of(live, path) or "") for path in differing(child, live)]
+    """Who made a live child differ, field by field.
+
+    A field that is still ours differs because something else is wanted of it now: whoever changes a
+    value takes the field over with it.
+    """
+    return [
+        (spelled(path), "" if owned_by_us(live, path) else manager_of(live, path) or "")
+        for path in differing(child, live)
+    ]
 
 
 def spelled(path: tuple[str, ...]) -> str:

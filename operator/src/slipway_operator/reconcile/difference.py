@@ -181,6 +181,12 @@ def owned_by_others(live: Json, path: Path) -> bool:
     return any(_owns(entry, path) for entry in _others(live))
 
 
+def owned_by_us(live: Json, path: Path) -> bool:
+    """Whether the field at ``path`` still has the value that we gave it."""
+    ours = (entry for entry in _managed(live) if entry.get("manager") == FIELD_MANAGER)
+    return any(_owns(entry, path) for entry in ours)
+
+
 def manager_of(live: Json, path: Path) -> str | None:
     """Who else has set the field at ``path``: its owner, or the last one to write the object.
 
