@@ -44,3 +44,8 @@ DIGEST_LABEL_DIGITS = 12
 def short_digest(digest: str) -> str:
     """The first 12 hex digits of ``sha256:<hex>``."""
     return digest.removeprefix("sha256:")[:DIGEST_LABEL_DIGITS]
+
+
+def shown_uri(uri: str) -> str:
+    """An artifact's address as it may be shown: the query of a presigned one is a credential."""
+    return uri.partition("?")[0] if uri.startswith(("http://", "https://")) else uri

@@ -70,8 +70,16 @@ class Storage(Schema):
     )
     endpoint: str | None = Field(
         default=None,
+        max_length=2048,
         pattern="^https?://.+$",
         description="URL of an S3-compatible server. Default: AWS.",
+        json_schema_extra=validated(
+            cel(
+                "!self.matches('^https?://[^/]*@')",
+                "endpoint is shown in status and logs and must hold no user name or password: "
+                "put them into the Secret that secretName names",
+            )
+        ),
     )
     region: str | None = Field(default=None, min_length=1, description="Region of the bucket.")
     addressing_style: AddressingStyle | None = Field(
@@ -94,7 +102,12 @@ class Model(Schema):
             cel(
                 "self.matches('^(s3://[^/]+/.+|https?://[^/]+/.*|file:///.+)$')",
                 "uri must be s3://bucket/key, https://host/path or file:///path",
-            )
+            ),
+            cel(
+                "!self.matches('^https?://[^/]*@')",
+                "uri is shown in status and logs and must hold no user name or password: "
+                "use a presigned URL, or s3:// with storage.secretName",
+            ),
         ),
     )
     digest: str = Field(

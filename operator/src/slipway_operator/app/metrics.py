@@ -64,9 +64,12 @@ class Metrics:
             ["outcome", "reason"],
             registry=self.registry,
         )
-        # From the first scrape on, so that a rate over them is never of nothing.
+        # From the first scrape on: a rate over a series that is born with 1 is 0.
         self.rollouts.labels(Outcome.GOOD, "")
-        self.rollouts.labels(Outcome.FAILED, OTHER)
+        for reason in (*_REASONS, OTHER):
+            self.rollouts.labels(Outcome.FAILED, reason)
+        for error in (*_ERRORS, OTHER):
+            self.errors.labels(error)
         self.queue_depth = Gauge(
             "slipway_operator_queue_depth",
             "ModelDeployments that wait for a worker.",

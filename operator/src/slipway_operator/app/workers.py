@@ -56,7 +56,7 @@ class Workers:
             delay = self._queue.failed(key)
             logger.warning(
                 "reconcile will be tried again",
-                extra={**fields, "error": str(error), "in_seconds": delay},
+                extra={**fields, "error": str(error)[:1024], "in_seconds": delay},
             )
         except Exception:  # one object's defect must not stop the others
             self._metrics.failed("Defect")

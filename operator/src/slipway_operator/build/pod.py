@@ -5,15 +5,17 @@ The flags, variables, paths and ports are those of docs/pod-contract.md.
 
 from slipway_operator.api import names
 from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool
 from slipway_operator.api.spec import ModelDeploymentSpec, Storage
 from slipway_operator.build.labels import selector
-from slipway_operator.build.resolve import resolve_serving
+from slipway_operator.build.resolve import ResolvedServing, resolve_serving
 
 CACHE_DIR = "/var/cache/slipway"
 CA_DIR = "/etc/slipway/ca"
 HTTP_PORT = 8080
 USER_ID = 65532
+_CACHE_OVERHEAD = 1 << 20  # directories and the like, in bytes
 
 _CONTAINER_SECURITY: Json = {
     "allowPrivilegeEscalation": False,
@@ -52,7 +54,7 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
             "fsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_fetch(spec, pool, serving.image)],
+        "initContainers": [_fetch(spec, pool, serving)],
         "containers": [_serve(name, spec, pool)],
         "volumes": volumes,
     }
@@ -84,7 +86,7 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
                 # IAM roles for service accounts: the role is for fetch alone.
                 "eks.amazonaws.com/skip-containers": "serve",
                 names.ANNOTATION_DIGEST: model.digest,
-                names.ANNOTATION_URI: model.uri,
+                names.ANNOTATION_URI: names.shown_uri(model.uri),
             },
         },
         "spec": pod,
@@ -117,7 +119,7 @@ def _container(name: str, image: str, pool: Pool) -> Json:
     }
 
 
-def _fetch(spec: ModelDeploymentSpec, pool: Pool, image: str) -> Json:
+def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> Json:
     storage = spec.model.storage or Storage()
     mounts: list[Json] = [
         {"name": "cache", "mountPath": CACHE_DIR},
@@ -126,8 +128,17 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, image: str) -> Json:
     if storage.ca_bundle:
         mounts.append({"name": "ca-bundle", "mountPath": CA_DIR, "readOnly": True})
     return {
-        **_container("fetch", image, pool),
-        "args": ["fetch", "--uri", spec.model.uri, "--digest", spec.model.digest],
+        **_container("fetch", serving.image, pool),
+        "args": [
+            "fetch",
+            "--uri",
+            spec.model.uri,
+            "--digest",
+            spec.model.digest,
+            # The kubelet would evict the pod, and name neither the cause nor the field.
+            "--max-bytes",
+            str(max(1, int(quantity(serving.cache_size)) - _CACHE_OVERHEAD)),
+        ],
         "env": _storage_env(storage),
         # Fetching needs little memory whatever the size; one that starved the node's other pods
         # while many models start would.

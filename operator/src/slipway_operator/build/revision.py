@@ -62,7 +62,7 @@ def render(model: ModelDeployment, pool: Pool) -> Rendered:
         spec_hash=spec_hash(model.spec),
         template=template,
         digest=model.spec.model.digest,
-        uri=model.spec.model.uri,
+        uri=names.shown_uri(model.spec.model.uri),
     )
 
 

@@ -6,46 +6,14 @@ fields that we own and no longer want. What other managers own is left alone.
 
 import json
 from collections.abc import Iterator
-from decimal import ROUND_UP, Decimal
 from typing import Any, cast
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import FIELD_MANAGER
+from slipway_operator.api.quantity import quantity
 
 _QUANTITY_PARENTS = {"requests", "limits"}
 _QUANTITY_FIELDS = {"sizeLimit", "averageValue"}
-_FINEST = Decimal("0.000000001")
-_COARSE = Decimal(10**15)
-_SUFFIXES = {
-    "n": Decimal("0.000000001"),
-    "u": Decimal("0.000001"),
-    "m": Decimal("0.001"),
-    "k": Decimal(10**3),
-    "M": Decimal(10**6),
-    "G": Decimal(10**9),
-    "T": Decimal(10**12),
-    "P": Decimal(10**15),
-    "E": Decimal(10**18),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}
-
-
-def quantity(value: int | str) -> Decimal:
-    """The number that a Kubernetes quantity stands for: 1000m is 1.
-
-    Nothing is finer than a nano: the API server rounds up to it.
-    """
-    text = str(value)
-    number = Decimal(text.rstrip("numkKMGTPEi"))
-    suffix = text.lstrip("+-.0123456789")
-    number *= _SUFFIXES.get(suffix, Decimal(1))
-    return number.quantize(_FINEST, rounding=ROUND_UP) if abs(number) < _COARSE else number
-
 
 Path = tuple[str, ...]
 """The way to a field; an item of a list keyed by name is written ``[name]``."""

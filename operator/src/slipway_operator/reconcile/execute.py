@@ -33,6 +33,7 @@ _CONFLICT = 409
 _NOT_FOUND = 404
 _REFUSALS = (400, 403, 413, 422)
 _FAILURE = 500
+_TOLD = 1024  # characters of a refusal: some repeat the whole object
 
 
 class StaleError(Exception):
@@ -163,8 +164,8 @@ class Executor:
 
     @staticmethod
     def _refusal(kind: Kind, name: str, error: ApiError) -> Exception:
+        told = without_noise(str(error))[:_TOLD]
         if error.status == _FAILURE:
-            told = without_noise(str(error))
             return _ObstacleError(
                 Obstacle(
                     Impediment.FAILING, f"the API server fails on the {kind.name} '{name}': {told}"
@@ -175,7 +176,7 @@ class Executor:
         return _ObstacleError(
             Obstacle(
                 Impediment.REJECTED,
-                f"the API server refuses the {kind.name} '{name}': {error}",
+                f"the API server refuses the {kind.name} '{name}': {told}",
             )
         )
 
