@@ -30,6 +30,11 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "digest without its algorithm": ({"model.digest": _DIGEST[7:]}, _HOW_TO_GET_IT),
     "digest of another algorithm": ({"model.digest": "md5:" + _DIGEST[7:]}, _HOW_TO_GET_IT),
     "digest with a line end": ({"model.digest": _DIGEST + "\n"}, _HOW_TO_GET_IT),
+    "password in the uri": ({"model.uri": "https://u:p@host/x"}, "must hold no user name"),
+    "password in the endpoint": (
+        {"model.storage": {"endpoint": "http://u:p@host"}},
+        "must hold no user name",
+    ),
     "digest missing": ({"model.digest": None}, "spec.model.digest: Required value"),
     "uri missing": ({"model.uri": None}, "spec.model.uri: Required value"),
     "uri without a scheme": ({"model.uri": "models/fraud.onnx"}, _URI),

@@ -148,6 +148,17 @@ def test_the_first_version_of_a_model_waits_for_its_artifact_and_heals(
     testbed.wait_for(namespace, "linear", "healed", is_ready, timeout=90)
 
 
+def test_a_model_larger_than_its_cache_is_told_by_the_field_to_raise(
+    testbed: Testbed, namespace: str
+) -> None:
+    artifact = testbed.upload("faults/large.onnx", b"\0" * (3 << 20))
+    testbed.apply(testbed.model(namespace, "linear", artifact, runtime={"cacheSize": "2Mi"}))
+
+    told = testbed.wait_for(namespace, "linear", "told", is_stalled, INTRINSIC_SECONDS)
+    assert condition(told, "Ready")["reason"] == "TooLarge"
+    assert "spec.runtime.cacheSize" in condition(told, "Ready")["message"]
+
+
 def test_a_missing_secret_is_named(testbed: Testbed, namespace: str) -> None:
     artifact = testbed.upload("faults/v1.onnx", onnx_models.linear())
     model = testbed.model(namespace, "linear", artifact)

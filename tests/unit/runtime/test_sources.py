@@ -167,6 +167,8 @@ def test_a_redirect_from_https_down_to_http_is_not_followed(tmp_path: Path) -> N
         "https:///x",
         "https://user:pw@host/x",
         "https://host:port/x",
+        "https://host/with blank",
+        "https://host/m\u00fcller.onnx",
         "file://host/x",
         "file:relative",
     ],
@@ -332,6 +334,14 @@ def test_s3_without_credentials_says_where_to_put_them(
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(errors.AccessDenied, match=r"storage\.secretName"):
         s3(tmp_path, s3_object)
+
+
+def test_s3_an_endpoint_that_holds_a_password_is_refused_without_repeating_it(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(errors.InvalidArguments, match="secretName") as caught:
+        run(tmp_path, "s3://bucket/key", endpoint_url="http://user:hunter2@127.0.0.1:9")
+    assert "hunter2" not in caught.value.message
 
 
 def test_s3_a_malformed_endpoint_is_refused(tmp_path: Path) -> None:

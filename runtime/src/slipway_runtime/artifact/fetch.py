@@ -215,7 +215,8 @@ class HashingSink:
         if self._max_bytes is not None and size > self._max_bytes:
             raise TooLarge(
                 f"{self._where} has {'' if self._total else 'at least '}{self._total or size}"
-                f" bytes, above the limit of {self._max_bytes} bytes (--max-bytes)",
+                f" bytes, above the limit of {self._max_bytes} bytes (--max-bytes): raise"
+                " spec.runtime.cacheSize",
                 size=size,
                 limit=self._max_bytes,
             )

@@ -55,6 +55,11 @@ class HttpSource:
                 "the URI holds a user name or password, which everyone who may read the resource"
                 " would see: use a presigned URL or an s3:// source with a Secret"
             )
+        if not uri.isascii() or not uri.isprintable() or " " in uri:
+            raise InvalidArguments(
+                "the URI holds blanks or characters beyond ASCII: write them percent-encoded, a"
+                " blank as %20"
+            )
         self._uri = uri.partition("#")[0]
         self._description = _without_query(self._uri)
         self._settings = settings
@@ -89,6 +94,13 @@ class HttpSource:
         except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             raise self._no_answer(error) from error
 
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return response.read(_BLOCK_BYTES)
+        except OSError as error:
+            # Of the network; what the disk says is the sink's to tell.
+            raise self._no_answer(error) from error
+
     def _copy(self, response: http.client.HTTPResponse, sink: Sink) -> None:
         if response.status != HTTPStatus.OK:
             raise self._refused(response.status)
@@ -96,7 +108,7 @@ class HttpSource:
         if total is not None:
             sink.expect(total)
         received = 0
-        while data := response.read(_BLOCK_BYTES):
+        while data := self._read(response):
             received += sink.write(data)
         # read(n) of http.client ends quietly when the connection is cut.
         if total is not None and received != total:

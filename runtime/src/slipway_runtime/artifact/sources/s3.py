@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
 
 import boto3  # pyright: ignore[reportMissingTypeStubs]
 import botocore
@@ -208,6 +209,11 @@ def make_client(settings: FetchSettings) -> S3Client:
     Raises:
         InvalidArguments: the endpoint is malformed or the CA bundle cannot be read.
     """
+    if settings.endpoint_url and "@" in urlsplit(settings.endpoint_url).netloc:
+        raise InvalidArguments(
+            "the endpoint holds a user name or password, which logs and status would show: put them"
+            " into the Secret that storage.secretName names"
+        )
     config = botocore.config.Config(
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
