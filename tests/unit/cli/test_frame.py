@@ -203,8 +203,6 @@ def test_an_interrupted_command_ends_with_130(folder: Path, number: int) -> None
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
-        # A background job of a shell ignores SIGINT, and its children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     writer = _open_once_read(pipe)
     running.send_signal(number)
