@@ -108,6 +108,13 @@ class TestIntrinsicFailuresAreVerdictsAtTheFirstEvidence:
         assert world.condition("Ready")["reason"] == reason
         assert world.applied_digest == samples.A
 
+    async def test_a_held_one_says_whether_it_can_heal(self, world, reason):
+        world.behaviours["a"] = INTRINSIC[reason]
+        await serving_a(world)
+        may_heal = reason in (Reason.DIGEST_MISMATCH, Reason.TOO_LARGE)
+        promised = "goes on by itself" in world.condition("Ready")["message"]
+        assert promised is may_heal
+
     async def test_a_later_rollout_goes_back(self, world, reason):
         await serving_a(world)
         await asked_for_b(world, INTRINSIC[reason])

@@ -23,6 +23,13 @@ _ABOUT_THE_ARTIFACT = {
     Reason.TOO_LARGE,
 }
 
+_IN_THE_BYTES = {
+    Reason.INVALID_MODEL,
+    Reason.UNSUPPORTED_OPSET,
+    Reason.GOLDEN_MISMATCH,
+    Reason.WARMUP_FAILED,
+}
+
 
 def ready_replicas(deployment: Json | None) -> int:
     """Pods of all revisions that answer requests."""
@@ -135,7 +142,12 @@ class Explanation:
             if self.rollout.on_failure is OnFailure.HOLD
             else "there is no earlier revision to return to",
         )
-        then = f"held, since {why}; it goes on by itself once the cause is gone"
+        end = (
+            "the digest pins what is wrong, so only another spec.model can help"
+            if reason in _IN_THE_BYTES
+            else "it goes on by itself once the cause is gone"
+        )
+        then = f"held, since {why}; {end}"
         return self._say(Situation.FAILED, reason, f"{what}{told}. {then}", "RolloutHeld")
 
     def _complete(self, deployment: Json) -> Verdict:
