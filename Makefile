@@ -65,8 +65,16 @@ test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
 
 .PHONY: bench
-bench: setup ## Measure what the README promises
-	@$(PYTEST) bench -s
+bench: bench-controlplane bench-serving ## Measure what the README promises; half an hour
+
+.PHONY: bench-controlplane
+bench-controlplane: setup ## Measure the operator on a control plane
+	@PYTHONPATH=tests/support $(RUN) python bench/control_plane.py
+
+.PHONY: bench-serving
+bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get install wrk)
+	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
+	@$(RUN) python bench/serving.py
 
 ##@ Keep it in order
 
