@@ -6,10 +6,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import kopf
@@ -22,6 +21,7 @@ from slipway_operator.app.leader import LeaderElector
 from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
+from slipway_operator.app.tasks import first_of
 from slipway_operator.app.workers import Workers
 from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
@@ -105,10 +105,10 @@ class _Operator:
             except (ApiError, TransportError) as error:
                 logger.warning("waiting for the API server", extra={"error": str(error)})
                 await asyncio.sleep(_FIRST_SYNC_RETRY_SECONDS)
-        await _first_of(self._lead(), self.resync.run(self.settings.resync_seconds))
+        await first_of(self._lead(), self.resync.run(self.settings.resync_seconds))
 
     async def _lead(self) -> None:
-        await _first_of(self.elector.run(), self._reconcile())
+        await first_of(self.elector.run(), self._reconcile())
 
     async def _reconcile(self) -> None:
         await self.elector.elected.wait()
@@ -116,19 +116,6 @@ class _Operator:
             self.queue.add(key)
         with contextlib.suppress(NotLeaderError):
             await self.workers.run(self.settings.workers)
-
-
-async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run the parts until one ends, end the others with it, and raise what it raised."""
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 async def run_operator(settings: Settings) -> int:

@@ -1,11 +1,11 @@
 """The workers: take a key, reconcile it, and put every way of failing in its place."""
 
-import asyncio
 import logging
 import time
 
 from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.queue import WorkQueue
+from slipway_operator.app.tasks import first_of
 from slipway_operator.reconcile.kube import ApiError, NotLeaderError, TransportError
 from slipway_operator.reconcile.reconciler import Reconciler, UnsettledError
 from slipway_operator.reconcile.store import Key
@@ -23,15 +23,7 @@ class Workers:
 
     async def run(self, count: int) -> None:
         """Work until cancelled, or until this process is the leader no more."""
-        working = [asyncio.create_task(self._work()) for _ in range(count)]
-        try:
-            done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in working:
-                task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
-        for task in done:
-            task.result()
+        await first_of(*(self._work() for _ in range(count)))
 
     async def _work(self) -> None:
         """One worker; it ends by raising, never by returning."""
