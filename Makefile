@@ -100,6 +100,7 @@ check-docker: setup ## Hadolint
 .PHONY: check-generated
 check-generated: setup ## The generated files are what their sources say
 	@$(RUN) python dev/generate --check
+	@$(RUN) python dev/check/faults.py
 
 .PHONY: check-docs
 check-docs: setup ## Relative links lead somewhere
@@ -116,6 +117,11 @@ format: setup ## Let ruff mend what it can
 
 .PHONY: generate
 generate: setup ## Write the CRD, the chart's copy and README, docs/resource.md, requirements
+	@$(RUN) python dev/generate
+
+.PHONY: faults-page
+faults-page: setup ## Write docs/faults.md from what the last run of the tests recorded
+	@$(RUN) python dev/check/faults.py --record
 	@$(RUN) python dev/generate
 
 .PHONY: golden

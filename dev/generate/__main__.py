@@ -13,6 +13,7 @@ from pathlib import Path
 
 import chart_readme
 import crd_manifests
+import faults_page
 import requirements
 import resource_reference
 
@@ -22,6 +23,7 @@ GENERATED: dict[str, Callable[[Path], str]] = {
     "crds/modeldeployments.yaml": crd_manifests.plain,
     "charts/slipway/templates/crd.yaml": crd_manifests.chart_template,
     "charts/slipway/README.md": chart_readme.render,
+    "docs/faults.md": faults_page.render,
     "docs/resource.md": resource_reference.render,
     **requirements.FILES,
 }
