@@ -34,6 +34,10 @@ setup: ## Check this machine, and install the Python tools into .venv
 setup-node:
 	@dev/setup node
 
+.PHONY: setup-browser
+setup-browser:
+	@dev/setup browser
+
 .PHONY: demo
 demo: setup-node ## Serve a model on a real cluster on this machine, and roll out a new digest under load
 	@$(RUN) python -m slipway_dev.demo up
@@ -49,7 +53,7 @@ test: setup-node ## All checks and tests; tells the time of each stage
 	@dev/stages
 
 .PHONY: test-unit
-test-unit: setup ## Tests without a cluster
+test-unit: setup-browser ## Tests without a cluster
 	@$(PYTEST) tests/unit
 
 .PHONY: test-controlplane

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from slipway_runtime import __version__, metrics
 from slipway_runtime.errors import MethodNotAllowed, NotReady, RequestError, UnknownResource
 from slipway_runtime.protocol.v2_info import EXTENSIONS
+from slipway_runtime.server import page
 from slipway_runtime.server.compression import acceptable, deflate
 from slipway_runtime.server.http import (
     ClientGoneError,
@@ -62,6 +63,7 @@ class App:
             "/health": {"GET": self._health},
             "/ping": {"GET": self._ready},
             "/metrics": {"GET": self._metrics},
+            **page.routes(),
         }
 
     def install(self, routes: ModelRoutes) -> None:

@@ -37,6 +37,7 @@ def document(model: Model) -> dict[str, Any]:
             "description": f"Serves {model.identity.digest} by slipway-runtime {__version__}.",
         },
         "paths": {
+            "/": {"get": _page()},
             "/predict": {"post": _predict(model)},
             f"/v2/models/{name}/infer": {"post": _infer(model)},
             f"/v1/models/{name}:predict": {"post": _rows(model, "Predict, as TensorFlow Serving")},
@@ -66,6 +67,11 @@ def document(model: Model) -> dict[str, Any]:
 
 def _get(summary: str, *statuses: int) -> dict[str, Any]:
     return {"summary": summary, "responses": _responses(None, statuses)}
+
+
+def _page() -> dict[str, Any]:
+    answer = {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}
+    return {"summary": "A page that shows the model", "responses": {"200": answer}}
 
 
 def _responses(schema: dict[str, Any] | None, statuses: tuple[int, ...]) -> dict[str, Any]:

@@ -1,0 +1,98 @@
+// Shows the model and sends samples. No library, no other host; text is only ever set as text.
+"use strict";
+
+const element = (id) => document.getElementById(id);
+const EXAMPLE_ELEMENTS = 1024;
+const POLL_MS = 1000;
+
+function say(id, text, kind = "") {
+  element(id).textContent = text;
+  element(id).className = kind;
+}
+
+function zeros(datatype, shape) {
+  if (shape.length === 0) {
+    return datatype === "BOOL" ? false : datatype === "BYTES" ? "" : 0;
+  }
+  const size = shape[0] === -1 ? 1 : shape[0];
+  return Array.from({ length: size }, () => zeros(datatype, shape.slice(1)));
+}
+
+// A body that the model takes, unless it would be too long to look at.
+function example(inputs) {
+  const elements = inputs.reduce(
+    (sum, tensor) => sum + tensor.shape.reduce((product, size) => product * Math.max(1, size), 1), 0);
+  if (elements > EXAMPLE_ELEMENTS) {
+    return "";
+  }
+  const members = inputs.map((tensor) =>
+    `  ${JSON.stringify(tensor.name)}: ${JSON.stringify(zeros(tensor.datatype, tensor.shape))}`);
+  return `{\n${members.join(",\n")}\n}`;
+}
+
+function row(role, tensor) {
+  const cells = [role, tensor.name, tensor.datatype, `[${tensor.shape.join(", ")}]`];
+  const line = document.createElement("tr");
+  for (const text of cells) {
+    line.appendChild(document.createElement("td")).textContent = text;
+  }
+  return line;
+}
+
+async function showModel(name) {
+  const metadata = await (await fetch(`v2/models/${encodeURIComponent(name)}`)).json();
+  element("tensors").replaceChildren(
+    ...metadata.inputs.map((tensor) => row("input", tensor)),
+    ...metadata.outputs.map((tensor) => row("output", tensor)));
+  const body = example(metadata.inputs);
+  element("sample").value = body;
+  element("sample").placeholder = body ? "" : "The inputs are too large for an example.";
+  element("send").disabled = false;
+}
+
+// Asks until the model is ready; a server that has gone is asked on.
+async function start() {
+  try {
+    const health = await (await fetch("health")).json();
+    document.title = `${health.model} on Slipway`;
+    say("name", health.model);
+    say("digest", health.digest);
+    say("version", health.version);
+    say("providers", health.providers.join(", ") || "-");
+    say("phase", health.phase, health.status === "ok" ? "good" : "bad");
+    if (health.status === "ok") {
+      await showModel(health.model);
+      return;
+    }
+  } catch (error) {
+    say("phase", `the server does not answer: ${error.message}`, "bad");
+  }
+  setTimeout(start, POLL_MS);
+}
+
+async function send(event) {
+  event.preventDefault();
+  element("send").disabled = true;
+  const begin = performance.now();
+  try {
+    const response = await fetch("predict", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: element("sample").value,
+    });
+    // As it came: parsing it here would round 64-bit integers.
+    const text = await response.text();
+    const took = (performance.now() - begin).toFixed(1);
+    const id = response.headers.get("x-request-id");
+    say("outcome", `${response.status} in ${took} ms, request ${id}`, response.ok ? "good" : "bad");
+    say("answer", text);
+  } catch (error) {
+    say("outcome", `no answer: ${error.message}`, "bad");
+    say("answer", "");
+  } finally {
+    element("send").disabled = false;
+  }
+}
+
+element("form").addEventListener("submit", send);
+start();
