@@ -69,7 +69,7 @@ test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
 
 .PHONY: bench
-bench: bench-controlplane bench-serving ## Measure what the README promises; half an hour
+bench: bench-controlplane bench-serving bench-int8 ## Measure what the README promises; half an hour
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -79,6 +79,10 @@ bench-controlplane: setup ## Measure the operator on a control plane
 bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get install wrk)
 	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 	@$(RUN) python bench/serving.py
+
+.PHONY: bench-int8
+bench-int8: setup ## Measure what INT8 and FP16 gain and lose on a transformer and a CNN
+	@$(RUN) python bench/int8.py
 
 ##@ Keep it in order
 

@@ -35,6 +35,8 @@ class Slipway(LazyGroup):
             "export": "Make an ONNX file from a PyTorch or scikit-learn model.",
             "inspect": "Tell what is in an ONNX file, and what would refuse it.",
             "validate": "Check a model, and compare what it computes.",
+            "optimize": "Write the graph as ONNX Runtime would optimize it, and measure it.",
+            "quantize": "Make an INT8 or FP16 variant, and keep it when it holds its bounds.",
             "pack": "Make a package: the model, what belongs to it, and slipway.json.",
             "push": "Upload a package or a bare .onnx file to S3, and print its uri and digest.",
             "verify": "Read a package or .onnx file again, here or in S3, and compare digests.",

@@ -11,7 +11,8 @@
     ├── Unavailable                  8   no answer, or server errors, after bounded retries
     ├── MissingExtra                 9   a package that only this command needs is not installed
     ├── ExportFailed                10   no exporter could turn the model into ONNX
-    └── UntrustedPickle             11   reading the file would run code from it
+    ├── UntrustedPickle             11   reading the file would run code from it
+    └── BoundsMissed                12   no variant is as small, as fast and as exact as wanted
 
 Each carries a sentence that says what is wrong and a hint that says what to do.
 """
@@ -93,3 +94,9 @@ class UntrustedPickle(SlipwayError):
     """Reading the file would run code from it."""
 
     exit_code = 11
+
+
+class BoundsMissed(SlipwayError):
+    """No variant of a model is as small, as fast and as exact as wanted; none was kept."""
+
+    exit_code = 12

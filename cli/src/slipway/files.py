@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,18 @@ def write(path: Path, content: bytes) -> None:
     """Write a whole file in one step."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def place(path: Path, target: Path) -> None:
+    """Move a model out of a temporary folder of its own, with the files that lie beside it there.
+
+    The model comes last, since it refers to the others.
+    """
+    for beside in path.parent.iterdir():
+        if beside != path and beside.is_file():
+            shutil.move(beside, target.parent / beside.name)
+    with replacing(target) as temporary:
+        shutil.move(path, temporary)
 
 
 def require_file(path: Path) -> Path:

@@ -41,9 +41,14 @@ def console(*, stderr: bool = False) -> Console:
     )
 
 
+def as_text(value: object) -> str:
+    """Write a JSON document for people and programs."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(as_text(value))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
@@ -104,6 +109,16 @@ def transfer_bar(description: str, total: int) -> Generator[Advance, None, None]
     with bar:
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def working(description: str) -> Generator[None, None, None]:
+    """Show that something goes on, on a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(stderr=True).status(description):
+        yield
 
 
 def size(count: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ def export(
                 rejected = rejected or done
                 failures.append(f"{attempt.name}: the file computes something else")
                 continue
-            _move(path, target)
+            files.place(path, target)
             return done
     if rejected is not None:
         return rejected
@@ -124,12 +123,3 @@ def _sign(
     for key, value in sorted(told.items()):
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))
     path.write_bytes(model.SerializeToString())
-
-
-def _move(path: Path, target: Path) -> None:
-    """Put the files in place, the graph last, since it refers to the others."""
-    for beside in path.parent.iterdir():
-        if beside != path:
-            shutil.move(beside, target.parent / beside.name)
-    with files.replacing(target) as temporary:
-        shutil.move(path, temporary)

@@ -27,14 +27,18 @@ _TEXT_LIMIT = 500
 class Session:
     """A model loaded on the CPU."""
 
-    def __init__(self, model: Path | bytes, *, optimize: bool = True) -> None:
-        """Load a file, or a serialized model.
+    def __init__(
+        self, model: Path | bytes, *, optimize: bool = True, threads: int | None = None
+    ) -> None:
+        """Load a file, or a serialized model; without ``threads`` a run takes all cores.
 
         Raises:
             InvalidModel: ONNX Runtime refuses it.
         """
         options = _ort.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
+        if threads is not None:
+            options.intra_op_num_threads = threads
         if not optimize:
             options.graph_optimization_level = _ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -79,6 +83,35 @@ class Session:
             for name, value in self.run(feeds).items()
             if isinstance(value, (np.ndarray, np.generic))
         }
+
+
+def save_optimized(model: Path, target: Path, level: str, *, external: str = "") -> None:
+    """Write the graph as ONNX Runtime has it after its optimizations.
+
+    ``level`` is ``basic`` (ONNX's operators alone) or ``extended`` (also ONNX Runtime's fused
+    ones); ``external`` names a file beside it for the tensors.
+
+    Raises:
+        InvalidModel: ONNX Runtime refuses the model.
+    """
+    levels = _ort.GraphOptimizationLevel
+    options = _ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.graph_optimization_level = {
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+    }[level]
+    options.optimized_model_filepath = str(target)
+    if external:
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", external
+        )
+    try:
+        _ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InvalidModel(
+            f"ONNX Runtime {VERSION} refuses the model: {sentence(error)}", _remedy(error)
+        ) from error
 
 
 def sentence(error: Exception) -> str:

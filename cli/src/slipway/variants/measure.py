@@ -1,0 +1,178 @@
+"""Two models side by side: latency in pairs, and how far their outputs are apart."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from slipway.errors import InvalidArguments
+from slipway.model.signature import Array
+
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+_SHORTEST_SECONDS = 0.002
+_WARM_UP = 3
+_MATRIX = 2
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one run in each round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median."""
+        return statistics.median(self.rounds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The quartiles, between which half of the rounds lie."""
+        low, _, high = statistics.quantiles(self.rounds, n=4, method="inclusive")
+        return low, high
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        low, high = self.spread
+        return {
+            "medianMs": self.median,
+            "quartilesMs": [low, high],
+            "roundsMs": list(self.rounds),
+        }
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """How many times as fast a variant is: the median of the rounds, and its 95 % interval."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an output of a variant agrees with the original's.
+
+    ``cosine`` is the mean over rows, ``lowest_cosine`` that of the worst row; ``top1`` is the
+    share of rows whose largest element (for whole numbers: every element) is the same, None where
+    an output has no classes.
+    """
+
+    output: str
+    max_absolute: float
+    cosine: float | None
+    lowest_cosine: float | None
+    top1: float | None
+
+
+def latencies(runs: Sequence[Callable[[], object]], rounds: int) -> list[Latency]:
+    """Time all in each round, every other round backwards, so that drift meets all alike.
+
+    A run shorter than 2 ms is repeated within a round; times are of one.
+    """
+    repeats: list[int] = []
+    for run in runs:
+        for _ in range(_WARM_UP):
+            run()
+        repeats.append(max(1, math.ceil(_SHORTEST_SECONDS / max(_seconds(run, 1), 1e-9))))
+    times: list[list[float]] = [[] for _ in runs]
+    for number in range(rounds):
+        order = range(len(runs)) if number % 2 == 0 else range(len(runs) - 1, -1, -1)
+        for index in order:
+            times[index].append(1000 * _seconds(runs[index], repeats[index]) / repeats[index])
+    return [Latency(tuple(values)) for values in times]
+
+
+def speed_up(original: Latency, variant: Latency) -> SpeedUp:
+    """Compare round by round; the interval is that of the sign test, so it supposes no shape."""
+    ratios = sorted(a / b for a, b in zip(original.rounds, variant.rounds, strict=True))
+    count = len(ratios)
+    rank = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
+    return SpeedUp(statistics.median(ratios), ratios[rank], ratios[count - 1 - rank])
+
+
+def agreements(
+    original: Run, variant: Run, batches: Sequence[Mapping[str, Array]]
+) -> list[Agreement]:
+    """Compare the outputs over all batches; text is left out."""
+    pairs: dict[str, list[tuple[Array, Array]]] = {}
+    for feeds in batches:
+        wanted, found = original(feeds), variant(feeds)
+        for name, array in wanted.items():
+            if array.dtype.kind in "fiub":
+                pairs.setdefault(name, []).append((array, found[name]))
+    return [_agreement(name, parts) for name, parts in pairs.items()]
+
+
+def accuracy(run: Run, batches: Sequence[Mapping[str, Array]], labels: Array) -> float:
+    """Return the share of rows whose class is the labelled one, by the first output with classes.
+
+    Raises:
+        InvalidArguments: no output tells classes.
+    """
+    answers = [_classes(run(feeds)) for feeds in batches]
+    found: Array = np.concatenate(answers)
+    if found.shape != labels.shape:
+        raise InvalidArguments(f"{len(labels)} labels are given for {len(found)} answers")
+    return float(np.count_nonzero(found == labels) / len(labels))
+
+
+def _classes(outputs: Mapping[str, Array]) -> Array:
+    for array in outputs.values():
+        if array.dtype.kind in "iu" and array.ndim == 1:
+            return array
+        if array.dtype.kind == "f" and array.ndim == _MATRIX and array.shape[1] > 1:
+            return _largest(array)
+    raise InvalidArguments(
+        "no output tells classes, so labels cannot be compared",
+        "classes are FP [batch, classes] or whole numbers [batch]",
+    )
+
+
+def _agreement(name: str, parts: Sequence[tuple[Array, Array]]) -> Agreement:
+    apart = max(
+        (float(np.max(np.abs(_double(a) - _double(b)), initial=0.0)) for a, b in parts), default=0.0
+    )
+    apart = apart if math.isfinite(apart) else math.inf
+    if parts[0][0].dtype.kind in "iub":
+        same = np.concatenate([np.atleast_1d(np.asarray(a == b)).ravel() for a, b in parts])
+        return Agreement(name, apart, None, None, float(same.mean()))
+    cosines = np.concatenate([_cosines(a, b) for a, b in parts])
+    top1 = None
+    if parts[0][0].ndim == _MATRIX and parts[0][0].shape[1] > 1:
+        top1 = float(np.mean(np.concatenate([_largest(a) == _largest(b) for a, b in parts])))
+    return Agreement(name, apart, float(cosines.mean()), float(cosines.min()), top1)
+
+
+def _cosines(left: Array, right: Array) -> Array:
+    rows = len(left) if left.ndim > 1 else 1
+    one, other = _double(left).reshape(rows, -1), _double(right).reshape(rows, -1)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Array = (one * other).sum(axis=1) / lengths
+    # Rows of zeros have no direction: they agree with rows of zeros alone.
+    found = np.where(lengths > 0, found, (one == other).all(axis=1))
+    return np.asarray(np.nan_to_num(found, nan=0.0))
+
+
+def _largest(array: Array) -> Array:
+    return np.asarray(np.argmax(array, axis=1))
+
+
+def _double(array: Array) -> Array:
+    return array.astype(np.float64)
+
+
+def _seconds(run: Callable[[], object], times: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(times):
+        run()
+    return time.perf_counter() - begun
