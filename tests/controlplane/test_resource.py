@@ -58,7 +58,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "environment of the operator": (
         {"runtime.env": [{"name": "SLIPWAY_PORT", "value": "1"}]},
-        "names beginning with SLIPWAY_ are set by the operator: use the fields of spec instead",
+        "names beginning with SLIPWAY_ are set by the operator: use the fields threads, batching",
     ),
     "environment named twice": (
         {"runtime.env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},

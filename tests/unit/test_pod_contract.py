@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from slipway_operator.api.reasons import CLASS_OF, REASON_OF_EXIT_CODE, Reason
-from slipway_operator.api.settings import Pool
+from slipway_operator.api.settings import Pool, Proxy
 from slipway_operator.api.spec import ModelDeploymentSpec
-from slipway_operator.build.pod import CACHE_DIR, HTTP_PORT, pod_template
+from slipway_operator.build.environment import CACHE_DIR, HTTP_PORT
+from slipway_operator.build.pod import pod_template
 from slipway_runtime import errors
 from slipway_runtime.cli import cli
 from slipway_runtime.settings import CommonSettings, FetchSettings, ServeSettings
@@ -35,6 +36,7 @@ def rows(heading: str) -> Iterator[list[str]]:
             yield cells
 
 
+PROXY = Proxy(https_proxy="http://p:1", http_proxy="http://p:1", no_proxy=".svc")
 DOCUMENTED = {reason: int(code) for code, reason, *_ in rows("code") if reason}
 VARIABLES = {
     name: {"fetch", "serve"} if where == "both" else {where}
@@ -68,10 +70,23 @@ def template(**changes: Any) -> dict[str, Any]:
                     "caBundle": {"configMapName": "ca"},
                 },
             },
-            "runtime": {"threads": {"intraOp": 2, "interOp": 1}},
+            "runtime": {
+                "threads": {"intraOp": 2, "interOp": 1, "executor": 1},
+                "providerOptions": {"CPUExecutionProvider": {"arena_extend_strategy": "x"}}
+                if "providers" not in changes
+                else {},
+                "batching": {"maxBatchSize": 8, "maxDelayMs": 1},
+                "queueSize": 9,
+                "requestTimeoutMs": 500,
+                "maxRequestSize": "1Mi",
+                "nonFinite": "null",
+                "aliases": ["other"],
+                "grpc": True,
+                "accessLog": True,
+            },
         }
     )
-    return pod_template("fraud", spec, Pool(image="x", **changes))
+    return pod_template("fraud", spec, Pool(image="x", proxy=PROXY, **changes))
 
 
 def container(name: str, **changes: Any) -> dict[str, Any]:
@@ -122,6 +137,8 @@ class TestVariables:
         read = {field.alias for field in settings.model_fields.values()}
         # boto3 finds these by itself.
         read |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+        # As every HTTP client of Python finds these.
+        read |= {"HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
         assert {variable["name"] for variable in container(command)["env"]} <= read
 
     @pytest.mark.parametrize("command", ["fetch", "serve"])
@@ -136,7 +153,7 @@ class TestVariables:
         }
         for name, commands in VARIABLES.items():
             for command in commands:
-                if not re.match("AWS_(ACCESS|SECRET|SESSION)", name):
+                if not re.match("AWS_(ACCESS|SECRET|SESSION)|(HTTPS?|NO)_PROXY", name):
                     assert name in read[command]
 
     @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ leaderElection:
   durationSeconds: {{ .Values.controller.leaderElection.durationSeconds }}
   renewDeadlineSeconds: {{ .Values.controller.leaderElection.renewDeadlineSeconds }}
   retryPeriodSeconds: {{ .Values.controller.leaderElection.retryPeriodSeconds }}
+proxy: {{ toJson .Values.proxy }}
 modelNetworkPolicy: {{ toJson .Values.modelNetworkPolicy }}
 httpPort: {{ .Values.httpPort }}
 logFormat: {{ .Values.controller.logFormat }}

@@ -5,12 +5,21 @@ Plain pydantic over ``os.environ``: pydantic-settings would add 0.2 s to every s
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 DEFAULT_CACHE_DIR = Path("/var/cache/slipway")
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
@@ -45,6 +54,17 @@ def _aliases(value: object) -> object:
             if not _NAME.fullmatch(str(name)):  # pyright: ignore[reportUnknownArgumentType]
                 raise ValueError(f"{str(name)!r} is not a model name (letters, digits, - _ .)")  # pyright: ignore[reportUnknownArgumentType]
     return names  # pyright: ignore[reportUnknownVariableType]
+
+
+def _options(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(
+            f'it must be JSON such as {{"CUDAExecutionProvider": {{"device_id": "0"}}}}: {error}'
+        ) from None
 
 
 class Settings(BaseModel):
@@ -117,6 +137,9 @@ class ServeSettings(CommonSettings):
     providers: Annotated[list[str], BeforeValidator(_providers), Field(min_length=1)] = Field(
         ["CPUExecutionProvider"], alias="SLIPWAY_PROVIDERS"
     )
+    provider_options: Annotated[dict[str, dict[str, str]], BeforeValidator(_options)] = Field(
+        default_factory=dict, alias="SLIPWAY_PROVIDER_OPTIONS"
+    )
     intra_op_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, alias="SLIPWAY_INTRA_OP_THREADS"
     )
@@ -150,3 +173,13 @@ class ServeSettings(CommonSettings):
         default_factory=list, alias="SLIPWAY_MODEL_ALIASES"
     )
     access_log: bool = Field(False, alias="SLIPWAY_ACCESS_LOG")
+
+    @field_validator("provider_options")
+    @classmethod
+    def _of_providers_in_use(
+        cls, value: dict[str, dict[str, str]], given: ValidationInfo
+    ) -> dict[str, dict[str, str]]:
+        unused = sorted(value.keys() - set(given.data.get("providers", value)))
+        if unused:
+            raise ValueError(f"{', '.join(unused)} is not among SLIPWAY_PROVIDERS")
+        return value

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipway_operator.api.settings import Pool, Settings, load_settings
+from slipway_operator.api.settings import Pool, Proxy, Settings, load_settings
 
 INSTALLS = ["default", "namespaced", "ha", "gpu"]
 
@@ -90,3 +90,25 @@ def test_a_pool_may_name_an_image_of_its_own(settings):
 def test_a_namespaced_install_tells_the_operator_its_namespaces(settings):
     assert settings(ci="namespaced").namespaces == ["team-a", "team-b"]
     assert settings().namespaces == []
+
+
+def test_the_user_of_a_pools_pods_can_be_left_to_the_platform(settings):
+    assert settings().pools["cpu"].run_as_user == 65532
+    assert settings({"pools": {"cpu": {"runAsUser": ""}}}).pools["cpu"].run_as_user is None
+
+
+def test_the_proxy_of_fetch_is_for_all_pools_or_for_one(settings):
+    loaded = settings(
+        {
+            "proxy": {"httpsProxy": "http://proxy:3128"},
+            "pools": {"gpu": {"proxy": {"httpsProxy": "http://other:3128"}}},
+        }
+    )
+    assert loaded.proxy.https_proxy == "http://proxy:3128"
+    assert loaded.pools["cpu"].proxy == Proxy()
+    assert loaded.pools["gpu"].proxy.https_proxy == "http://other:3128"
+
+
+def test_a_proxy_with_a_password_is_refused(settings):
+    with pytest.raises(ValueError, match="httpsProxy"):
+        settings({"proxy": {"httpsProxy": "http://me:secret@proxy:3128"}})

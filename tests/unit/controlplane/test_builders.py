@@ -99,6 +99,23 @@ CASES: dict[str, Json] = {
         }
     },
     "everything": EVERYTHING,
+    "runtime": {
+        "runtime": {
+            "providerOptions": {
+                "CPUExecutionProvider": {"arena_extend_strategy": "kSameAsRequested"}
+            },
+            "threads": {"intraOp": 2, "executor": 2},
+            "batching": {"maxBatchSize": 16, "maxDelayMs": 2},
+            "queueSize": 64,
+            "requestTimeoutMs": 1500,
+            "maxRequestSize": "8Mi",
+            "nonFinite": "null",
+            "aliases": ["fraud-eu", "fraud.v2"],
+            "grpc": True,
+            "accessLog": True,
+            "sharedMemory": "512Mi",
+        }
+    },
 }
 
 

@@ -43,6 +43,11 @@ def test_what_is_written_is_read(load):
             "pools: {cpu: {image: x}}\nmodelNetworkPolicy: {egressCidrs: [s3.example.com]}",
             "modelNetworkPolicy.egressCidrs.0: String should match",
         ),
+        ("pools: {cpu: {image: x, runAsUser: 0}}", "pools.cpu.runAsUser: Input should be greater"),
+        (
+            "pools: {cpu: {image: x}}\nproxy: {httpsProxy: 'http://me:secret@proxy:3128'}",
+            "must hold no user name or password",
+        ),
         ("pools: {cpu: {}}", "pools.cpu.image: Field required"),
         ("pools: {cpu: {image: x, imagee: y}}", "pools.cpu.imagee: Extra inputs"),
         ("pools: {cpu: {image: x, rollout: {maxSurgee: 1}}}", "pools.cpu.rollout.maxSurgee"),

@@ -29,11 +29,22 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("SLIPWAY_DRAIN_DELAY_SECONDS", "-1"),
         ("SLIPWAY_LOG_FORMAT", "xml"),
         ("SLIPWAY_MAX_QUEUE", "0"),
+        ("SLIPWAY_PROVIDER_OPTIONS", "{"),
+        ("SLIPWAY_PROVIDER_OPTIONS", "[]"),
+        ("SLIPWAY_PROVIDER_OPTIONS", '{"CUDAExecutionProvider": {"device_id": "0"}}'),
     ],
 )
 def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         ServeSettings.from_environment({variable: value})
+
+
+def test_options_of_providers_are_json() -> None:
+    options = '{"CPUExecutionProvider": {"arena_extend_strategy": "kSameAsRequested"}}'
+    settings = ServeSettings.from_environment({"SLIPWAY_PROVIDER_OPTIONS": options})
+    assert settings.provider_options == {
+        "CPUExecutionProvider": {"arena_extend_strategy": "kSameAsRequested"}
+    }
 
 
 def test_the_addressing_style_says_what_it_may_be() -> None:

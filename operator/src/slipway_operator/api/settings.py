@@ -4,10 +4,18 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-from slipway_operator.api.spec import Cidr, IntOrPercent, Quantity
+from slipway_operator.api.spec import Cidr, IntOrPercent, ProviderOptions, Quantity
 
 
 class SettingsError(Exception):
@@ -22,9 +30,33 @@ class _Strict(BaseModel):
     )
 
 
+USER_ID = 65532
+"""The user of the runtime's image."""
+
+
+def _empty_is_none(value: object) -> object:
+    # Helm drops a null that replaces a default of the chart; an empty string gets through.
+    return None if value == "" else value
+
+
 # A pool's name is a label value of its pods.
 PoolName = Annotated[
     str, Field(max_length=63, pattern="^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+]
+
+
+def _without_password(url: str) -> str:
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError(
+            "a proxy's address is seen by everybody who may read pods and must hold no user name "
+            "or password"
+        )
+    return url
+
+
+ProxyUrl = Annotated[
+    Annotated[str, Field(pattern="^https?://[^/ ]+/?$"), AfterValidator(_without_password)] | None,
+    BeforeValidator(_empty_is_none),
 ]
 
 
@@ -44,16 +76,38 @@ class PoolRollout(_Strict):
     progress_deadline_seconds: int = Field(default=600, ge=1)
 
 
+class Proxy(_Strict):
+    """The way of `fetch` to its storage. Part of the pod template, so no place for a password."""
+
+    https_proxy: ProxyUrl = None
+    http_proxy: ProxyUrl = None
+    no_proxy: Annotated[str | None, BeforeValidator(_empty_is_none)] = Field(
+        default=None, description="Hosts and domains that are reached directly, comma-separated."
+    )
+
+
 class Pool(_Strict):
     """A profile of nodes: what a model gets when it names this pool."""
 
     image: str = Field(min_length=1, description="Serving image.")
     image_pull_policy: str = "IfNotPresent"
     providers: list[str] = Field(default_factory=lambda: ["CPUExecutionProvider"], min_length=1)
+    provider_options: ProviderOptions = Field(default_factory=dict)
     resources: PoolResources = Field(default_factory=PoolResources)
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     runtime_class_name: str | None = None
+    run_as_user: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_empty_is_none)] = (
+        Field(
+            default=USER_ID,
+            description="User, group and volume group of the pods. Null or empty: the platform "
+            "chooses, as OpenShift does.",
+        )
+    )
+    shared_memory: Annotated[Quantity | None, BeforeValidator(_empty_is_none)] = None
+    proxy: Proxy = Field(
+        default_factory=Proxy, description="Instead of the one for all pools, unless it is empty."
+    )
     cache_size: Quantity = "2Gi"
     rollout: PoolRollout = Field(default_factory=PoolRollout)
     drain_delay_seconds: int = Field(default=5, ge=0)
@@ -116,6 +170,9 @@ class Settings(_Strict):
         gt=0,
         description="A field that others change back three times within this is left alone as "
         "long.",
+    )
+    proxy: Proxy = Field(
+        default_factory=Proxy, description="The way of `fetch` to the storage, on every pool."
     )
     model_network_policy: ModelNetworkPolicy = Field(default_factory=ModelNetworkPolicy)
     leader_election: LeaderElection = Field(default_factory=LeaderElection)

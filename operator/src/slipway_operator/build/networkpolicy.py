@@ -1,9 +1,9 @@
-"""The NetworkPolicy: the model's port is open to everybody, and nothing else of the pod is."""
+"""The NetworkPolicy: the model's ports are open to everybody, and nothing else of the pod is."""
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.settings import Settings
+from slipway_operator.build.environment import GRPC_PORT, HTTP_PORT
 from slipway_operator.build.labels import child_metadata, selector
-from slipway_operator.build.pod import HTTP_PORT
 
 _DNS_PORT = 53
 
@@ -14,11 +14,12 @@ def network_policy(model: ModelDeployment, settings: Settings) -> Json | None:
     if not (default.enabled if own.enabled is None else own.enabled):
         return None
     cidrs = default.egress_cidrs if own.egress_cidrs is None else own.egress_cidrs
+    ports = [HTTP_PORT, *([GRPC_PORT] if model.spec.runtime.grpc else [])]
     spec: Json = {
         "podSelector": {"matchLabels": selector(model.name)},
         "policyTypes": ["Ingress", *(["Egress"] if cidrs else [])],
-        # Requests, probes and metrics come in on the one port.
-        "ingress": [{"ports": [{"port": HTTP_PORT, "protocol": "TCP"}]}],
+        # Requests, probes and metrics come in on the first.
+        "ingress": [{"ports": [{"port": port, "protocol": "TCP"} for port in ports]}],
     }
     if cidrs:
         spec["egress"] = [

@@ -8,13 +8,18 @@ from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool
 from slipway_operator.api.spec import ModelDeploymentSpec, Storage
+from slipway_operator.build.environment import (
+    CA_DIR,
+    CACHE_DIR,
+    GRPC_PORT,
+    HTTP_PORT,
+    fetch_environment,
+    serve_environment,
+)
 from slipway_operator.build.labels import selector
 from slipway_operator.build.resolve import ResolvedServing, resolve_serving
 
-CACHE_DIR = "/var/cache/slipway"
-CA_DIR = "/etc/slipway/ca"
-HTTP_PORT = 8080
-USER_ID = 65532
+SHARED_MEMORY_DIR = "/dev/shm"  # noqa: S108 - a path in the container
 _CACHE_OVERHEAD = 1 << 20  # directories and the like, in bytes
 
 _CONTAINER_SECURITY: Json = {
@@ -33,6 +38,9 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         {"name": "cache", "emptyDir": {"sizeLimit": serving.cache_size}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
+    if serving.shared_memory is not None:
+        shared: Json = {"medium": "Memory", "sizeLimit": serving.shared_memory}
+        volumes.append({"name": "shm", "emptyDir": shared})
     if bundle:
         volumes.append(
             {
@@ -47,13 +55,7 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": serving.termination_grace_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": _pod_security(pool.run_as_user),
         "initContainers": [_fetch(spec, pool, serving)],
         "containers": [_serve(name, spec, pool)],
         "volumes": volumes,
@@ -90,6 +92,15 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
             },
         },
         "spec": pod,
+    }
+
+
+def _pod_security(user: int | None) -> Json:
+    ids = ("runAsUser", "runAsGroup", "fsGroup") if user is not None else ()
+    return {
+        "runAsNonRoot": True,
+        **dict.fromkeys(ids, user),
+        "seccompProfile": {"type": "RuntimeDefault"},
     }
 
 
@@ -139,7 +150,7 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
             "--max-bytes",
             str(max(1, int(quantity(serving.cache_size)) - _CACHE_OVERHEAD)),
         ],
-        "env": _storage_env(storage),
+        "env": fetch_environment(storage, pool.proxy),
         # Fetching needs little memory whatever the size; one that starved the node's other pods
         # while many models start would.
         "resources": {
@@ -150,56 +161,31 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
     }
 
 
-def _storage_env(storage: Storage) -> list[Json]:
-    values: dict[str, str | None] = {
-        "SLIPWAY_CACHE_DIR": CACHE_DIR,
-        "AWS_ENDPOINT_URL": storage.endpoint,
-        "AWS_REGION": storage.region,
-        "SLIPWAY_S3_ADDRESSING_STYLE": storage.addressing_style,
-        "SLIPWAY_S3_ANONYMOUS": "true" if storage.anonymous else None,
-        "SLIPWAY_CA_BUNDLE": f"{CA_DIR}/ca.crt" if storage.ca_bundle else None,
-    }
-    env: list[Json] = [
-        {"name": key, "value": str(value)} for key, value in values.items() if value is not None
-    ]
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        if storage.secret_name:
-            reference: Json = {"name": storage.secret_name, "key": key}
-            if key == "AWS_SESSION_TOKEN":
-                reference["optional"] = True
-            env.append({"name": key, "valueFrom": {"secretKeyRef": reference}})
-    return env
-
-
 def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
     serving = resolve_serving(spec, pool)
-    threads = spec.runtime.threads
-    env: dict[str, str] = {
-        "SLIPWAY_CACHE_DIR": CACHE_DIR,
-        "SLIPWAY_PORT": str(HTTP_PORT),
-        "SLIPWAY_PROVIDERS": ",".join(serving.providers),
-        "SLIPWAY_DRAIN_DELAY_SECONDS": str(pool.drain_delay_seconds),
-        "SLIPWAY_DRAIN_TIMEOUT_SECONDS": str(pool.drain_timeout_seconds),
-    }
-    if threads and threads.intra_op:
-        env["SLIPWAY_INTRA_OP_THREADS"] = str(threads.intra_op)
-    if threads and threads.inter_op:
-        env["SLIPWAY_INTER_OP_THREADS"] = str(threads.inter_op)
-    own = {variable.name: variable.value for variable in spec.runtime.env or []}
     container: Json = {
         **_container("serve", serving.image, pool),
         "args": ["serve", "--digest", spec.model.digest, "--name", name],
-        "env": [{"name": key, "value": value} for key, value in {**own, **env}.items()],
-        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "env": serve_environment(spec.runtime, serving, pool),
+        "ports": _ports(spec),
         "volumeMounts": [
             {"name": "cache", "mountPath": CACHE_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
         **_probes(pool),
     }
+    if serving.shared_memory is not None:
+        container["volumeMounts"].append({"name": "shm", "mountPath": SHARED_MEMORY_DIR})
     if serving.resources:
         container["resources"] = serving.resources
     return container
+
+
+def _ports(spec: ModelDeploymentSpec) -> list[Json]:
+    ports: list[Json] = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
+    if spec.runtime.grpc:
+        ports.append({"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"})
+    return ports
 
 
 def _probes(pool: Pool) -> Json:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from slipway_operator.api.model_deployment import Json
-from slipway_operator.api.settings import Pool, Settings
+from slipway_operator.api.settings import Pool, Proxy, Settings
 from slipway_operator.api.spec import ModelDeploymentSpec, OnFailure, Resources
 
 
@@ -45,6 +45,8 @@ def resolve_pool(spec: ModelDeploymentSpec, settings: Settings) -> Pool:
             f"spec.pool '{spec.pool}' is not a pool of this operator: use one of {allowed}, "
             "or add it to the operator's configuration",
         )
+    if pool.proxy == Proxy() and settings.proxy != Proxy():
+        return pool.model_copy(update={"proxy": settings.proxy})
     return pool
 
 
@@ -57,6 +59,10 @@ _T = TypeVar("_T")
 
 def _first(*values: _T | None) -> _T:
     return next(value for value in values if value is not None)
+
+
+def _either(own: _T | None, profile: _T | None) -> _T | None:
+    return profile if own is None else own
 
 
 def resolve_rollout(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedRollout:
@@ -98,7 +104,9 @@ class ResolvedServing:
 
     image: str
     providers: list[str]
+    provider_options: dict[str, dict[str, str]]
     resources: Json
+    shared_memory: int | str | None
     cache_size: int | str
     node_selector: dict[str, str]
     tolerations: list[Json]
@@ -106,18 +114,25 @@ class ResolvedServing:
 
 
 def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
-    """Merge what reaches the pod; maps are merged key by key, lists of tolerations are joined."""
+    """Merge what reaches the pod; maps are merged key by key, lists of tolerations are joined.
+
+    Raises:
+        RejectedSpecError: options are given for a provider that is not used.
+    """
     runtime, template = spec.runtime, spec.template
     own = runtime.resources or Resources()
     parts = {
         "requests": {**pool.resources.requests, **(own.requests or {})},
         "limits": {**pool.resources.limits, **(own.limits or {})},
     }
+    providers = runtime.providers or pool.providers
     return ResolvedServing(
         image=runtime.image or pool.image,
-        providers=runtime.providers or pool.providers,
+        providers=providers,
+        provider_options=_provider_options(spec, pool, providers),
+        shared_memory=_either(runtime.shared_memory, pool.shared_memory),
         resources={name: part for name, part in parts.items() if part},
-        cache_size=pool.cache_size if runtime.cache_size is None else runtime.cache_size,
+        cache_size=_first(runtime.cache_size, pool.cache_size),
         node_selector={**pool.node_selector, **(template.node_selector or {})},
         tolerations=[*pool.tolerations, *(template.tolerations or [])],
         termination_grace_seconds=_first(
@@ -125,3 +140,20 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
             pool.drain_delay_seconds + pool.drain_timeout_seconds + 5,
         ),
     )
+
+
+def _provider_options(
+    spec: ModelDeploymentSpec, pool: Pool, providers: list[str]
+) -> dict[str, dict[str, str]]:
+    own = spec.runtime.provider_options or {}
+    if unused := sorted(own.keys() - set(providers)):
+        raise RejectedSpecError(
+            "InvalidProviders",
+            f"spec.runtime.providerOptions has options for {', '.join(unused)}, but the model runs "
+            f"on {', '.join(providers)}: add the provider to spec.runtime.providers, or remove its "
+            "options",
+        )
+    merged = {
+        name: {**pool.provider_options.get(name, {}), **own.get(name, {})} for name in providers
+    }
+    return {name: options for name, options in merged.items() if options}

@@ -1,13 +1,14 @@
 """The Service in front of a model's pods."""
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
+from slipway_operator.build.environment import GRPC_PORT
 from slipway_operator.build.labels import child_metadata, selector
 
 SERVICE_PORT = 80
 
 
 def service(model: ModelDeployment) -> Json:
-    """A ClusterIP Service on port 80."""
+    """A ClusterIP Service on port 80, and on that of gRPC where it is asked for."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -15,11 +16,27 @@ def service(model: ModelDeployment) -> Json:
         "spec": {
             "type": "ClusterIP",
             "selector": selector(model.name),
-            "ports": [
-                {"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}
-            ],
+            "ports": _ports(model),
         },
     }
+
+
+def _ports(model: ModelDeployment) -> list[Json]:
+    ports: list[Json] = [
+        {"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}
+    ]
+    if model.spec.runtime.grpc:
+        ports.append(
+            {
+                "name": "grpc",
+                "port": GRPC_PORT,
+                "targetPort": "grpc",
+                "protocol": "TCP",
+                # HTTP/2 without TLS: gateways and meshes ask for it by this name.
+                "appProtocol": "kubernetes.io/h2c",
+            }
+        )
+    return ports
 
 
 def url(model: ModelDeployment) -> str:

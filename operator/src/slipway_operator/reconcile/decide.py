@@ -63,10 +63,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     try:
         pool = resolve_pool(model.spec, settings)
         rollout = resolve_rollout(model.spec, pool)
-    except RejectedSpecError as error:
-        return _refused(obs, error, now)
-    rendered = render(model, pool)
-    try:
+        rendered = render(model, pool)
         subject = find_subject(
             model, find_target(model, pool, rendered, obs.revisions, now), obs.revisions, now
         )

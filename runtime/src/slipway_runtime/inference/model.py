@@ -202,6 +202,7 @@ def load(
     *,
     intra_op_threads: int,
     inter_op_threads: int,
+    provider_options: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Model:
     """Load a model by its path; it is not warm yet. Raises what `open_session` raises."""
     session = ort.open_session(
@@ -209,6 +210,7 @@ def load(
         providers,
         intra_op_threads=intra_op_threads,
         inter_op_threads=inter_op_threads,
+        provider_options=provider_options,
     )
     return Model(identity, session)
 

@@ -15,6 +15,7 @@ from slipway_runtime.errors import (
     BadRequest,
     Failure,
     InferenceFailed,
+    InvalidArguments,
     InvalidModel,
     OutOfMemory,
     ProviderUnavailable,
@@ -63,6 +64,7 @@ _OPSET_SIGNS = (
 )
 _MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
 _DEVICE_SIGNS = ("CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO")
+_OPTION_SIGNS = ("Unknown provider option", "Failed to parse provider option")
 _MESSAGE_CHARACTERS = 600
 
 
@@ -107,7 +109,12 @@ class OrtSession(Protocol):
 
 
 def open_session(
-    path: Path, providers: Sequence[str], *, intra_op_threads: int, inter_op_threads: int
+    path: Path,
+    providers: Sequence[str],
+    *,
+    intra_op_threads: int,
+    inter_op_threads: int,
+    provider_options: Mapping[str, Mapping[str, str]] | None = None,
 ) -> OrtSession:
     """Load a model by its path and make sure that it runs where it was asked to.
 
@@ -118,8 +125,10 @@ def open_session(
         ProviderUnavailable: a provider is not in this build, or not in the session.
         UnsupportedOpset: the opset or IR version is newer than this ONNX Runtime.
         InvalidModel: not ONNX, or refused for another reason.
+        InvalidArguments: a provider does not know one of its options.
         OutOfMemory: the model could not be allocated.
     """
+    chosen = provider_options or {}
     available = cast("list[str]", _ort.get_available_providers())
     _require(providers, available, "this image offers")
     if any(name.startswith(_CUDA_PROVIDERS) for name in providers):
@@ -138,7 +147,11 @@ def open_session(
             session = cast(
                 "OrtSession",
                 _ort.InferenceSession(
-                    str(path), sess_options=options, providers=list(providers), enable_fallback=0
+                    str(path),
+                    sess_options=options,
+                    providers=list(providers),
+                    provider_options=[dict(chosen.get(name, {})) for name in providers],
+                    enable_fallback=0,
                 ),
             )
     except Exception as error:
@@ -189,6 +202,8 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
     text = _without_paths(error)
     if isinstance(error, MemoryError) or _has(text, _MEMORY_SIGNS):
         return OutOfMemory(f"the model does not fit into memory: {text}; raise the memory limit")
+    if _has(text, _OPTION_SIGNS):
+        return InvalidArguments(f"SLIPWAY_PROVIDER_OPTIONS cannot be used: {text}")
     if _has(text, _OPSET_SIGNS):
         return UnsupportedOpset(
             f"ONNX Runtime {VERSION} does not know the opset or IR version of the model: {text};"

@@ -69,6 +69,7 @@ def load(
         settings.providers,
         intra_op_threads=intra_op_threads,
         inter_op_threads=inter_op_threads,
+        provider_options=settings.provider_options,
     )
 
     enter(Phase.WARMING)

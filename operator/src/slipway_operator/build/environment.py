@@ -1,0 +1,79 @@
+"""The environment of a model's containers: what the spec and the pool say, as variables.
+
+The variables are those of docs/pod-contract.md. One that says no more than the runtime's default is
+left out, so that a field which nobody uses changes no pod.
+"""
+
+import json
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.quantity import quantity
+from slipway_operator.api.settings import Pool, Proxy
+from slipway_operator.api.spec import Batching, Runtime, Storage, Threads
+from slipway_operator.build.resolve import ResolvedServing
+
+CACHE_DIR = "/var/cache/slipway"
+CA_DIR = "/etc/slipway/ca"
+HTTP_PORT = 8080
+GRPC_PORT = 9000
+
+
+def fetch_environment(storage: Storage, proxy: Proxy) -> list[Json]:
+    """Where the storage is, and references to its credentials."""
+    values: dict[str, str | None] = {
+        "SLIPWAY_CACHE_DIR": CACHE_DIR,
+        "AWS_ENDPOINT_URL": storage.endpoint,
+        "AWS_REGION": storage.region,
+        "SLIPWAY_S3_ADDRESSING_STYLE": storage.addressing_style,
+        "SLIPWAY_S3_ANONYMOUS": "true" if storage.anonymous else None,
+        "SLIPWAY_CA_BUNDLE": f"{CA_DIR}/ca.crt" if storage.ca_bundle else None,
+        "HTTPS_PROXY": proxy.https_proxy,
+        "HTTP_PROXY": proxy.http_proxy,
+        "NO_PROXY": proxy.no_proxy,
+    }
+    env: list[Json] = [
+        {"name": key, "value": str(value)} for key, value in values.items() if value is not None
+    ]
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if storage.secret_name:
+            reference: Json = {"name": storage.secret_name, "key": key}
+            if key == "AWS_SESSION_TOKEN":
+                reference["optional"] = True
+            env.append({"name": key, "valueFrom": {"secretKeyRef": reference}})
+    return env
+
+
+def serve_environment(runtime: Runtime, serving: ResolvedServing, pool: Pool) -> list[Json]:
+    """The user's variables, and ours, which nobody can replace."""
+    env: dict[str, str] = {
+        "SLIPWAY_CACHE_DIR": CACHE_DIR,
+        "SLIPWAY_PORT": str(HTTP_PORT),
+        "SLIPWAY_PROVIDERS": ",".join(serving.providers),
+        "SLIPWAY_DRAIN_DELAY_SECONDS": str(pool.drain_delay_seconds),
+        "SLIPWAY_DRAIN_TIMEOUT_SECONDS": str(pool.drain_timeout_seconds),
+        **{key: str(value) for key, value in _optional(runtime).items() if value is not None},
+    }
+    if serving.provider_options:
+        env["SLIPWAY_PROVIDER_OPTIONS"] = json.dumps(serving.provider_options, sort_keys=True)
+    own = {variable.name: variable.value for variable in runtime.env or []}
+    return [{"name": key, "value": value} for key, value in {**own, **env}.items()]
+
+
+def _optional(runtime: Runtime) -> dict[str, int | str | None]:
+    """Variables of fields that may be absent."""
+    threads, batching = runtime.threads or Threads(), runtime.batching or Batching()
+    timeout, size = runtime.request_timeout_ms, runtime.max_request_size
+    return {
+        "SLIPWAY_INTRA_OP_THREADS": threads.intra_op,
+        "SLIPWAY_INTER_OP_THREADS": threads.inter_op,
+        "SLIPWAY_EXECUTOR_THREADS": threads.executor,
+        "SLIPWAY_MAX_BATCH_SIZE": batching.max_batch_size,
+        "SLIPWAY_MAX_BATCH_DELAY_MS": batching.max_delay_ms,
+        "SLIPWAY_MAX_QUEUE": runtime.queue_size,
+        "SLIPWAY_REQUEST_TIMEOUT_SECONDS": None if timeout is None else f"{timeout / 1000:g}",
+        "SLIPWAY_MAX_BODY_BYTES": None if size is None else int(quantity(size)),
+        "SLIPWAY_NON_FINITE": runtime.non_finite,
+        "SLIPWAY_MODEL_ALIASES": ",".join(runtime.aliases or ()) or None,
+        "SLIPWAY_GRPC_PORT": GRPC_PORT if runtime.grpc else None,
+        "SLIPWAY_ACCESS_LOG": "true" if runtime.access_log else None,
+    }

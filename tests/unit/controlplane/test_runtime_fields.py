@@ -1,0 +1,243 @@
+"""What the fields of spec.runtime and of pools make of the pod; absent ones make nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fake_cluster import samples
+
+from slipway_operator.api.settings import Settings
+from slipway_operator.api.spec import Runtime
+from slipway_operator.build.networkpolicy import network_policy
+from slipway_operator.build.resolve import RejectedSpecError, resolve_pool
+from slipway_operator.build.revision import render
+from slipway_operator.build.service import service
+from slipway_runtime.settings import FetchSettings, ServeSettings
+
+Json = dict[str, Any]
+
+
+def rendered(settings: Settings | None = None, **spec: Any):
+    model = samples.model(**spec)
+    return render(model, resolve_pool(model.spec, settings or samples.settings()))
+
+
+def pod(settings: Settings | None = None, **spec: Any) -> Json:
+    return rendered(settings, **spec).template["spec"]
+
+
+def serve(settings: Settings | None = None, **runtime: Any) -> Json:
+    return pod(settings, runtime=runtime)["containers"][0]
+
+
+def fetch(settings: Settings) -> Json:
+    return pod(settings)["initContainers"][0]
+
+
+def values(container: Json) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in container["env"] if "value" in item}
+
+
+RELEASED = {
+    "minimal": ({}, "a483e93bf4", "8607635372"),
+    "gpu": ({"pool": "gpu"}, "0029c3d5a1", "6c1e1a95b2"),
+    "threads and variables": (
+        {
+            "runtime": {
+                "threads": {"intraOp": 4, "interOp": 2},
+                "env": [{"name": "TZ", "value": "UTC"}],
+                "cacheSize": "8Gi",
+            }
+        },
+        "d4b1c85b56",
+        "157c1bf802",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RELEASED)
+def test_fields_that_nobody_uses_leave_the_revisions_of_released_operators_as_they_are(case):
+    """Another hash would restart pods at an upgrade, or show them as outdated.
+
+    A change here is a change of what is built: think of `adoptChanges` before you write it anew.
+    """
+    spec, pod_hash, spec_hash = RELEASED[case]
+    found = rendered(**spec)
+    assert (found.hash, found.spec_hash) == (pod_hash, spec_hash)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "variable", "told"),
+    [
+        ("batching", {"maxBatchSize": 1}, "SLIPWAY_MAX_BATCH_SIZE", "1"),
+        ("batching", {"maxDelayMs": 5}, "SLIPWAY_MAX_BATCH_DELAY_MS", "5"),
+        ("queueSize", 12, "SLIPWAY_MAX_QUEUE", "12"),
+        ("requestTimeoutMs", 250, "SLIPWAY_REQUEST_TIMEOUT_SECONDS", "0.25"),
+        ("requestTimeoutMs", 0, "SLIPWAY_REQUEST_TIMEOUT_SECONDS", "0"),
+        ("maxRequestSize", "1Mi", "SLIPWAY_MAX_BODY_BYTES", "1048576"),
+        ("nonFinite", "string", "SLIPWAY_NON_FINITE", "string"),
+        ("aliases", ["a", "b.2"], "SLIPWAY_MODEL_ALIASES", "a,b.2"),
+        ("grpc", True, "SLIPWAY_GRPC_PORT", "9000"),
+        ("accessLog", True, "SLIPWAY_ACCESS_LOG", "true"),
+        ("threads", {"executor": 3}, "SLIPWAY_EXECUTOR_THREADS", "3"),
+    ],
+)
+def test_a_field_reaches_the_runtime(field, value, variable, told):
+    env = values(serve(**{field: value}))
+    assert env[variable] == told
+    assert set(env) - set(values(serve())) == {variable}
+    ServeSettings.from_environment(env)
+
+
+@pytest.mark.parametrize("off", [{"grpc": False}, {"accessLog": False}, {"batching": {}}])
+def test_a_switch_that_is_off_is_as_one_that_is_absent(off):
+    assert serve(**off) == serve()
+
+
+FIELD_OF = {
+    "SLIPWAY_GRPC_PORT": "grpc",
+    "SLIPWAY_PROVIDERS": "providers",
+    "SLIPWAY_PROVIDER_OPTIONS": "providerOptions",
+    "SLIPWAY_INTRA_OP_THREADS": "threads",
+    "SLIPWAY_INTER_OP_THREADS": "threads",
+    "SLIPWAY_EXECUTOR_THREADS": "threads",
+    "SLIPWAY_MAX_BODY_BYTES": "maxRequestSize",
+    "SLIPWAY_MAX_QUEUE": "queueSize",
+    "SLIPWAY_MAX_BATCH_SIZE": "batching",
+    "SLIPWAY_MAX_BATCH_DELAY_MS": "batching",
+    "SLIPWAY_REQUEST_TIMEOUT_SECONDS": "requestTimeoutMs",
+    "SLIPWAY_NON_FINITE": "nonFinite",
+    "SLIPWAY_MODEL_ALIASES": "aliases",
+    "SLIPWAY_ACCESS_LOG": "accessLog",
+}
+
+
+def test_the_refusal_of_variables_names_every_field_that_sets_one():
+    """What users would set by a variable they find by the message that refuses it."""
+    (rule,) = Runtime.model_json_schema(by_alias=True)["properties"]["env"][
+        "x-kubernetes-validations"
+    ]
+    known = {field.alias for field in ServeSettings.model_fields.values()}
+    assert set(FIELD_OF) <= known
+    for field in FIELD_OF.values():
+        assert field in rule["message"].replace(",", " ").split()
+
+
+class TestGrpc:
+    def test_is_a_port_of_the_container_the_service_and_the_policy(self):
+        settings, model = samples.settings(), samples.model(runtime={"grpc": True})
+        (http, grpc) = serve(grpc=True)["ports"]
+        assert (http["name"], grpc["name"]) == ("http", "grpc")
+        (_, port) = service(model)["spec"]["ports"]
+        assert (port["name"], port["targetPort"], port["port"]) == ("grpc", "grpc", 9000)
+        assert port["appProtocol"] == "kubernetes.io/h2c"
+        policy = network_policy(model, settings)
+        assert policy is not None
+        (rule,) = policy["spec"]["ingress"]
+        assert [p["port"] for p in rule["ports"]] == [8080, grpc["containerPort"]]
+
+    def test_is_closed_unless_asked_for(self):
+        policy = network_policy(samples.model(), samples.settings())
+        assert policy is not None
+        assert [p["port"] for p in policy["spec"]["ingress"][0]["ports"]] == [8080]
+        assert [p["name"] for p in service(samples.model())["spec"]["ports"]] == ["http"]
+
+
+class TestOptionsOfProviders:
+    def test_are_merged_over_the_pools_key_by_key(self):
+        settings = samples.changed_pool(
+            providers=["CUDAExecutionProvider", "CPUExecutionProvider"],
+            providerOptions={"CUDAExecutionProvider": {"device_id": "0", "gpu_mem_limit": "1"}},
+        )
+        own = {"CUDAExecutionProvider": {"gpu_mem_limit": "2"}}
+        env = values(serve(settings, providerOptions=own))
+        merged = {"CUDAExecutionProvider": {"device_id": "0", "gpu_mem_limit": "2"}}
+        assert json.loads(env["SLIPWAY_PROVIDER_OPTIONS"]) == merged
+        assert ServeSettings.from_environment(env).provider_options == merged
+
+    def test_of_a_provider_that_the_model_does_not_use_are_refused(self):
+        own = {"CUDAExecutionProvider": {"device_id": "1"}}
+        with pytest.raises(RejectedSpecError, match=r"add the provider to spec\.runtime") as caught:
+            serve(providerOptions=own)
+        assert caught.value.reason == "InvalidProviders"
+
+    def test_of_a_pools_provider_that_the_model_replaces_are_left_out(self):
+        settings = samples.changed_pool(
+            providers=["CUDAExecutionProvider"],
+            providerOptions={"CUDAExecutionProvider": {"device_id": "0"}},
+        )
+        assert "SLIPWAY_PROVIDER_OPTIONS" not in values(
+            serve(settings, providers=["CPUExecutionProvider"])
+        )
+
+
+class TestSharedMemory:
+    def test_is_a_volume_of_that_size_in_memory_at_dev_shm(self):
+        spec = pod(samples.changed_pool(sharedMemory="1Gi"))
+        (volume,) = (v for v in spec["volumes"] if v["name"] == "shm")
+        assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+        (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "shm")
+        assert mount["mountPath"] == "/dev/shm"
+        assert "shm" not in {m["name"] for m in spec["initContainers"][0]["volumeMounts"]}
+
+    def test_of_the_model_comes_before_that_of_the_pool(self):
+        settings = samples.changed_pool(sharedMemory="1Gi")
+        (volume,) = (
+            v
+            for v in pod(settings, runtime={"sharedMemory": "2Gi"})["volumes"]
+            if v["name"] == "shm"
+        )
+        assert volume["emptyDir"]["sizeLimit"] == "2Gi"
+
+
+class TestTheUser:
+    @pytest.mark.parametrize("nobody", [None, ""])
+    def test_is_left_to_the_platform_where_the_pool_says_so(self, nobody):
+        security = pod(samples.changed_pool(runAsUser=nobody))["securityContext"]
+        assert security == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+    def test_of_the_pool_owns_the_volumes_too(self):
+        security = pod(samples.changed_pool(runAsUser=2000))["securityContext"]
+        assert [security[k] for k in ("runAsUser", "runAsGroup", "fsGroup")] == [2000] * 3
+
+
+PROXY = {"httpsProxy": "http://proxy:3128", "noProxy": ".svc,10.0.0.0/8"}
+
+
+class TestTheProxy:
+    def test_is_for_fetch_alone(self):
+        settings = samples.settings(proxy=PROXY)
+        env = values(fetch(settings))
+        assert env["HTTPS_PROXY"] == "http://proxy:3128"
+        assert env["NO_PROXY"] == ".svc,10.0.0.0/8"
+        assert "HTTP_PROXY" not in env
+        FetchSettings.from_environment(env)
+        assert not [name for name in values(serve(settings)) if "PROXY" in name]
+
+    def test_of_a_pool_comes_instead_of_that_of_all(self):
+        plain = samples.changed_pool(proxy={"httpProxy": "http://other:8080"})
+        settings = plain.model_copy(update={"proxy": samples.settings(proxy=PROXY).proxy})
+        env = values(fetch(settings))
+        assert env["HTTP_PROXY"] == "http://other:8080"
+        assert "HTTPS_PROXY" not in env
+
+    def test_that_is_empty_changes_no_pod(self):
+        empty = {"httpsProxy": "", "httpProxy": "", "noProxy": ""}
+        assert rendered(samples.settings(proxy=empty)).hash == rendered().hash
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "limits"),
+    [
+        ("nvidia.com/gpu", None, {"nvidia.com/gpu": 1}),
+        ("nvidia.com/gpu", {"nvidia.com/gpu": 2}, {"nvidia.com/gpu": 2}),
+        ("nvidia.com/mig-1g.10gb", None, {"nvidia.com/mig-1g.10gb": 1}),
+        ("amd.com/gpu", {"amd.com/gpu": 4}, {"amd.com/gpu": 4}),
+    ],
+)
+def test_a_pool_gives_one_device_of_its_kind_and_a_model_may_ask_for_more(device, asked, limits):
+    settings = samples.changed_pool(resources={"limits": {device: 1}})
+    runtime = {"resources": {"limits": asked}} if asked else {}
+    assert serve(settings, **runtime)["resources"]["limits"] == limits
