@@ -35,9 +35,7 @@ CIDR_PATTERN = r"^(\d{1,3}(\.\d{1,3}){3}/\d{1,2}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/\
 Cidr = Annotated[str, Field(pattern=CIDR_PATTERN, max_length=64)]
 
 
-ProviderOptions = dict[
-    Annotated[str, Field(max_length=64)], dict[str, Annotated[str, Field(max_length=1024)]]
-]
+ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
 ModelAlias = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
 
 
