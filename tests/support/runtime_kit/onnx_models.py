@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 21
@@ -46,6 +47,10 @@ def build(
     model.ir_version = ir_version
     helper.set_model_props(model, dict(metadata or {}))
     return model.SerializeToString()
+
+
+def onnx_from(content: bytes) -> Any:
+    return onnx.load_model_from_string(content)
 
 
 def tensor(name: str, shape: Sequence[int | str] | None, datatype: str = "FP32") -> Any:

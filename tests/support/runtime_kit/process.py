@@ -94,10 +94,15 @@ class Reply:
 class Server:
     """`slipway-runtime serve` on a loopback port of its own choice."""
 
+    @classmethod
+    def of_cached(cls, folder: Path, digest: str, **options: Any) -> Self:
+        """A server of what `fetch` has put into the cache below the folder."""
+        return cls(folder, None, digest=digest, **options)
+
     def __init__(
         self,
         folder: Path,
-        content: bytes,
+        content: bytes | None,
         *,
         name: str = "m",
         extra: Mapping[str, str] | None = None,
@@ -106,7 +111,7 @@ class Server:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
-        self.digest = seed(folder / "cache", content, digest)
+        self.digest = digest or "" if content is None else seed(folder / "cache", content, digest)
         self._extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "0.2", **(extra or {})}
         self.log_path = folder / "log"
         self.port = 0

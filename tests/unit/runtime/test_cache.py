@@ -27,7 +27,7 @@ def cache(tmp_path: Path) -> Cache:
 def put(cache: Cache, content: bytes = CONTENT) -> Path:
     with cache.temporary() as directory:
         (directory / "model.onnx").write_bytes(content)
-        return cache.commit(directory, DIGEST)
+        return cache.commit(directory, DIGEST) / "model.onnx"
 
 
 def temporaries(cache: Cache) -> list[Path]:

@@ -53,13 +53,13 @@ def command(
         wanted = Wanted(called, host, port, providers, folder)
         server = stack.enter_context(LocalServer(local, wanted))
         server.wait_until_ready()
-        if as_json:
-            terminal.print_json({"url": server.url, "name": called, "digest": server.digest})
-        else:
-            click.echo(f"{called} answers at {server.url} (description: {server.url}/docs)")
-        if show:
-            webbrowser.open(f"{server.url}/docs")
         try:
+            if as_json:
+                terminal.print_json({"url": server.url, "name": called, "digest": server.digest})
+            else:
+                click.echo(f"{called} answers at {server.url} (description: {server.url}/docs)")
+            if show:
+                webbrowser.open(f"{server.url}/docs")
             server.wait()
         except KeyboardInterrupt:
             terminal.note("\nstopping")

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from slipway import errors, files
-from slipway.errors import InvalidArguments, MissingExtra, SlipwayError, Unavailable
+from slipway import errors
+from slipway.errors import MissingExtra, SlipwayError, Unavailable
 from slipway.package.source import LocalArtifact
 
 PROGRAM = "slipway-runtime"
@@ -52,9 +52,9 @@ class LocalServer:
     """A model served by a process of this machine; as a context manager it ends with the block."""
 
     def __init__(self, artifact: LocalArtifact, wanted: Wanted) -> None:
-        """Raise MissingExtra without the runtime, InvalidArguments for what it cannot load."""
+        """Raise MissingExtra without the runtime."""
         self._program = _program()
-        self._model, self.digest = _loadable(artifact)
+        self._entry, self.digest = artifact.entry, artifact.digest
         self._wanted = wanted
         self._port = wanted.port or _free_port(wanted.host)
         self._termination = wanted.cache / "termination.json"
@@ -68,7 +68,7 @@ class LocalServer:
 
     def __enter__(self) -> Self:
         self._wanted.cache.mkdir(parents=True, exist_ok=True)
-        uri = self._model.resolve().as_uri()
+        uri = self._entry.resolve().as_uri()
         self._run_fetch(uri)
         self._process = subprocess.Popen(
             [self._program, "serve", "--digest", self.digest, "--name", self._wanted.name],
@@ -161,20 +161,6 @@ def _program() -> str:
     if found is None:
         raise MissingExtra(f"{PROGRAM} is not installed", "pip install 'slipway[serve]'")
     return found
-
-
-def _loadable(artifact: LocalArtifact) -> tuple[Path, str]:
-    """Return the file that the runtime loads and its digest."""
-    if artifact.manifest is None:
-        return artifact.entry, artifact.digest
-    if any(file.role == "externalData" for file in artifact.files):
-        raise InvalidArguments(
-            "this model keeps tensors in external data, and the runtime serves single files yet",
-            "save it as one file below 2 GB",
-        )
-    model = artifact.manifest.model
-    path = files.require_file(artifact.folder / model.path)
-    return path, model.digest
 
 
 def _free_port(host: str) -> int:

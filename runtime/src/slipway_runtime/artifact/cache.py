@@ -1,6 +1,7 @@
 """The content-addressed cache.
 
-    <cache>/sha256/<hex>/model.onnx     an artifact, complete and verified when it was put there
+    <cache>/sha256/<hex>/model.onnx     a bare file, complete and verified when it was put there
+    <cache>/sha256/<hex>/slipway.json   or a package: the manifest of that digest, and its files
     <cache>/tmp/<random>/               what is being written, locked by its writer
 
 An entry is a directory, so that a package of several files becomes visible by one rename, and
@@ -42,10 +43,6 @@ class Cache:
         """Return the directory in which the artifact of this digest lies, or would."""
         return self.root / "sha256" / digest.hex
 
-    def model_path(self, digest: Digest) -> Path:
-        """Return the path of the model file by which ONNX Runtime loads it."""
-        return self.entry(digest) / MODEL_FILE
-
     def prepare(self) -> None:
         """Make the directories and remove what interrupted writers have left.
 
@@ -78,10 +75,10 @@ class Cache:
         Every file is on disk before its name is. An entry that another writer has put there in
         the meantime is replaced: what is committed has just been verified.
 
-        Returns the path of the model file.
+        Returns the directory of the entry.
         """
-        for path in temporary.iterdir():
-            path.chmod(_FILE_MODE)
+        for path in sorted(temporary.rglob("*"), reverse=True):
+            path.chmod(_DIRECTORY_MODE if path.is_dir() else _FILE_MODE)
             _sync(path)
         _sync(temporary)
         entry = self.entry(digest)
@@ -93,7 +90,7 @@ class Cache:
             self.discard(digest)
             temporary.rename(entry)
         _sync(entry.parent)
-        return self.model_path(digest)
+        return entry
 
     def discard(self, digest: Digest) -> None:
         """Take an entry out of the cache, so that nothing loads it any more."""

@@ -61,6 +61,24 @@ def digest_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) ->
     return Digest(hasher.hexdigest())
 
 
+def digest_of_range(path: Path, start: int, length: int) -> Digest:
+    """Hash up to ``length`` bytes from ``start`` on.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    hasher = hashlib.sha256()
+    block = bytearray(min(_BLOCK_BYTES, length))
+    view = memoryview(block)
+    left = length
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while left and (count := file.readinto(view[: min(left, len(block))])):
+            hasher.update(view[:count])
+            left -= count
+    return Digest(hasher.hexdigest())
+
+
 def mismatch(
     expected: Digest, actual: Digest, size: int, where: str, advice: str
 ) -> DigestMismatch:

@@ -13,10 +13,24 @@ from types import TracebackType
 from typing import Self
 
 from slipway_runtime.artifact.cache import MODEL_FILE, Cache, space_error
-from slipway_runtime.artifact.digest import Digest, digest_of_file, mismatch
+from slipway_runtime.artifact.digest import Digest, mismatch
+from slipway_runtime.artifact.graph import require_pinned
+from slipway_runtime.artifact.manifest import (
+    FILE_NAME,
+    Manifest,
+    PackagedFile,
+    looks_like_manifest,
+)
 from slipway_runtime.artifact.sources import Source, TransientError
-from slipway_runtime.errors import SourceUnavailable, TooLarge
+from slipway_runtime.artifact.stored import Artifact, find, read_manifest
+from slipway_runtime.errors import (
+    ArtifactNotFound,
+    DigestMismatch,
+    SourceUnavailable,
+    TooLarge,
+)
 
+_BEGINNING_BYTES = 64
 _PROGRESS_SECONDS = 5.0
 _MEGABYTE = 1_000_000
 
@@ -48,98 +62,154 @@ class Retry:
 def fetch(
     source: Source, digest: Digest, cache: Cache, *, max_bytes: int | None, retry: Retry
 ) -> Path:
-    """Make sure that the cache holds the artifact of this digest, and return its path.
+    """Make sure that the cache holds the artifact of this digest; return its model's path.
 
-    An artifact that lies there already is hashed, and when it matches no source is contacted.
+    The digest is that of a bare ONNX file, or of a package's manifest, which pins the other files;
+    the content tells which. An artifact that lies there already is hashed, and when it matches no
+    source is contacted.
 
     Raises:
         DigestMismatch: the source holds other bytes.
-        TooLarge: more than ``max_bytes`` bytes, or than the volume has free.
+        InvalidModel: the manifest is malformed, or the graph names files that it does not list.
+        TooLarge: more than ``max_bytes`` bytes in all, or than the volume has free.
         ArtifactNotFound, AccessDenied, SourceUnavailable: what the source said.
         InvalidArguments: the cache cannot be written.
     """
     cache.prepare()
     if (cached := _cached(digest, cache)) is not None:
-        return cached
-    give_up_at = retry.clock() + retry.deadline
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return _attempt(
-                source, digest, cache, max_bytes=max_bytes, give_up_at=give_up_at, clock=retry.clock
-            )
-        except TransientError as error:
-            pause = retry.pause_after(attempt)
-            seconds_left = give_up_at - retry.clock()
-            if attempt >= retry.attempts or pause >= seconds_left:
-                raise SourceUnavailable(
-                    f"{error.message} (gave up after {attempt} attempts)"
-                ) from error
-            logger.warning(
-                "attempt %d of %d failed, the next in %.1f s: %s",
-                attempt,
-                retry.attempts,
-                pause,
-                error.message,
-            )
-            retry.sleep(pause)
-
-
-def _cached(digest: Digest, cache: Cache) -> Path | None:
-    path = cache.model_path(digest)
-    if not path.is_file():
-        return None
-    actual = digest_of_file(path)
-    if actual == digest:
-        logger.info("the cache holds %s already: nothing to download", digest)
-        return path
-    logger.warning("the cache holds %s under the name of %s: fetching it again", actual, digest)
-    cache.discard(digest)
-    return None
-
-
-def _attempt(
-    source: Source,
-    digest: Digest,
-    cache: Cache,
-    *,
-    max_bytes: int | None,
-    give_up_at: float,
-    clock: Callable[[], float],
-) -> Path:
-    started = clock()
-    logger.info("fetching %s", source.description)
-    with cache.temporary() as directory:
-        with HashingSink(
-            directory / MODEL_FILE,
-            cache,
-            where=source.description,
-            max_bytes=max_bytes,
-            give_up_at=give_up_at,
-            clock=clock,
-        ) as sink:
-            source.download(sink, give_up_at - started)
-        actual = sink.digest
-        if actual != digest:
-            raise mismatch(
-                digest,
-                actual,
-                sink.count,
-                source.description,
-                "the object was replaced, or the digest belongs to another file",
-            )
-        path = cache.commit(directory, digest)
-    seconds = max(clock() - started, 1e-6)
+        return cached.model
+    started = retry.clock()
+    with cache.temporary() as folder:
+        job = _Job(cache, folder, max_bytes, retry, give_up_at=started + retry.deadline)
+        manifest = job.fetch_root(source, digest)
+        if manifest is not None:
+            job.fetch_package(source, manifest)
+        entry = cache.commit(folder, digest)
+    seconds = max(retry.clock() - started, 1e-6)
     logger.info(
         "fetched and verified %s from %s: %d bytes in %.1f s (%.1f MB/s)",
         digest,
         source.description,
-        sink.count,
+        job.done,
         seconds,
-        sink.count / seconds / _MEGABYTE,
+        job.done / seconds / _MEGABYTE,
     )
-    return path
+    return entry / (MODEL_FILE if manifest is None else manifest.model.path)
+
+
+def _cached(digest: Digest, cache: Cache) -> Artifact | None:
+    if not cache.entry(digest).exists():
+        return None
+    try:
+        artifact = find(cache, digest)
+    except (ArtifactNotFound, DigestMismatch) as error:
+        logger.warning("what the cache holds is fetched again: %s", error.message)
+        cache.discard(digest)
+        return None
+    logger.info("the cache holds %s already: nothing to download", digest)
+    return artifact
+
+
+@dataclass
+class _Job:
+    """One fetch into a temporary folder; ``done`` counts the bytes of finished files."""
+
+    cache: Cache
+    folder: Path
+    max_bytes: int | None
+    retry: Retry
+    give_up_at: float
+    done: int = 0
+
+    def fetch_root(self, source: Source, digest: Digest) -> Manifest | None:
+        """Fetch the file that the digest is of; return what it says if it is a manifest."""
+        path = self.folder / MODEL_FILE
+        self._fetch(source, path, digest, "the object was replaced, or the digest belongs to"
+                    " another file")  # fmt: skip
+        with path.open("rb") as file:
+            if not looks_like_manifest(file.read(_BEGINNING_BYTES)):
+                return None
+        manifest_path = path.rename(self.folder / FILE_NAME)
+        return read_manifest(manifest_path)
+
+    def fetch_package(self, source: Source, manifest: Manifest) -> None:
+        """Fetch the files of a package: the graph first, since it may refuse the others."""
+        total = self.done + manifest.size
+        check_limit(total, self.max_bytes, f"the package at {source.description}")
+        self.cache.require_space(manifest.size)
+        logger.info(
+            "the package %s has %d files of %d bytes",
+            manifest.name,
+            len(manifest.files),
+            manifest.size,
+        )
+        self._fetch_file(source, manifest.model)
+        require_pinned(self.folder / manifest.model.path, manifest)
+        for file in manifest.others:
+            self._fetch_file(source, file)
+
+    def _fetch_file(self, source: Source, file: PackagedFile) -> None:
+        path = self.folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        advice = f"the package's {FILE_NAME} pins another {file.path}: push the package again"
+        self._fetch(source.beside(file.path), path, file.sha256, advice, size=file.size)
+
+    def _fetch(
+        self, source: Source, path: Path, digest: Digest, advice: str, size: int | None = None
+    ) -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._attempt(source, path, digest, advice, size)
+            except TransientError as error:
+                self._pause(attempt, error)
+
+    def _pause(self, attempt: int, error: TransientError) -> None:
+        retry = self.retry
+        pause = retry.pause_after(attempt)
+        if attempt >= retry.attempts or pause >= self.give_up_at - retry.clock():
+            raise SourceUnavailable(
+                f"{error.message} (gave up after {attempt} attempts)"
+            ) from error
+        logger.warning(
+            "attempt %d of %d failed, the next in %.1f s: %s",
+            attempt,
+            retry.attempts,
+            pause,
+            error.message,
+        )
+        retry.sleep(pause)
+
+    def _attempt(
+        self, source: Source, path: Path, digest: Digest, advice: str, size: int | None
+    ) -> None:
+        logger.info("fetching %s", source.description)
+        with HashingSink(
+            path,
+            self.cache,
+            where=source.description,
+            max_bytes=self.max_bytes,
+            size=size,
+            digest=digest,
+            give_up_at=self.give_up_at,
+            clock=self.retry.clock,
+        ) as sink:
+            source.download(sink, self.give_up_at - self.retry.clock())
+        if sink.digest != digest:
+            raise mismatch(digest, sink.digest, sink.count, source.description, advice)
+        self.done += sink.count
+
+
+def check_limit(size: int, limit: int | None, where: str, *, at_least: bool = False) -> None:
+    """Raise TooLarge where ``size`` bytes are more than the limit."""
+    if limit is not None and size > limit:
+        raise TooLarge(
+            f"{where} has {'at least ' * at_least}{size} bytes, above the limit of {limit} bytes"
+            " (--max-bytes): raise spec.runtime.cacheSize",
+            size=size,
+            limit=limit,
+        )
 
 
 class HashingSink:
@@ -153,12 +223,16 @@ class HashingSink:
         where: str,
         max_bytes: int | None,
         give_up_at: float,
+        size: int | None = None,
+        digest: Digest | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
         self._cache = cache
         self._where = where
         self._max_bytes = max_bytes
+        self._size = size
+        self._pinned = digest
         self._give_up_at = give_up_at
         self._clock = clock
         self._hasher = hashlib.sha256()
@@ -212,13 +286,13 @@ class HashingSink:
         return len(data)
 
     def _check_limit(self, size: int) -> None:
-        if self._max_bytes is not None and size > self._max_bytes:
-            raise TooLarge(
-                f"{self._where} has {'' if self._total else 'at least '}{self._total or size}"
-                f" bytes, above the limit of {self._max_bytes} bytes (--max-bytes): raise"
-                " spec.runtime.cacheSize",
-                size=size,
-                limit=self._max_bytes,
+        check_limit(self._total or size, self._max_bytes, self._where, at_least=not self._total)
+        if self._size is not None and (size > self._size or self._total not in (None, self._size)):
+            raise DigestMismatch(
+                f"{self._where} has {self._total or size} bytes, and {FILE_NAME} says {self._size}:"
+                " push the package again",
+                expected=str(self._pinned),
+                size=self._total or size,
             )
 
     def _report(self, now: float) -> None:

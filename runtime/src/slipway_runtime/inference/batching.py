@@ -89,21 +89,25 @@ def cut(outputs: Arrays, rows: Sequence[int]) -> list[dict[str, Array]]:
     return parts
 
 
-def limits_for(model: Model, max_rows: int, max_delay: float) -> BatchLimits:
-    """Return the limits for a model: ``max_rows`` of 0 batches up to 32 rows where that gains.
+def limits_for(
+    model: Model, max_rows: int, max_delay: float, *, hint: int | None = None
+) -> BatchLimits:
+    """Return the limits for a model: ``max_rows`` of 0 batches where that gains.
+
+    It batches up to ``hint`` rows then, of the model's package, or else up to 32.
 
     A model batches only if dimension 0 of all its inputs and outputs is symbolic and a trial shows
     that rows do not depend on their neighbours. Where nobody asked for it, a batch must also take
     less time than its rows one by one.
     """
-    if max_rows == 1:
+    if (max_rows or hint) == 1:
         return BatchLimits()
     reason = _refusal(model) or _trial(model, must_gain=max_rows == 0)
     if reason is not None:
         log = logger.info if max_rows == 0 else logger.warning
         log("requests are not batched: %s", reason)
         return BatchLimits()
-    return BatchLimits(max_rows or AUTO_ROWS, max_delay)
+    return BatchLimits(max_rows or hint or AUTO_ROWS, max_delay)
 
 
 def _refusal(model: Model) -> str | None:

@@ -1,7 +1,7 @@
-"""The column names that a model carries for its inputs, in its metadata property ``columns``.
+"""The column names of a model's inputs: listed by its package, or by the graph itself.
 
-The property is JSON: ``{"<input>": ["<column>", …], …}``, the columns in the order in which the
-input takes them.
+The graph's metadata property ``columns`` is JSON: ``{"<input>": ["<column>", …], …}``, the columns
+in the order in which the input takes them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from slipway_runtime.errors import InvalidModel
 from slipway_runtime.inference.tensors import TensorSpec
 
 PROPERTY: Final = "columns"
@@ -31,6 +32,21 @@ def read(properties: Mapping[str, str], inputs: Sequence[TensorSpec]) -> dict[st
     except (ValueError, TypeError) as error:
         logger.warning("the metadata property %s is left aside: %s", PROPERTY, error)
         return {}
+
+
+def given(
+    listed: Mapping[str, Sequence[str]], inputs: Sequence[TensorSpec]
+) -> dict[str, list[str]]:
+    """Return the columns that a package lists by input name.
+
+    Raises:
+        InvalidModel: they do not fit the graph's inputs.
+    """
+    document = {name: list(columns) for name, columns in listed.items()}
+    try:
+        return _checked(document, {spec.name: spec for spec in inputs})
+    except ValueError as error:
+        raise InvalidModel(f"the package's columns do not fit its graph: {error}") from None
 
 
 def _checked(document: object, specs: Mapping[str, TensorSpec]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.artifact.manifest import Manifest
 from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
 from slipway_runtime.inference import columns, labels
 from slipway_runtime.inference import session as ort
@@ -48,7 +49,9 @@ class ModelIdentity:
 class Model:
     """An ONNX model in a session of ONNX Runtime; `infer` may be called from any thread."""
 
-    def __init__(self, identity: ModelIdentity, session: ort.OrtSession) -> None:
+    def __init__(
+        self, identity: ModelIdentity, session: ort.OrtSession, manifest: Manifest | None = None
+    ) -> None:
         self.identity = identity
         self._session = session
         self._plain_run = ort.plain_run(session)
@@ -68,9 +71,12 @@ class Model:
                 f"none of the model's outputs can be served ({self._not_served}): export it with"
                 " tensor outputs (scikit-learn: zipmap=False)"
             )
+        if manifest is not None:
+            outputs = labels.given(manifest.labels, outputs)
         self.signature = Signature(inputs, tuple(outputs))
         properties = cast("Mapping[str, str]", session.get_modelmeta().custom_metadata_map)
-        self.columns = columns.read(properties, inputs)
+        listed = columns.given(manifest.columns, inputs) if manifest is not None else None
+        self.columns = listed or columns.read(properties, inputs)
         self._all_outputs = self.signature.output_names
         self._outputs_by_name = {spec.name: spec for spec in outputs}
         self._bf16_inputs = [spec.name for spec in inputs if spec.datatype.name == BF16]
@@ -186,7 +192,7 @@ class Model:
     def _learn_labels(self, values: Mapping[str, object]) -> None:
         outputs: list[TensorSpec] = []
         for spec in self.signature.outputs:
-            if spec.labels is not None:
+            if spec.is_map:
                 names = labels.labels_of(cast("labels.MapPerRow", values[spec.name]))
                 outputs.append(replace(spec, labels=names, shape=(None, len(names))))
             else:
@@ -203,8 +209,16 @@ def load(
     intra_op_threads: int,
     inter_op_threads: int,
     provider_options: Mapping[str, Mapping[str, str]] | None = None,
+    manifest: Manifest | None = None,
 ) -> Model:
-    """Load a model by its path; it is not warm yet. Raises what `open_session` raises."""
+    """Load a model by its path; it is not warm yet.
+
+    ``manifest`` is that of its package: names columns and labels.
+
+    Raises:
+        InvalidModel: columns or labels do not fit the graph.
+        Failure: what `open_session` raises.
+    """
     session = ort.open_session(
         path,
         providers,
@@ -212,7 +226,7 @@ def load(
         inter_op_threads=inter_op_threads,
         provider_options=provider_options,
     )
-    return Model(identity, session)
+    return Model(identity, session, manifest)
 
 
 def _zeros(spec: TensorSpec) -> Array:
@@ -223,7 +237,7 @@ def _zeros(spec: TensorSpec) -> Array:
 
 
 def _as_array(spec: TensorSpec, value: object) -> Array:
-    if spec.labels is not None:
+    if spec.is_map:
         return labels.to_matrix(spec, cast("labels.MapPerRow", value))
     # A scalar output may come as a NumPy scalar, and an absent optional one as None.
     if isinstance(value, np.ndarray):

@@ -247,7 +247,7 @@ def input_spec(arg: NodeArg) -> TensorSpec:
         InvalidModel: it is no tensor, or of a datatype that cannot be served.
     """
     spec = tensor_spec(arg)
-    if spec is None or spec.labels is not None:
+    if spec is None or spec.is_map:
         raise InvalidModel(
             f"input {arg.name!r} is {arg.type}, and this runtime serves tensors of the datatypes"
             f" {', '.join(DATATYPES)} only: export the model with such inputs"
@@ -261,7 +261,7 @@ def tensor_spec(arg: NodeArg) -> TensorSpec | None:
     A map per row is told as a matrix, whose labels a first run has to show.
     """
     if arg.type in _MAPS:
-        return TensorSpec(arg.name, DATATYPES["FP32"], (None, None), labels=())
+        return TensorSpec(arg.name, DATATYPES["FP32"], (None, None), labels=(), is_map=True)
     datatype = _DATATYPES.get(arg.type)
     if datatype is None:
         return None

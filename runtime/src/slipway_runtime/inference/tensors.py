@@ -57,15 +57,17 @@ class TensorSpec:
     """One input or output of the model.
 
     ``shape`` has None for each symbolic dimension; it is None itself where the model does not
-    say, which ONNX Runtime shows in the same way as a scalar. ``labels`` is None but for outputs
-    that are a map per row, as scikit-learn's classifiers give their probabilities: these are
-    served as a matrix with a column per label.
+    say, which ONNX Runtime shows in the same way as a scalar. ``labels`` name the last dimension of
+    an output where they are known. ``is_map`` marks outputs that are a map per row, as
+    scikit-learn's classifiers give their probabilities: these are served as a matrix with a column
+    per label.
     """
 
     name: str
     datatype: Datatype
     shape: Shape | None
     labels: tuple[str, ...] | None = None
+    is_map: bool = False
 
     @property
     def wire_shape(self) -> list[int]:

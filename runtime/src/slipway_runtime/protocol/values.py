@@ -73,7 +73,7 @@ def from_rows(model: Model, value: object, member: str) -> dict[str, Array]:
 def to_plain(spec: TensorSpec, array: Array, non_finite: NonFinite) -> object:
     """Return what JSON shows of an output: its values, of a map per row an object by label."""
     values = to_json_ready(spec, array, non_finite)
-    if spec.labels is None:
+    if not spec.is_map or spec.labels is None:
         return values
     # As a list, float32 would be shown with the digits of a double: orjson knows NumPy's scalars.
     rows = cast("Any", values)

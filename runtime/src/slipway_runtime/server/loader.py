@@ -1,4 +1,4 @@
-"""From the cached file to a warm model: re-verify, load, warm up."""
+"""From the cached artifact to a warm model: re-verify, load, warm up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from slipway_runtime.artifact.cache import Cache
-from slipway_runtime.artifact.digest import Digest, digest_of_file, mismatch
-from slipway_runtime.errors import ArtifactNotFound
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.artifact.stored import find
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.lifecycle import Phase
 from slipway_runtime.settings import ServeSettings
@@ -36,19 +36,7 @@ def load(
         Failure: what loading and warming up raise.
     """
     enter(Phase.VERIFYING)
-    path = Cache(settings.cache_dir).model_path(digest)
-    try:
-        size = path.stat().st_size
-        actual = digest_of_file(path)
-    except OSError as error:
-        raise ArtifactNotFound(
-            f"the cache has no readable {path} ({error.strerror}): `slipway-runtime fetch` must"
-            " run first, with the same digest and SLIPWAY_CACHE_DIR"
-        ) from error
-    if actual != digest:
-        raise mismatch(
-            digest, actual, size, str(path), "the cache was changed after it was written"
-        )
+    artifact = find(Cache(settings.cache_dir), digest)
 
     enter(Phase.LOADING)
     # Imported here, in the loader's thread: NumPy and ONNX Runtime take 0.4 s, in which the
@@ -65,11 +53,12 @@ def load(
     inter_op_threads = settings.inter_op_threads or available_cpus()
     model = models.load(
         models.ModelIdentity(name, digest, tuple(settings.aliases)),
-        path,
+        artifact.model,
         settings.providers,
         intra_op_threads=intra_op_threads,
         inter_op_threads=inter_op_threads,
         provider_options=settings.provider_options,
+        manifest=artifact.manifest,
     )
 
     enter(Phase.WARMING)
@@ -83,8 +72,13 @@ def load(
             "inter_op_threads": inter_op_threads,
         },
     )
-    limits = limits_for(model, settings.max_batch_size, settings.max_batch_delay_ms / 1000)
-    steady = depends_on_shapes_alone(path)
+    limits = limits_for(
+        model,
+        settings.max_batch_size,
+        settings.max_batch_delay_ms / 1000,
+        hint=artifact.manifest.serving.max_batch_size if artifact.manifest is not None else None,
+    )
+    steady = depends_on_shapes_alone(artifact.model)
     executor = Executor(
         model,
         threads=settings.executor_threads,

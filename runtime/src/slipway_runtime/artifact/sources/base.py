@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
 from slipway_runtime.errors import SlipwayError
 
@@ -37,6 +37,10 @@ class Source(Protocol):
     @property
     def description(self) -> str:
         """Where the artifact is, for messages and logs: holds no credential and no query."""
+        ...
+
+    def beside(self, path: str) -> Self:
+        """Return the source of another file of the same package; ``path`` has no dots."""
         ...
 
     def download(self, sink: Sink, seconds_left: float) -> None:

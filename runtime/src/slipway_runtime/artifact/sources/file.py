@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,12 @@ class FileSource:
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise InvalidArguments("a file URI must be file:///ABSOLUTE/PATH, with three slashes")
         self._path = Path(unquote(parts.path))
+
+    def beside(self, path: str) -> FileSource:
+        """Return the file of this path in the same folder."""
+        other = copy.copy(self)
+        other._path = self._path.parent / path
+        return other
 
     @property
     def description(self) -> str:

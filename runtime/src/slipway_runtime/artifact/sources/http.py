@@ -7,6 +7,7 @@ the query of a presigned URL is a credential.
 
 from __future__ import annotations
 
+import copy
 import http.client
 import logging
 import ssl
@@ -15,7 +16,7 @@ import urllib.request
 from email.message import Message
 from http import HTTPStatus
 from typing import IO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from slipway_runtime import __version__
 from slipway_runtime.artifact.sources.base import Sink, TransientError
@@ -71,6 +72,17 @@ class HttpSource:
     def description(self) -> str:
         """The URL without its query."""
         return self._description
+
+    def beside(self, path: str) -> HttpSource:
+        """Return the URL of this path in the same folder, with the same query.
+
+        A query that signs a folder or container holds for its files too.
+        """
+        before, question_mark, query = self._uri.partition("?")
+        other = copy.copy(self)
+        other._uri = f"{before.rpartition('/')[0]}/{quote(path)}{question_mark}{query}"
+        other._description = _without_query(other._uri)
+        return other
 
     def download(self, sink: Sink, seconds_left: float) -> None:
         """GET the URL. See `Source.download`."""

@@ -8,6 +8,7 @@ from a missing bucket. Nothing that the server says is repeated but its error co
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,6 +99,13 @@ class S3Source:
     def description(self) -> str:
         """The URI."""
         return f"s3://{self._bucket}/{self._key}"
+
+    def beside(self, path: str) -> S3Source:
+        """Return the object of this path below the same prefix."""
+        other = copy.copy(self)
+        folder, slash, _ = self._key.rpartition("/")
+        other._key = f"{folder}{slash}{path}"
+        return other
 
     def download(self, sink: Sink, seconds_left: float) -> None:  # noqa: ARG002
         """Download the object. See `Source.download`; the client's own time-outs apply."""
