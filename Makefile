@@ -69,7 +69,7 @@ test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
 
 .PHONY: bench
-bench: bench-controlplane bench-serving bench-int8 ## Measure what the README promises; half an hour
+bench: bench-controlplane bench-serving bench-goodput bench-int8 ## Measure what the README promises; half an hour
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -83,6 +83,10 @@ bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get
 .PHONY: bench-int8
 bench-int8: setup ## Measure what INT8 and FP16 gain and lose on a transformer and a CNN
 	@$(RUN) python bench/int8.py
+
+.PHONY: bench-goodput
+bench-goodput: setup ## Measure what the runtime still answers under overload
+	@PYTHONPATH=tests/support $(RUN) python bench/goodput.py
 
 ##@ Keep it in order
 

@@ -141,7 +141,12 @@ class OutOfMemory(Failure):
 
 
 class RequestError(SlipwayError):
-    """An error that answers one request and leaves the server as it was."""
+    """An error that answers one request and leaves the server as it was.
+
+    ``retry_after`` is in how many seconds the same request may well succeed, if it may.
+    """
+
+    retry_after: ClassVar[int | None] = None
 
 
 class BadRequest(RequestError):
@@ -179,9 +184,13 @@ class UnrepresentableOutput(RequestError):
 class QueueFull(RequestError):
     """Too many requests wait already."""
 
+    retry_after = 1
+
 
 class NotReady(RequestError):
     """The server is loading or draining."""
+
+    retry_after = 2
 
 
 class DeadlineExceeded(RequestError):

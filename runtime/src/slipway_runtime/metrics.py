@@ -27,6 +27,7 @@ _COUNTERS: Final[tuple[tuple[str, str], ...]] = (
     ("nv_inference_compute_infer_duration_us", "Time in the model, summed, in microseconds"),
     ("nv_inference_compute_output_duration_us", "Time encoding outputs, summed, in microseconds"),
 )
+CLOSED_FOR: Final = ("headers", "body", "answer", "room")
 _MAX_BATCH_SIZES: Final = 256
 _BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -45,12 +46,14 @@ class Batch:
 class Metrics:
     """All metrics of one server. Written from the event loop's thread alone.
 
-    ``pending`` returns how many requests wait for an executor now.
+    ``pending`` returns how many requests wait for an executor now, ``connections`` how many HTTP
+    connections are open.
     """
 
     def __init__(self, model: str, version: str, digest: str) -> None:
         self._labels = f'{{model="{_escape(model)}",version="{_escape(version)}"}}'
         self.pending: Callable[[], int] = lambda: 0
+        self.connections: Callable[[], int] = lambda: 0
         self.request_success = 0
         self.request_failure = 0
         self.inference_count = 0
@@ -64,6 +67,7 @@ class Metrics:
         self.infer_us = 0.0
         self.output_us = 0.0
         self.responses: dict[int, int] = {}
+        self.closed_connections = dict.fromkeys(CLOSED_FOR, 0)
 
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
@@ -117,6 +121,10 @@ class Metrics:
         """Count one HTTP response."""
         self.responses[status] = self.responses.get(status, 0) + 1
 
+    def connection_closed(self, reason: str) -> None:
+        """Count one connection that was closed on its client, for one of `CLOSED_FOR`."""
+        self.closed_connections[reason] += 1
+
     def render(self) -> bytes:
         """Return all metrics in the text exposition format."""
         return "".join(self._triton_lines()).encode() + generate_latest(self._registry)
@@ -143,6 +151,14 @@ class Metrics:
         yield from _family(name, "HTTP responses by status code", "counter")
         for status, count in sorted(self.responses.items()):
             yield f'{name}{{code="{status}"}} {count}\n'
+        name = "slipway_http_connections"
+        yield from _family(name, "HTTP connections that are open", "gauge")
+        yield f"{name} {self.connections()}\n"
+        name = "slipway_http_connections_closed_total"
+        help_text = "HTTP connections that were too slow, or had to make room, by what was awaited"
+        yield from _family(name, help_text, "counter")
+        for reason, count in self.closed_connections.items():
+            yield f'{name}{{reason="{reason}"}} {count}\n'
 
 
 def _family(name: str, help_text: str, kind: str) -> tuple[str, str]:

@@ -151,6 +151,13 @@ class ServeSettings(CommonSettings):
         30.0, alias="SLIPWAY_DRAIN_TIMEOUT_SECONDS"
     )
     keep_alive: Annotated[int, Field(ge=1)] = Field(75, alias="SLIPWAY_KEEP_ALIVE_SECONDS")
+    header_timeout: Annotated[float, Field(ge=0)] = Field(
+        10.0, alias="SLIPWAY_HEADER_TIMEOUT_SECONDS"
+    )
+    body_timeout: Annotated[float, Field(ge=0)] = Field(60.0, alias="SLIPWAY_BODY_TIMEOUT_SECONDS")
+    max_connections: Annotated[int, Field(ge=8, le=1_000_000)] = Field(
+        4096, alias="SLIPWAY_MAX_CONNECTIONS"
+    )
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         64 * 1024 * 1024, alias="SLIPWAY_MAX_BODY_BYTES"
     )

@@ -171,6 +171,16 @@ def mean_over_rows() -> bytes:
     )
 
 
+def ones() -> bytes:
+    """shape [r] INT64 -> y FP32 of that shape, all 1: a small request with a large answer."""
+    one = numpy_helper.from_array(np.array([1], dtype=np.float32), "value")
+    return build(
+        [helper.make_node("ConstantOfShape", ["shape"], ["y"], value=one)],
+        [tensor("shape", ["r"], "INT64")],
+        [tensor("y", None)],
+    )
+
+
 def lookup() -> bytes:
     """index [n] INT64 -> y [n] FP32 out of a table of 3 values: fails at run for index 3."""
     table = numpy_helper.from_array(np.array([10, 20, 30], dtype=np.float32), "table")

@@ -325,7 +325,9 @@ def test_numbers_outside_their_datatype_are_refused(datatypes: Server) -> None:
 
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("busy"), onnx_models.busy(), extra=ON) as server:
+    with Server(
+        tmp_path_factory.mktemp("busy"), onnx_models.busy(), extra=ON | {"SLIPWAY_MAX_QUEUE": "2"}
+    ) as server:
         yield server.start().wait_until_ready()
 
 
@@ -369,6 +371,20 @@ def test_health_answers_during_a_long_inference(busy: Server) -> None:
             assert health_of(busy.grpc_address, name) == "SERVING"
         assert time.monotonic() - started < 1
         running.cancel()
+
+
+def test_a_full_queue_says_when_to_come_back(busy: Server) -> None:
+    with grpc.insecure_channel(busy.grpc_address) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        running = [stub.ModelInfer.future(rounds(10**8)) for _ in range(4)]
+        ended: queue.Queue[Any] = queue.Queue()
+        for future in running:
+            future.add_done_callback(ended.put)
+        refused = ended.get(timeout=10)
+        for future in running:
+            future.cancel()
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert ("grpc-retry-pushback-ms", "1000") in refused.trailing_metadata()
 
 
 def test_sigterm_finishes_what_is_in_flight(tmp_path: Path) -> None:

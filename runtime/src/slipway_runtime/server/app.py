@@ -40,7 +40,7 @@ access_logger = logging.getLogger("slipway_runtime.access")
 
 _PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 _OF_THE_MODEL: Final = (*_PAGES, "/predict", "/invocations", "/v2/repository/index")
-_RETRY: Final = ((b"retry-after", b"2"),)
+_RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _READY_SUFFIX: Final = "/ready"
 _WORTH_COMPRESSING: Final = 1024
 _WORTH_JOINING: Final = 64 * 1024

@@ -53,6 +53,7 @@ _CODES: Final[dict[type[RequestError], Any]] = {
     DeadlineExceeded: _grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _UNLIMITED: Final = -1
+_PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 
 class GrpcServer:
@@ -152,7 +153,9 @@ class GrpcServer:
                 return await rpc(request, context)
             except RequestError as error:
                 code = _CODES.get(type(error), _grpc.StatusCode.INTERNAL)
-                await context.abort(code, error.message, digest)
+                pushback = error.retry_after
+                retry = () if pushback is None else ((_PUSHBACK, str(pushback * 1000)),)
+                await context.abort(code, error.message, (*digest, *retry))
             except _grpc.aio.AbortError:
                 raise
             except Exception:

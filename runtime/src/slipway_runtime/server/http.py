@@ -47,7 +47,6 @@ STATUS: Final[dict[type[RequestError], int]] = {
     NotReady: 503,
     DeadlineExceeded: 504,
 }
-_RETRY_AFTER: Final[dict[type[RequestError], bytes]] = {QueueFull: b"1", NotReady: b"2"}
 
 _MAX_REQUEST_ID: Final = 128
 _MAX_DIGITS: Final = 18
@@ -212,8 +211,8 @@ def error_response(error: RequestError) -> Response:
     kind = type(error)
     status = STATUS.get(kind, _SERVER_ERROR)
     headers: list[tuple[bytes, bytes]] = []
-    if kind in _RETRY_AFTER:
-        headers.append((b"retry-after", _RETRY_AFTER[kind]))
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode()))
     return Response(

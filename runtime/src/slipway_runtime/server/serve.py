@@ -28,6 +28,7 @@ from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import Failure, InternalError
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.app import App
+from slipway_runtime.server.connections import Connections
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
 from slipway_runtime.server.listener import listen, refuse_new_connections
 from slipway_runtime.server.loader import load
@@ -60,10 +61,11 @@ async def _serve(
     metrics = Metrics(name, digest.version, str(digest))
     lifecycle = Lifecycle(name, digest, metrics)
     app = App(lifecycle, access_log=settings.access_log)
+    connections = Connections(settings, metrics)
     server = _Server(
         uvicorn.Config(
             app,  # pyright: ignore[reportArgumentType]
-            http="httptools",
+            http=connections.protocol,  # pyright: ignore[reportArgumentType]
             ws="none",
             lifespan="off",
             log_config=None,
@@ -81,6 +83,8 @@ async def _serve(
     _on_signals(loop, stop, hurry)
 
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    watching = asyncio.create_task(connections.watch())
+    serving.add_done_callback(lambda _: watching.cancel())
     stopping = asyncio.create_task(stop.wait())
     logger.info("listening on port %d", listener.getsockname()[1])
     await asyncio.wait({serving, stopping, loading}, return_when=asyncio.FIRST_COMPLETED)

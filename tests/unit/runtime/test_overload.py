@@ -1,0 +1,157 @@
+"""Clients that are slow, many or without end: they lose their connection, nobody else does."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from runtime_kit import onnx_models
+from runtime_kit.process import Server, send
+
+SECONDS = 0.5
+MOST = 64
+
+
+@pytest.fixture(scope="module")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    extra = {
+        "SLIPWAY_HEADER_TIMEOUT_SECONDS": str(SECONDS),
+        "SLIPWAY_BODY_TIMEOUT_SECONDS": str(SECONDS),
+        "SLIPWAY_MAX_CONNECTIONS": str(MOST),
+    }
+    folder = tmp_path_factory.mktemp("strict")
+    with Server(folder, onnx_models.ones(), extra=extra) as server:
+        yield server.start().wait_until_ready()
+
+
+def connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def closed_for(server: Server, reason: str) -> int:
+    line = rf'^slipway_http_connections_closed_total{{reason="{reason}"}} (\d+)$'
+    found = re.search(line, server.get("/metrics").body.decode(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    parts = list[bytes]()
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "awaited", "answer"),
+    [
+        pytest.param(b"", "headers", b"", id="nothing"),
+        pytest.param(b"GET / HT", "headers", b"HTTP/1.1 408 ", id="half a line"),
+        pytest.param(HEAD, "headers", b"HTTP/1.1 408 ", id="half a head"),
+        pytest.param(
+            HEAD + b"content-length: 9\r\n\r\n[1", "body", b"HTTP/1.1 408 ", id="half a body"
+        ),
+        pytest.param(
+            HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\n[1\r\n",
+            "body",
+            b"HTTP/1.1 408 ",
+            id="chunks without an end",
+        ),
+        pytest.param(
+            b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\nGET /ping",
+            "headers",
+            b"HTTP/1.1 200 ",
+            id="next",
+        ),
+    ],
+)
+def test_who_does_not_get_on_is_closed(
+    strict_server: Server, sent: bytes, awaited: str, answer: bytes
+) -> None:
+    before = closed_for(strict_server, awaited)
+    with connect(strict_server) as connection:
+        connection.sendall(sent)
+        began = time.monotonic()
+        got = read_to_end(connection)
+        assert SECONDS * 0.9 <= time.monotonic() - began < 10
+    assert got.startswith(answer)
+    assert (b'"error"' in got) == (b" 408 " in got)
+    assert closed_for(strict_server, awaited) == before + 1
+
+
+def test_drops_do_not_keep_a_request_alive(strict_server: Server) -> None:
+    with connect(strict_server) as connection:
+        connection.sendall(HEAD + b"content-length: 100000\r\n\r\n")
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - began < 10:
+                connection.sendall(b" ")
+                time.sleep(0.02)
+        assert time.monotonic() - began < 5
+
+
+def test_who_takes_no_answer_in_is_cut_off(strict_server: Server) -> None:
+    before = closed_for(strict_server, "answer")
+    with connect(strict_server) as connection:
+        body = b'{"shape": [5000000]}'
+        connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
+        deadline = time.monotonic() + 10
+        while closed_for(strict_server, "answer") == before:
+            assert time.monotonic() < deadline, strict_server.get("/metrics").body
+            time.sleep(0.05)
+
+
+def test_a_head_without_end_is_refused(strict_server: Server) -> None:
+    with connect(strict_server) as connection:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"GET /ping HTTP/1.1\r\n")
+            for number in range(100_000):
+                connection.sendall(b"x-%d: %s\r\n" % (number, b"y" * 1000))
+        assert b" 431 " in read_to_end(connection) or _gone(connection)
+
+
+def _gone(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(b"x")
+        return connection.recv(1) == b""
+    except OSError:
+        return True
+
+
+def idle(connection: socket.socket) -> None:
+    """Send nothing."""
+
+
+def half_a_body(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"content-length: 9\r\n\r\n[1")
+
+
+@pytest.mark.parametrize("then", [idle, half_a_body])
+def test_a_flood_of_connections_stops_neither_probes_nor_who_is_being_served(
+    tmp_path: Path, then: Callable[[socket.socket], None]
+) -> None:
+    """Nothing times out here: those that wait for their client make room."""
+    extra = {"SLIPWAY_MAX_CONNECTIONS": str(MOST)}
+    with Server(tmp_path, onnx_models.identity(), extra=extra) as server:
+        server.start().wait_until_ready()
+        with contextlib.ExitStack() as stack:
+            for number in range(6 * MOST):
+                connection = stack.enter_context(connect(server))
+                with contextlib.suppress(OSError):
+                    then(connection)
+                if number % 16 == 0:
+                    probe = server.connect(timeout=5)
+                    assert send(probe, "GET", "/v2/health/live").status == 200
+                    assert send(probe, "GET", "/v2/health/ready").status == 200
+                    probe.close()
+            assert server.post("/predict", {"x": [[1, 2]]}).json == {"y": [[1, 2]]}
+            assert closed_for(server, "room") > 4 * MOST
