@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import resource
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from slipway_runtime.metrics import Metrics
 
@@ -151,41 +151,47 @@ class Connection(HttpToolsProtocol):
         self.refuse(400, msg)
 
     @property
+    def _request(self) -> RequestResponseCycle | None:
+        """The newest request whose head is complete, answered or not."""
+        return cast("RequestResponseCycle | None", self.cycle)
+
+    @property
     def _between_requests(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        return self._request is None or self._request.response_complete
 
     @property
     def has_begun(self) -> bool:
         """Whether a request has begun that has got no answer yet."""
-        begun = self.cycle is None or self.scope is not self.cycle.scope
-        return (begun and self._head_bytes > 0) or not self._between_requests
+        # uvicorn replaces the scope when the head of a new request begins.
+        new = self._request is None or self.scope is not self._request.scope
+        return (new and self._head_bytes > 0) or not self._between_requests
 
     @property
     def dispensable(self) -> int | None:
         """How soon this connection makes room for others (0 first), or None: never."""
-        if self.cycle is None:
+        if self._request is None:
             return 0
-        if self.cycle.response_complete:
+        if self._request.response_complete:
             return 1
-        return 2 if self.cycle.more_body else None
+        return 2 if self._request.more_body else None
 
     def awaited(self) -> tuple[str, object] | None:
         """Return what is awaited from the client, and what must change for it to get on."""
         unsent = self.transport.get_write_buffer_size()
         if unsent:
             return "answer", unsent
-        if self._between_requests:
-            # uvicorn itself looks after the time between two requests, by a timer, and replaces the
-            # scope once a new one has begun.
-            idle = self.timeout_keep_alive_task and self.scope is self.cycle.scope
+        request = self._request
+        if request is None or request.response_complete:
+            # The time between two requests is limited by a timer of uvicorn's.
+            idle = self.timeout_keep_alive_task is not None and not self.has_begun
             return None if idle else ("headers", None)
-        return ("body", id(self.cycle)) if self.cycle.more_body else None
+        return ("body", id(request)) if request.more_body else None
 
     def refuse(self, status: int, message: str) -> None:
         """Answer an error, unless an answer is under way, and close."""
         if self.transport.is_closing():
             return
-        if self._between_requests or not self.cycle.response_started:
+        if self._request is None or not self._request.response_started or self._between_requests:
             self._all.metrics.responded(status)
             body = orjson.dumps({"error": message})
             head = (
