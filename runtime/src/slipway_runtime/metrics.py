@@ -27,7 +27,7 @@ _COUNTERS: Final[tuple[tuple[str, str], ...]] = (
     ("nv_inference_compute_infer_duration_us", "Time in the model, summed, in microseconds"),
     ("nv_inference_compute_output_duration_us", "Time encoding outputs, summed, in microseconds"),
 )
-CLOSED_FOR: Final[tuple[str, ...]] = ("headers", "body", "answer", "room")
+CLOSED_FOR: Final = ("headers", "body", "answer", "room")
 _MAX_BATCH_SIZES: Final = 256
 _BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -67,7 +67,7 @@ class Metrics:
         self.infer_us = 0.0
         self.output_us = 0.0
         self.responses: dict[int, int] = {}
-        self.closed_connections = dict.fromkeys(CLOSED_FOR, 0)
+        self.closed_connections: dict[str, int] = dict.fromkeys(CLOSED_FOR, 0)
 
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
