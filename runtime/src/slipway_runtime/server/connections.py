@@ -162,9 +162,10 @@ class Connection(HttpToolsProtocol):
     @property
     def has_begun(self) -> bool:
         """Whether a request has begun that has got no answer yet."""
+        if self._request is None:
+            return self._head_bytes > 0
         # uvicorn replaces the scope when the head of a new request begins.
-        new = self._request is None or self.scope is not self._request.scope
-        return (new and self._head_bytes > 0) or not self._between_requests
+        return not self._request.response_complete or self.scope is not self._request.scope
 
     @property
     def dispensable(self) -> int | None:
