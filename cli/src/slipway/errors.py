@@ -12,7 +12,8 @@
     ├── MissingExtra                 9   a package that only this command needs is not installed
     ├── ExportFailed                10   no exporter could turn the model into ONNX
     ├── UntrustedPickle             11   reading the file would run code from it
-    └── BoundsMissed                12   no variant is as small, as fast and as exact as wanted
+    ├── BoundsMissed                12   no variant is as small, as fast and as exact as wanted
+    └── RolloutFailed               13   the cluster does not serve what was deployed
 
 Each carries a sentence that says what is wrong and a hint that says what to do.
 """
@@ -100,3 +101,9 @@ class BoundsMissed(SlipwayError):
     """No variant of a model is as small, as fast and as exact as wanted; none was kept."""
 
     exit_code = 12
+
+
+class RolloutFailed(SlipwayError):
+    """The cluster does not serve what was deployed: it failed, or was not ready in time."""
+
+    exit_code = 13

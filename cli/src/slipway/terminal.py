@@ -112,6 +112,16 @@ def transfer_bar(description: str, total: int) -> Generator[Advance, None, None]
 
 
 @contextmanager
+def following(title: str) -> Generator[Callable[[str], None], None, None]:
+    """Show the newest of several sentences, on a terminal; yields what takes them."""
+    if not sys.stderr.isatty():
+        yield lambda _said: None
+        return
+    with console(stderr=True).status(title) as line:
+        yield lambda said: line.update(Text(f"{title}: {said}"))
+
+
+@contextmanager
 def working(description: str) -> Generator[None, None, None]:
     """Show that something goes on, on a terminal."""
     if not sys.stderr.isatty():

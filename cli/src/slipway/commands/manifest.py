@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import click
 from ruamel.yaml import YAML
 
 from slipway import files, terminal
+from slipway.commands import pushing
 from slipway.errors import InvalidArguments
 from slipway.gitops.deployment import Wanted, build
 from slipway.gitops.edit import set_digest
@@ -79,7 +78,7 @@ def command(
     quotes. Without it a complete manifest is printed; memory is proposed from ARTIFACT.
     """
     if pushed is not None:
-        uri, digest = _pushed(pushed)
+        uri, digest = pushing.read(pushed)
     local = source.find(artifact) if artifact is not None else None
     digest = digest or (local.digest if local else None) or _digest_in(uri)
     if digest is None or not is_digest(digest):
@@ -111,17 +110,6 @@ def command(
         terminal.print_json(manifest)
     elif out is None:
         click.echo(_yaml(manifest), nl=False)
-
-
-def _pushed(path: Path) -> tuple[str, str]:
-    text = sys.stdin.read() if str(path) == "-" else files.require_file(path).read_text("utf-8")
-    try:
-        told: Any = json.loads(text)
-        return str(told["uri"]), str(told["digest"])
-    except (ValueError, KeyError, TypeError):
-        raise InvalidArguments(
-            f"{path} is not what `slipway push --json` printed", "it has uri and digest"
-        ) from None
 
 
 def _digest_in(uri: str | None) -> str | None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import click
 
 from slipway import terminal
-from slipway.errors import InvalidArguments
+from slipway.commands import pushing
 from slipway.options import FILE, json_option, storage_options
-from slipway.package import source
-from slipway.storage.client import Location, Settings, connect
-from slipway.storage.publish import place_by_digest, publish
+from slipway.storage.client import Settings
 
 
 @click.command("push")
@@ -39,35 +37,20 @@ def command(
     Other content under the same key is never overwritten (exit code 6). The entry, which makes the
     rest visible, comes last.
     """
-    base = Location.parse(to)
-    local = source.find(artifact)
-    source.require_intact(local)
-    entry = place_by_digest(base, local)
-    if key is not None:
-        if key.endswith("/") or key.startswith("/"):
-            raise InvalidArguments(f"--key {key!r} must neither begin nor end with a slash")
-        if local.manifest is not None and not key.endswith(f"/{local.entry_name}"):
-            raise InvalidArguments(
-                f"--key {key!r} is for a package, whose entry is {local.entry_name}",
-                f"--key {key}/{local.entry_name}",
-            )
-        entry = Location(base.bucket, key)
-    client = connect(Settings(endpoint, region, addressing_style, ca_bundle))
-    with terminal.transfer_bar("pushing", local.size) as advance:
-        pushed = publish(client, local, entry, advance)
+    done = pushing.push(artifact, to, key, Settings(endpoint, region, addressing_style, ca_bundle))
     if as_json:
         terminal.print_json(
             {
-                "uri": str(entry),
-                "digest": local.digest,
-                "size": local.size,
+                "uri": done.uri,
+                "digest": done.digest,
+                "size": done.size,
                 "objects": [
                     {"uri": str(item.location), "size": item.size, "result": item.result}
-                    for item in pushed
+                    for item in done.objects
                 ],
             }
         )
         return
-    for item in pushed:
+    for item in done.objects:
         terminal.note(f"{item.result}: {item.location} ({terminal.size(item.size)})")
-    terminal.print_facts([("uri", str(entry)), ("digest", local.digest)])
+    terminal.print_facts([("uri", done.uri), ("digest", done.digest)])

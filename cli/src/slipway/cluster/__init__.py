@@ -1,0 +1,1 @@
+"""ModelDeployments in a cluster: read, changed and waited for, by way of kubectl."""
