@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import signal
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import botocore.exceptions as aws
+import numpy as np
 import pytest
 from cli_kit import models
 from cli_kit.models import digest_of
 from cli_kit.run import PROGRAM, environment, process, slipway
+from runtime_kit.process import Server
 from runtime_kit.process import run as run_runtime
 
 from slipway.errors import Conflict, Differs
@@ -157,6 +160,25 @@ def test_a_package_is_pushed_with_its_manifest_last_and_verifies(
     ended = slipway("verify", told["uri"], "--json")
     assert ended.code == 4
     assert [f["path"] for f in ended.json["files"] if f["problem"]] == ["w.bin"]
+
+
+def test_a_package_is_fetched_with_get_object_alone_and_served(
+    package: Path, prefix: str, server: S3Server, storage: dict[str, str], folder: Path
+) -> None:
+    told = slipway("push", package, "--to", prefix, "--json").json
+    reader = server.create_user("package-reader", "package-reader-secret")
+    server.allow_get("models", reader.access)
+    keys = {"AWS_ACCESS_KEY_ID": reader.access, "AWS_SECRET_ACCESS_KEY": reader.secret}
+    arguments = ("fetch", "--uri", told["uri"], "--digest", told["digest"])
+    fetched = run_runtime(folder, *arguments, extra=storage | keys)
+    assert (fetched.code, fetched.termination) == (0, {}), fetched.log
+    with Server.of_cached(folder, told["digest"]) as served:
+        served.start().wait_until_ready()
+        (sample, *_) = json.loads((package / "golden.json").read_text())["samples"]
+        answer = served.post("/v2/models/m/infer", {"inputs": sample["inputs"]}).json
+        (wanted,), (got,) = sample["outputs"], answer["outputs"]
+        assert (got["name"], got["shape"]) == (wanted["name"], wanted["shape"])
+        np.testing.assert_allclose(got["data"], wanted["data"], rtol=1e-3, atol=1e-5)
 
 
 def test_a_push_that_is_killed_completes_when_run_again_and_is_never_half_visible(

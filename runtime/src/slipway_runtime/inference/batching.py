@@ -6,24 +6,25 @@ padded: only requests whose rows have equal shapes share a batch.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from slipway_runtime.artifact.manifest import Tolerance
 from slipway_runtime.errors import RequestError
 from slipway_runtime.inference import bfloat16
+from slipway_runtime.inference.golden import DEFAULT_TOLERANCE
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import BF16, Array, Signature, TensorSpec
 
 Key: TypeAlias = tuple[object, ...]
 Arrays: TypeAlias = Mapping[str, Array]
 
-RTOL: Final = 1e-4
-ATOL: Final = 1e-5
 AUTO_ROWS: Final = 32
 
 _TRIAL_ROWS: Final = 8
@@ -90,11 +91,18 @@ def cut(outputs: Arrays, rows: Sequence[int]) -> list[dict[str, Array]]:
 
 
 def limits_for(
-    model: Model, max_rows: int, max_delay: float, *, hint: int | None = None
+    model: Model,
+    max_rows: int,
+    max_delay: float,
+    *,
+    hint: int | None = None,
+    typical: Sequence[Arrays] = (),
+    tolerance: Tolerance = DEFAULT_TOLERANCE,
 ) -> BatchLimits:
     """Return the limits for a model: ``max_rows`` of 0 batches where that gains.
 
-    It batches up to ``hint`` rows then, of the model's package, or else up to 32.
+    It batches up to ``hint`` rows then, of the model's package, or else up to 32. ``typical`` are
+    single rows to try, such as those of golden samples; fewer than two are made up.
 
     A model batches only if dimension 0 of all its inputs and outputs is symbolic and a trial shows
     that rows do not depend on their neighbours. Where nobody asked for it, a batch must also take
@@ -102,7 +110,7 @@ def limits_for(
     """
     if (max_rows or hint) == 1:
         return BatchLimits()
-    reason = _refusal(model) or _trial(model, must_gain=max_rows == 0)
+    reason = _refusal(model) or _Trial(model, tolerance, must_gain=max_rows == 0).reason(typical)
     if reason is not None:
         log = logger.info if max_rows == 0 else logger.warning
         log("requests are not batched: %s", reason)
@@ -120,46 +128,77 @@ def _refusal(model: Model) -> str | None:
     return None
 
 
-def _trial(model: Model, *, must_gain: bool) -> str | None:
-    """Run typical rows one by one and together; return why they must not be batched, or None."""
-    failure = ""
-    for inner in _INNER_SIZES:
-        elements = sum(array.size for array in _row(model.signature, 0, inner).values())
-        if must_gain and elements > _MAX_ELEMENTS:
-            # Nobody asked for batches: do not risk the memory of many large rows.
-            return f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
-        rows = [_row(model.signature, number, inner) for number in range(_TRIAL_ROWS)]
-        try:
-            return _compare(model, rows, must_gain=must_gain)
-        except RequestError as error:
-            failure = error.message
-        except BatchMismatchError as error:
-            return str(error)
-    return f"trial rows cannot be run: {failure}"
+@dataclass(frozen=True)
+class _Trial:
+    """Runs rows one by one and together, to see whether they may share a run, and gain by it."""
 
+    model: Model
+    tolerance: Tolerance
+    must_gain: bool
 
-def _compare(model: Model, rows: Sequence[Arrays], *, must_gain: bool) -> str | None:
-    pair = rows[:2]
-    _, seconds = _timed(lambda: model.infer(rows[0]), 1)
-    singles = [model.infer(row) for row in pair]
-    reason = _difference(model, singles, model.infer(merge(pair)))
-    if reason is not None or (seconds > _WORTH_MEASURING_SECONDS and not must_gain):
-        return reason
-    if seconds > _WORTH_MEASURING_SECONDS:
-        return f"one row takes {seconds:.2g} s (SLIPWAY_MAX_BATCH_SIZE sets it)"
-    singles = [model.infer(row) for row in rows]
-    together = merge(rows)
-    outputs, batch_seconds = _timed(lambda: model.infer(together), _REPEATS)
-    reason = _difference(model, singles, outputs)
-    if reason is not None or not must_gain:
-        return reason
-    _, seconds = _timed(lambda: model.infer(rows[0]), _REPEATS)
-    if batch_seconds > _WORTH_BATCHING * seconds * len(rows):
-        return (
-            f"{len(rows)} rows take {batch_seconds * 1e3:.3g} ms together and"
-            f" {seconds * len(rows) * 1e3:.3g} ms one by one (SLIPWAY_MAX_BATCH_SIZE sets it)"
-        )
-    return None
+    def reason(self, typical: Sequence[Arrays]) -> str | None:
+        """Return why rows must not be batched, or None."""
+        failure = ""
+        for rows in self._candidates(typical):
+            elements = sum(array.size for array in rows[0].values())
+            if self.must_gain and elements > _MAX_ELEMENTS:
+                # Nobody asked for batches: do not risk the memory of many large rows.
+                return f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
+            try:
+                return self._compare(rows)
+            except RequestError as error:
+                failure = error.message
+            except BatchMismatchError as error:
+                return str(error)
+        return f"trial rows cannot be run: {failure}"
+
+    def _candidates(self, typical: Sequence[Arrays]) -> Iterator[Sequence[Arrays]]:
+        if len(typical) > 1:
+            yield list(itertools.islice(itertools.cycle(typical), _TRIAL_ROWS))
+            return
+        for inner in _INNER_SIZES:
+            yield [_row(self.model.signature, number, inner) for number in range(_TRIAL_ROWS)]
+
+    def _compare(self, rows: Sequence[Arrays]) -> str | None:
+        infer = self.model.infer
+        pair = rows[:2]
+        _, seconds = _timed(lambda: infer(rows[0]), 1)
+        singles = [infer(row) for row in pair]
+        reason = self._difference(singles, infer(merge(pair)))
+        if reason is not None or (seconds > _WORTH_MEASURING_SECONDS and not self.must_gain):
+            return reason
+        if seconds > _WORTH_MEASURING_SECONDS:
+            return f"one row takes {seconds:.2g} s (SLIPWAY_MAX_BATCH_SIZE sets it)"
+        singles = [infer(row) for row in rows]
+        together = merge(rows)
+        outputs, batch_seconds = _timed(lambda: infer(together), _REPEATS)
+        reason = self._difference(singles, outputs)
+        if reason is not None or not self.must_gain:
+            return reason
+        _, seconds = _timed(lambda: infer(rows[0]), _REPEATS)
+        if batch_seconds > _WORTH_BATCHING * seconds * len(rows):
+            return (
+                f"{len(rows)} rows take {batch_seconds * 1e3:.3g} ms together and"
+                f" {seconds * len(rows) * 1e3:.3g} ms one by one (SLIPWAY_MAX_BATCH_SIZE sets it)"
+            )
+        return None
+
+    def _difference(self, singles: Sequence[Arrays], outputs: Arrays) -> str | None:
+        for number, part in enumerate(cut(outputs, [1] * len(singles))):
+            for name, got in part.items():
+                if not self._equal(self.model.output_spec(name), got, singles[number][name]):
+                    return f"output {name!r} of a row depends on the other rows of its batch"
+        return None
+
+    def _equal(self, spec: TensorSpec, one: Array, other: Array) -> bool:
+        if one.shape != other.shape:
+            return False
+        if spec.datatype.name == BF16:
+            one, other = bfloat16.widen(one), bfloat16.widen(other)
+        if spec.datatype.kind == "f":
+            within = {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
+            return bool(np.allclose(one, other, **within, equal_nan=True))
+        return bool(np.array_equal(one, other))
 
 
 def _timed(run: Callable[[], dict[str, Array]], times: int) -> tuple[dict[str, Array], float]:
@@ -170,24 +209,6 @@ def _timed(run: Callable[[], dict[str, Array]], times: int) -> tuple[dict[str, A
         outputs = run()
         best = min(best, time.perf_counter() - started)
     return outputs, best
-
-
-def _difference(model: Model, singles: Sequence[Arrays], outputs: Arrays) -> str | None:
-    for number, part in enumerate(cut(outputs, [1] * len(singles))):
-        for name, got in part.items():
-            if not _equal(model.output_spec(name), got, singles[number][name]):
-                return f"output {name!r} of a row depends on the other rows of its batch"
-    return None
-
-
-def _equal(spec: TensorSpec, one: Array, other: Array) -> bool:
-    if one.shape != other.shape:
-        return False
-    if spec.datatype.name == BF16:
-        one, other = bfloat16.widen(one), bfloat16.widen(other)
-    if spec.datatype.kind == "f":
-        return bool(np.allclose(one, other, rtol=RTOL, atol=ATOL, equal_nan=True))
-    return bool(np.array_equal(one, other))
 
 
 def _row(signature: Signature, number: int, inner: int) -> dict[str, Array]:

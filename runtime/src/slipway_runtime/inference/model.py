@@ -167,14 +167,17 @@ class Model:
         """Return the specification of an output that exists."""
         return self._outputs_by_name[name]
 
-    def warm_up(self) -> None:
-        """Run once on zeros, each symbolic dimension being 1, and learn the labels of maps.
+    def warm_up(self, inputs: Mapping[str, Array] | None = None) -> None:
+        """Run once on these inputs and learn the labels of maps.
+
+        Without inputs these are zeros, each symbolic dimension being 1.
 
         Raises:
             WarmupFailed: the run failed.
             OutOfMemory: the run could not be allocated.
         """
-        feeds = {spec.name: _zeros(spec) for spec in self.signature.inputs}
+        zeros = inputs is None
+        feeds = inputs or {spec.name: _zeros(spec) for spec in self.signature.inputs}
         try:
             values = self._execute(self._all_outputs, feeds)
         except Exception as error:
@@ -185,7 +188,8 @@ class Model:
                 ) from error
             shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise WarmupFailed(
-                f"the model loads, but a first run on zeros of the shapes {shapes} fails: {text}"
+                f"the model loads, but a first run on {'zeros' if zeros else 'a golden sample'} of"
+                f" the shapes {shapes} fails: {text}"
             ) from error
         self._learn_labels(dict(zip(self._all_outputs, values, strict=True)))
 

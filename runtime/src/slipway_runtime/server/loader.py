@@ -41,6 +41,7 @@ def load(
     enter(Phase.LOADING)
     # Imported here, in the loader's thread: NumPy and ONNX Runtime take 0.4 s, in which the
     # server already answers.
+    from slipway_runtime.inference import golden  # noqa: PLC0415
     from slipway_runtime.inference import model as models  # noqa: PLC0415
     from slipway_runtime.inference.batching import limits_for  # noqa: PLC0415
     from slipway_runtime.inference.executor import Executor  # noqa: PLC0415
@@ -62,7 +63,14 @@ def load(
     )
 
     enter(Phase.WARMING)
-    model.warm_up()
+    samples = [sample for path in artifact.golden for sample in golden.read(path, model)]
+    model.warm_up(samples[0].inputs if samples else None)
+    tolerance = golden.DEFAULT_TOLERANCE
+    hint = None
+    if artifact.manifest is not None:
+        tolerance = artifact.manifest.golden or tolerance
+        hint = artifact.manifest.serving.max_batch_size
+    golden.check(model, samples, tolerance)
     logger.info(
         "the model is warm",
         extra={
@@ -76,7 +84,9 @@ def load(
         model,
         settings.max_batch_size,
         settings.max_batch_delay_ms / 1000,
-        hint=artifact.manifest.serving.max_batch_size if artifact.manifest is not None else None,
+        hint=hint,
+        typical=golden.rows(model, samples),
+        tolerance=tolerance,
     )
     steady = depends_on_shapes_alone(artifact.model)
     executor = Executor(
