@@ -194,5 +194,5 @@ def _array(spec: TensorSpec, tensor: Any) -> Array:
     return from_row_major(spec, tensor["data"], cast("list[int]", shape))
 
 
-def _shown(value: Any) -> str:
-    return repr(value.item() if isinstance(value, np.generic) else value)[:_SHOWN_CHARACTERS]
+def _shown(value: object) -> str:
+    return str(value)[:_SHOWN_CHARACTERS]
