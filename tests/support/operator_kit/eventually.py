@@ -14,7 +14,10 @@ _INTERVAL = 0.05
 
 
 def eventually(
-    check: Callable[[], T], within: float = 15.0, show: Callable[[], str] | None = None
+    check: Callable[[], T],
+    within: float = 15.0,
+    show: Callable[[], str] | None = None,
+    interval: float = _INTERVAL,
 ) -> T:
     """Return what ``check`` returns as soon as it raises nothing.
 
@@ -23,6 +26,7 @@ def eventually(
             there yet (LookupError, ValueError) counts as the same.
         within: seconds until that is final.
         show: tells the state of the world for the message of a time-out.
+        interval: seconds between two looks.
     """
     deadline = time.monotonic() + within
     while True:
@@ -32,7 +36,7 @@ def eventually(
             if time.monotonic() >= deadline:
                 world = f"\n\n{show()}" if show else ""
                 raise AssertionError(f"not within {within:g} s: {error!r}{world}") from error
-        time.sleep(_INTERVAL)
+        time.sleep(interval)
 
 
 def always(check: Callable[[], None], lasting: float) -> None:

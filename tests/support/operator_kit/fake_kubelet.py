@@ -171,10 +171,9 @@ class FakeKubelet:
                 "strategic",
                 "status",
             )
-        except ApiError as error:
-            if error.status not in (404, 409):
-                raise
-        except Unreachable:
+        except (ApiError, Unreachable) as error:
+            if isinstance(error, ApiError) and error.status in (404, 409):
+                return
             with self._lock:
                 self._reported.pop(metadata["uid"], None)
             raise

@@ -56,6 +56,11 @@ class OperatorProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def returned(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def pid(self) -> int:
         """Process id."""
         assert self._process is not None

@@ -210,3 +210,12 @@ def test_all_models_are_found():
     assert store.models() == [KEY]
     assert store.model(KEY) is not None
     assert store.model(("payments", "gone")) is None
+
+
+def test_what_the_store_gives_is_the_callers_own():
+    store = Store()
+    given = obj(5)
+    store.put(kinds.DEPLOYMENT, given)
+    given["spec"]["version"] = 8
+    store.get(KEY, kinds.DEPLOYMENT)["fraud"]["spec"]["version"] = 9
+    assert known(store) == 5

@@ -1,6 +1,6 @@
 """kopf's part: it watches, and each event does no more than feed the store and the queue."""
 
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -40,6 +40,22 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: Wor
     )
 
 
+class _NoDifferences(kopf.DiffBaseStorage):
+    """kopf would copy each object twice for each event, to tell change handlers what changed.
+
+    There are none.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
 def build_settings() -> kopf.OperatorSettings:
     """Watch only what is ours, write nothing of kopf's own, and never hang on a dead connection."""
     settings = kopf.OperatorSettings()
@@ -52,6 +68,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.queueing.idle_timeout = 1.0
+    settings.persistence.diffbase_storage = _NoDifferences()
     for kind in WATCHED:
         if kind.owned:
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = (

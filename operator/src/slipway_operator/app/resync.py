@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import random
+import zlib
+from itertools import count
 
 from slipway_operator.app.handlers import OWNED_SELECTOR
 from slipway_operator.app.queue import WorkQueue
@@ -13,6 +15,7 @@ from slipway_operator.reconcile.store import Store
 logger = logging.getLogger(__name__)
 
 _JITTER = 0.2
+_SHARES = 12
 
 
 class Resync:
@@ -40,8 +43,12 @@ class Resync:
                     self._queue.add(key)
 
     async def run(self, period: float) -> None:
-        """Repeat for ever, and queue every key: the level-triggered safety net."""
-        while True:
+        """Repeat for ever: the level-triggered safety net.
+
+        What the lists correct is queued by ``once``. Of the rest, which is as it was when it was
+        last looked at, a share is queued each time, so that every key is looked at in the end.
+        """
+        for turn in count():
             await asyncio.sleep(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
             try:
                 await self.once()
@@ -49,4 +56,5 @@ class Resync:
                 logger.warning("resync failed", extra={"error": str(error)})
                 continue
             for key in self._store.models():
-                self._queue.add(key)
+                if zlib.crc32("/".join(key).encode()) % _SHARES == turn % _SHARES:
+                    self._queue.add(key)

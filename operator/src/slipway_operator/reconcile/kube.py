@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -243,7 +244,7 @@ class KubeClient:
         )
         if status >= 400:  # noqa: PLR2004
             raise _error(status, raw)
-        return cast("Json", json.loads(raw))
+        return cast("Json", orjson.loads(raw))
 
 
 def _error(status: int, raw: bytes) -> ApiError:

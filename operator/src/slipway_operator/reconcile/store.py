@@ -2,11 +2,15 @@
 
 An object replaces another only when its resourceVersion is higher, so a write is seen by the very
 next decision and a late watch event cannot undo it. Deleted uids are remembered for a while for
-the same reason. Objects are trimmed to what decisions read, which keeps memory small.
+the same reason. Objects are trimmed to what decisions read, and kept as JSON: as dictionaries they
+would take several times the memory, all of it walked by the garbage collector again and again.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import KIND, LABEL_MODEL
@@ -71,11 +75,30 @@ def key_of(kind: Kind, obj: Json) -> Key | None:
     return (metadata["namespace"], name) if name else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One object: what tells it from others of its name and age, and the rest as JSON."""
+
+    uid: str
+    version: int
+    packed: bytes
+
+    @classmethod
+    def of(cls, kind: Kind, obj: Json) -> "_Known":
+        return cls(obj["metadata"]["uid"], _version(obj), orjson.dumps(_trim(kind, obj)))
+
+    def unpacked(self) -> Json:
+        return orjson.loads(self.packed)
+
+
 class Store:
-    """Objects by the ModelDeployment they belong to."""
+    """Objects by the ModelDeployment they belong to.
+
+    What it gives is the caller's own: changing it changes nothing in here.
+    """
 
     def __init__(self) -> None:
-        self._objects: dict[Key, dict[Kind, dict[str, Json]]] = defaultdict(
+        self._objects: dict[Key, dict[Kind, dict[str, _Known]]] = defaultdict(
             lambda: defaultdict(dict)
         )
         self._keys: dict[str, Key] = {}
@@ -91,18 +114,18 @@ class Store:
         place = before or key
         if place is None:
             return None
-        known = self.get(place, kind).get(name)
-        if known is not None and _version(known) >= _version(obj):
+        known = self._known(place, kind).get(name)
+        if known is not None and known.version >= _version(obj):
             return None
         if before is not None and before != key:
             # A pod whose labels were edited to take it out of service, say.
-            self._forget(kind, before, obj)
+            self._forget(kind, before, name, uid)
         if key is None:
             return before
         if known is not None:
-            self._keys.pop(known["metadata"]["uid"], None)
+            self._keys.pop(known.uid, None)
         self._keys[uid] = key
-        self._objects[key][kind][name] = _trim(kind, obj)
+        self._objects[key][kind][name] = _Known.of(kind, obj)
         return key
 
     def confirm(self, kind: Kind, obj: Json) -> None:
@@ -116,22 +139,24 @@ class Store:
     def remove(self, kind: Kind, obj: Json) -> Key | None:
         """Forget an object that was deleted, and never take this uid in again."""
         metadata: Json = obj["metadata"]
-        self._tombstones[metadata["uid"]] = None
-        while len(self._tombstones) > _TOMBSTONES:
-            self._tombstones.popitem(last=False)
         key = self._keys.get(metadata["uid"]) or key_of(kind, obj)
+        self._bury(metadata["uid"])
         if key is not None:
-            self._forget(kind, key, obj)
+            self._forget(kind, key, metadata["name"], metadata["uid"])
         return key
 
-    def _forget(self, kind: Kind, key: Key, obj: Json) -> None:
-        metadata: Json = obj["metadata"]
-        self._keys.pop(metadata["uid"], None)
+    def _bury(self, uid: str) -> None:
+        self._tombstones[uid] = None
+        while len(self._tombstones) > _TOMBSTONES:
+            self._tombstones.popitem(last=False)
+
+    def _forget(self, kind: Kind, key: Key, name: str, uid: str) -> None:
+        self._keys.pop(uid, None)
         if key not in self._objects:
             return
-        known = self._objects[key][kind].get(metadata["name"])
-        if known is not None and known["metadata"]["uid"] == metadata["uid"]:
-            del self._objects[key][kind][metadata["name"]]
+        known = self._objects[key][kind].get(name)
+        if known is not None and known.uid == uid:
+            del self._objects[key][kind][name]
         if not any(self._objects[key].values()):
             del self._objects[key]
 
@@ -147,29 +172,30 @@ class Store:
             if key is not None:
                 changed.add(key)
         gone = [
-            obj
-            for obj in self._all(kind, namespace)
-            if obj["metadata"]["uid"] not in present and _version(obj) <= int(version)
+            (key, name, known.uid)
+            for key, by_kind in self._objects.items()
+            if namespace in (None, key[0])
+            for name, known in by_kind.get(kind, {}).items()
+            if known.uid not in present and known.version <= int(version)
         ]
-        for obj in gone:
-            key = self.remove(kind, obj)
-            if key is not None:
-                changed.add(key)
+        for key, name, uid in gone:
+            self._bury(uid)
+            self._forget(kind, key, name, uid)
+            changed.add(key)
         return changed
 
-    def _all(self, kind: Kind, namespace: str | None) -> Iterator[Json]:
-        for (space, _), by_kind in list(self._objects.items()):
-            if namespace in (None, space):
-                yield from list(by_kind.get(kind, {}).values())
+    def _known(self, key: Key, kind: Kind) -> dict[str, _Known]:
+        return self._objects.get(key, {}).get(kind, {})
 
     def get(self, key: Key, kind: Kind) -> dict[str, Json]:
         """Objects of one kind by name."""
-        return self._objects.get(key, {}).get(kind, {})
+        return {name: known.unpacked() for name, known in self._known(key, kind).items()}
 
     def model(self, key: Key) -> Json | None:
         """The ModelDeployment itself."""
-        return self.get(key, kinds.MODEL_DEPLOYMENT).get(key[1])
+        known = self._known(key, kinds.MODEL_DEPLOYMENT).get(key[1])
+        return None if known is None else known.unpacked()
 
     def models(self) -> list[Key]:
         """All keys that have a ModelDeployment."""
-        return [key for key in self._objects if self.model(key) is not None]
+        return [key for key in self._objects if self._known(key, kinds.MODEL_DEPLOYMENT)]

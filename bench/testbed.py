@@ -1,0 +1,77 @@
+"""A control plane with simulated nodes and the chart's rights, for the programs of this folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from operator_kit.api import Api
+from operator_kit.audit import AuditLog
+from operator_kit.fake_kubelet import FakeKubelet
+from operator_kit.installation import NAMESPACE, RELEASE, Installation
+from operator_kit.operator_process import OperatorProcess
+from operator_kit.space import Space
+
+from slipway_dev import state as states
+from slipway_dev.cluster import Cluster
+from slipway_dev.console import say
+
+
+@dataclass
+class Testbed:
+    """A cluster of size kwok; its pods become ready by themselves."""
+
+    cluster: Cluster
+    api: Api
+    installation: Installation
+    audit: AuditLog
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self._numbers = count(1)
+        self._operators: list[OperatorProcess] = []
+
+    def operator(self) -> OperatorProcess:
+        """A new process of the operator, with the chart's configuration; not started yet."""
+        name = f"operator-{next(self._numbers)}"
+        process = OperatorProcess(self.installation, self.folder, name)
+        self._operators.append(process)
+        return process
+
+    def space(self, name: str) -> Space:
+        """A new namespace."""
+        # Never started: it would play a node of its own.
+        return Space(self.api, FakeKubelet(self.api), name).create()
+
+    def end_operators(self) -> None:
+        """Leave neither a process nor a Lease to be waited out."""
+        for process in self._operators:
+            process.kill()
+        self.api.delete("leases", NAMESPACE, RELEASE)
+
+    def tails(self) -> str:
+        """The ends of their logs."""
+        return "\n\n".join(process.tail() for process in self._operators)
+
+
+@contextmanager
+def testbed(name: str) -> Iterator[Testbed]:
+    """Bring it up, and take it down again."""
+    with tempfile.TemporaryDirectory() as folder, Cluster(name, "kwok") as cluster:
+        api = Api.of_cluster(cluster.name)
+        installation = Installation(cluster, api)
+        installation.install()
+        state = states.load(cluster.name)
+        assert state is not None
+        bed = Testbed(cluster, api, installation, AuditLog(state.audit_log), Path(folder))
+        try:
+            yield bed
+        except BaseException:
+            say(bed.tails())
+            raise
+        finally:
+            bed.end_operators()
