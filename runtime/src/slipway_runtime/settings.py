@@ -67,6 +67,17 @@ def _options(value: object) -> object:
         ) from None
 
 
+def _entries(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(
+            f'it must be JSON such as {{"session.intra_op.allow_spinning": "1"}}: {error}'
+        ) from None
+
+
 class Settings(BaseModel):
     """A model whose fields carry the variable they are read from as their alias."""
 
@@ -131,7 +142,7 @@ class FetchSettings(CommonSettings):
 class ServeSettings(CommonSettings):
     """What `serve` reads. Times are in seconds, sizes in bytes; 0 threads = from the CPU quota."""
 
-    host: str = Field("0.0.0.0", alias="SLIPWAY_HOST")  # noqa: S104 - a pod serves on all addresses
+    host: str = Field("::", alias="SLIPWAY_HOST")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, alias="SLIPWAY_PORT")
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, alias="SLIPWAY_GRPC_PORT")
     providers: Annotated[list[str], BeforeValidator(_providers), Field(min_length=1)] = Field(
@@ -146,6 +157,18 @@ class ServeSettings(CommonSettings):
     inter_op_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         1, alias="SLIPWAY_INTER_OP_THREADS"
     )
+    graph_optimization: Literal["none", "basic", "extended", "layout", "all"] = Field(
+        "all", alias="SLIPWAY_GRAPH_OPTIMIZATION"
+    )
+    session_options: Annotated[dict[str, str], BeforeValidator(_entries)] = Field(
+        default_factory=dict, alias="SLIPWAY_SESSION_OPTIONS"
+    )
+    cpu_arena: bool = Field(True, alias="SLIPWAY_CPU_ARENA")
+    cpu_arena_limit: Annotated[int, Field(ge=0)] = Field(0, alias="SLIPWAY_CPU_ARENA_LIMIT_BYTES")
+    custom_op_libraries: Annotated[list[Path], BeforeValidator(_split)] = Field(
+        default_factory=list[Path], alias="SLIPWAY_CUSTOM_OP_LIBRARIES"
+    )
+    profiling: bool = Field(False, alias="SLIPWAY_PROFILING")
     drain_delay: Annotated[float, Field(ge=0)] = Field(5.0, alias="SLIPWAY_DRAIN_DELAY_SECONDS")
     drain_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, alias="SLIPWAY_DRAIN_TIMEOUT_SECONDS"

@@ -114,6 +114,7 @@ class Server:
         self.digest = digest or "" if content is None else seed(folder / "cache", content, digest)
         self._extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "0.2", **(extra or {})}
         self.log_path = folder / "log"
+        self.host = "127.0.0.1"
         self.port = 0
 
     def start(self) -> Self:
@@ -165,7 +166,7 @@ class Server:
         return self.log_path.read_text()
 
     def connect(self, timeout: float = 30) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
     def get(self, path: str) -> Reply:
         return self.request("GET", path)

@@ -13,6 +13,9 @@ from runtime_kit import onnx_models
 from runtime_kit.process import Server, send
 
 BODY = b"[1,2,3,4]"
+# Of IPv6, unless this machine has none.
+INTERFACES = Path("/proc/net/if_inet6")
+LOOPBACK = "::1" if INTERFACES.exists() and " lo\n" in INTERFACES.read_text() else "127.0.0.1"
 
 
 def test_sigterm_goes_not_ready_at_once_and_serves_through_the_delay(tmp_path: Path) -> None:
@@ -74,12 +77,16 @@ class Client(threading.Thread):
             connection.close()
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.01, 0.15])
+@pytest.mark.parametrize(
+    ("pause", "host", "reached_at"),
+    [(0.0, "::", LOOPBACK), (0.01, "::", "127.0.0.1"), (0.15, "127.0.0.1", "127.0.0.1")],
+)
 def test_no_request_is_lost_on_connections_that_are_kept_alive(
-    tmp_path: Path, pause: float
+    tmp_path: Path, pause: float, host: str, reached_at: str
 ) -> None:
-    extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "0.5"}
+    extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "0.5", "SLIPWAY_HOST": host}
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.host = reached_at
         server.start().wait_until_ready()
         clients = [Client(server, pause) for _ in range(8)]
         for client in clients:

@@ -31,6 +31,9 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("SLIPWAY_MAX_QUEUE", "0"),
         ("SLIPWAY_PROVIDER_OPTIONS", "{"),
         ("SLIPWAY_PROVIDER_OPTIONS", "[]"),
+        ("SLIPWAY_SESSION_OPTIONS", "no"),
+        ("SLIPWAY_GRAPH_OPTIMIZATION", "most"),
+        ("SLIPWAY_CPU_ARENA_LIMIT_BYTES", "-1"),
         ("SLIPWAY_PROVIDER_OPTIONS", '{"CUDAExecutionProvider": {"device_id": "0"}}'),
     ],
 )

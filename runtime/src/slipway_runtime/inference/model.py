@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -53,8 +53,8 @@ class Model:
         self, identity: ModelIdentity, session: ort.OrtSession, manifest: Manifest | None = None
     ) -> None:
         self.identity = identity
-        self._session = session
-        self._plain_run = ort.plain_run(session)
+        self._use(session)
+        self.open_profiled: Callable[[Path], ort.OrtSession] | None = None
         self.providers = session.get_providers()
         inputs = tuple(ort.input_spec(arg) for arg in session.get_inputs())
         outputs: list[TensorSpec] = []
@@ -87,6 +87,30 @@ class Model:
                 "the model has both string inputs and bfloat16 outputs, which ONNX Runtime's"
                 " Python binding cannot run: cast the outputs to float32 in the graph"
             )
+
+    def _use(self, session: ort.OrtSession) -> None:
+        self._session = session
+        self._plain_run = ort.plain_run(session)
+
+    def profile(self, prefix: Path) -> Callable[[], Path]:
+        """Run in a second session from now on, which is profiled.
+
+        Returns what goes back to the first one, writes the profile (JSON of Chrome's trace viewer)
+        to a path that begins with ``prefix``, and returns that path. Meanwhile the model is in
+        memory twice.
+
+        Raises:
+            Failure: the second session cannot be had.
+        """
+        assert self.open_profiled is not None
+        ordinary, profiled = self._session, self.open_profiled(prefix)
+        self._use(profiled)
+
+        def end() -> Path:
+            self._use(ordinary)
+            return Path(profiled.end_profiling())
+
+        return end
 
     def infer(
         self,
@@ -213,6 +237,7 @@ def load(
     intra_op_threads: int,
     inter_op_threads: int,
     provider_options: Mapping[str, Mapping[str, str]] | None = None,
+    tuning: ort.Tuning | None = None,
     manifest: Manifest | None = None,
 ) -> Model:
     """Load a model by its path; it is not warm yet.
@@ -223,14 +248,21 @@ def load(
         InvalidModel: columns or labels do not fit the graph.
         Failure: what `open_session` raises.
     """
-    session = ort.open_session(
-        path,
-        providers,
-        intra_op_threads=intra_op_threads,
-        inter_op_threads=inter_op_threads,
-        provider_options=provider_options,
-    )
-    return Model(identity, session, manifest)
+
+    def open_session(tuning: ort.Tuning) -> ort.OrtSession:
+        return ort.open_session(
+            path,
+            providers,
+            intra_op_threads=intra_op_threads,
+            inter_op_threads=inter_op_threads,
+            provider_options=provider_options,
+            tuning=tuning,
+        )
+
+    tuning = tuning or ort.Tuning()
+    model = Model(identity, open_session(tuning), manifest)
+    model.open_profiled = lambda prefix: open_session(replace(tuning, profile_prefix=prefix))
+    return model
 
 
 def _zeros(spec: TensorSpec) -> Array:

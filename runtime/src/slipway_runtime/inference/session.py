@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -54,6 +56,14 @@ _DATATYPES: Mapping[str, Datatype] = {
 }
 
 _MAPS = ("seq(map(int64,tensor(float)))", "seq(map(string,tensor(float)))")
+GraphOptimization: TypeAlias = Literal["none", "basic", "extended", "layout", "all"]
+_GRAPH_OPTIMIZATIONS: Mapping[GraphOptimization, str] = {
+    "none": "DISABLE_ALL",
+    "basic": "ENABLE_BASIC",
+    "extended": "ENABLE_EXTENDED",
+    "layout": "ENABLE_LAYOUT",
+    "all": "ENABLE_ALL",
+}
 _ONNX_BFLOAT16 = 16
 _CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
 _LOG_ERRORS_ONLY = 3
@@ -62,10 +72,30 @@ _OPSET_SIGNS = (
     "Unsupported model IR version",
     "Unknown model file format version",
 )
-_MEMORY_SIGNS = ("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory")
+_MEMORY_SIGNS = (
+    *("Failed to allocate memory", "bad_alloc", "BFCArena", "out of memory"),
+    "smaller than requested bytes",
+)
 _DEVICE_SIGNS = ("CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO")
 _OPTION_SIGNS = ("Unknown provider option", "Failed to parse provider option")
 _MESSAGE_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What of a session is left as it is unless somebody asks.
+
+    ``entries`` are ONNX Runtime's session configuration entries by name. ``cpu_arena_limit`` is in
+    bytes, 0 being none. ``custom_op_libraries`` run code of their own in this process. A session
+    with ``profile_prefix`` writes what it ran to a file whose path begins so.
+    """
+
+    graph_optimization: GraphOptimization = "all"
+    entries: Mapping[str, str] = field(default_factory=dict[str, str])
+    cpu_arena: bool = True
+    cpu_arena_limit: int = 0
+    custom_op_libraries: Sequence[Path] = ()
+    profile_prefix: Path | None = None
 
 
 class NodeArg(Protocol):
@@ -107,6 +137,13 @@ class OrtSession(Protocol):
         """Return the providers that the session really has."""
         ...
 
+    def end_profiling(self) -> str:
+        """Write the profile; returns its path."""
+        ...
+
+
+_AS_IT_IS = Tuning()
+
 
 def open_session(
     path: Path,
@@ -115,6 +152,7 @@ def open_session(
     intra_op_threads: int,
     inter_op_threads: int,
     provider_options: Mapping[str, Mapping[str, str]] | None = None,
+    tuning: Tuning = _AS_IT_IS,
 ) -> OrtSession:
     """Load a model by its path and make sure that it runs where it was asked to.
 
@@ -125,7 +163,8 @@ def open_session(
         ProviderUnavailable: a provider is not in this build, or not in the session.
         UnsupportedOpset: the opset or IR version is newer than this ONNX Runtime.
         InvalidModel: not ONNX, or refused for another reason.
-        InvalidArguments: a provider does not know one of its options.
+        InvalidArguments: a provider does not know one of its options, or a library of custom
+            operators cannot be loaded.
         OutOfMemory: the model could not be allocated.
     """
     chosen = provider_options or {}
@@ -141,6 +180,7 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.log_severity_level = _LOG_ERRORS_ONLY
+    _tune(options, tuning)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -158,6 +198,40 @@ def open_session(
         raise load_failure(error, providers) from error
     _require(providers, session.get_providers(), "the session has")
     return session
+
+
+def _tune(options: Any, tuning: Tuning) -> None:
+    """Apply what was asked for to the options of a session."""
+    level = f"ORT_{_GRAPH_OPTIMIZATIONS[tuning.graph_optimization]}"
+    options.graph_optimization_level = getattr(_ort.GraphOptimizationLevel, level)
+    options.enable_cpu_mem_arena = tuning.cpu_arena
+    if tuning.cpu_arena and tuning.cpu_arena_limit:
+        _limit_cpu_arena(tuning.cpu_arena_limit)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+    for name, value in tuning.entries.items():
+        options.add_session_config_entry(name, value)
+    for library in tuning.custom_op_libraries:
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as error:
+            raise InvalidArguments(
+                f"SLIPWAY_CUSTOM_OP_LIBRARIES names {library}, which cannot be used:"
+                f" {_without_paths(error)}"
+            ) from error
+    if tuning.profile_prefix is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tuning.profile_prefix)
+
+
+@functools.cache
+def _limit_cpu_arena(limit: int) -> None:
+    """Give the process one arena of at most so many bytes, which sessions may share."""
+    memory = _ort.OrtMemoryInfo(
+        "Cpu", _ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, _ort.OrtMemType.DEFAULT
+    )
+    as_requested = 1  # grows by what is needed, and not to the next power of two
+    arena = _ort.OrtArenaCfg({"max_mem": limit, "arena_extend_strategy": as_requested})
+    _ort.create_and_register_allocator(memory, arena)
 
 
 def plain_run(session: OrtSession) -> Callable[..., list[object]]:

@@ -83,12 +83,14 @@ class Exchange:
         "expects_continue",
         "method",
         "path",
+        "query",
         "request_id",
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
         self._receive = receive
         self.content_type = b""
         self.content_encoding = b""

@@ -9,12 +9,17 @@ refused once the socket is closed, before any request was sent.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import socket
 import struct
 
 from slipway_runtime.errors import InvalidArguments
 
+ANY = "::"
+
+_ANY_IPV4 = "0.0.0.0"  # noqa: S104 - a pod serves on all addresses
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 _BACKLOG = 2048
 
 # Linux: asm-generic/socket.h, and the classic BPF of linux/filter.h (code, jt, jf, k).
@@ -34,21 +39,36 @@ logger = logging.getLogger(__name__)
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening TCP socket; port 0 takes any free one.
 
+    ``::`` takes IPv4 connections too, and is all that a machine without IPv6 has.
+
     Raises:
         InvalidArguments: the address cannot be had.
     """
+    try:
+        listener = _bound(host, port)
+    except OSError as error:
+        if host != ANY or error.errno not in _NO_IPV6:
+            raise InvalidArguments(
+                f"cannot listen on {host} port {port} (SLIPWAY_HOST, SLIPWAY_PORT):"
+                f" {error.strerror}"
+            ) from error
+        return listen(_ANY_IPV4, port)
+    listener.setblocking(False)
+    return listener
+
+
+def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise InvalidArguments(
-            f"cannot listen on {host} port {port} (SLIPWAY_PORT): {error.strerror}"
-        ) from error
-    listener.setblocking(False)
+        raise
     return listener
 
 

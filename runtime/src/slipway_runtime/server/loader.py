@@ -45,6 +45,7 @@ def load(
     from slipway_runtime.inference import model as models  # noqa: PLC0415
     from slipway_runtime.inference.batching import limits_for  # noqa: PLC0415
     from slipway_runtime.inference.executor import Executor  # noqa: PLC0415
+    from slipway_runtime.inference.session import Tuning  # noqa: PLC0415
     from slipway_runtime.inference.threads import available_cpus  # noqa: PLC0415
     from slipway_runtime.inference.timing import depends_on_shapes_alone  # noqa: PLC0415
     from slipway_runtime.server.routes import ModelRoutes  # noqa: PLC0415
@@ -59,6 +60,13 @@ def load(
         intra_op_threads=intra_op_threads,
         inter_op_threads=inter_op_threads,
         provider_options=settings.provider_options,
+        tuning=Tuning(
+            graph_optimization=settings.graph_optimization,
+            entries=settings.session_options,
+            cpu_arena=settings.cpu_arena,
+            cpu_arena_limit=settings.cpu_arena_limit,
+            custom_op_libraries=settings.custom_op_libraries,
+        ),
         manifest=artifact.manifest,
     )
 

@@ -16,6 +16,7 @@ from slipway_runtime.server.http import (
     json_response,
     require_kind,
 )
+from slipway_runtime.server.profiling import Profiling
 from slipway_runtime.server.service import AbandonedError, Service
 from slipway_runtime.settings import ServeSettings
 
@@ -34,6 +35,7 @@ class ModelRoutes:
         self.model = service.model
         self._ready = ready
         self._max_body_bytes = settings.max_body_bytes
+        self._profiling = Profiling(self.model, allowed=settings.profiling)
 
     def table(self) -> dict[str, Mapping[str, Handler]]:
         """Return the handlers by path and method."""
@@ -43,6 +45,7 @@ class ModelRoutes:
             "/invocations": {"POST": self._inference(mlflow.decode, mlflow.CSV)},
             "/v2/models/stats": {"GET": self._statistics},
             "/v2/repository/index": {"POST": self._index},
+            "/debug/profile": {"POST": self._profiling.answer},
         }
         infer = self._inference(v2.decode, BINARY)
         tensorflow = self._inference(tfserving.decode)
