@@ -69,7 +69,7 @@ test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
 
 .PHONY: bench
-bench: bench-controlplane bench-serving bench-goodput bench-int8 ## Measure what the README promises; half an hour
+bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push ## Measure what the README promises; half an hour
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -87,6 +87,10 @@ bench-int8: setup ## Measure what INT8 and FP16 gain and lose on a transformer a
 .PHONY: bench-goodput
 bench-goodput: setup ## Measure what the runtime still answers under overload
 	@PYTHONPATH=tests/support $(RUN) python bench/goodput.py
+
+.PHONY: bench-push
+bench-push: setup ## Measure pushing beside a plain upload
+	@$(RUN) python bench/push.py
 
 ##@ Keep it in order
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_a_pytorch_module_keeps_its_batch_dimension_and_computes_the_same(folder
     out = folder / "model.onnx"
     ended = export(
         "fraud:model", *FEATURES, "--out", out, "--meta", "licence=Apache-2.0", "--json",
+        "--columns", "features=age,income,term,amount", "--labels", "probabilities=honest,fraud",
         cwd=EXAMPLES / "pytorch",
     )  # fmt: skip
     assert ended.code == 0, ended.err + ended.out
@@ -60,7 +62,19 @@ def test_a_pytorch_module_keeps_its_batch_dimension_and_computes_the_same(folder
         {"name": "probabilities", "datatype": "FP32", "shape": ["batch", 2]}
     ]
     assert facts["batchable"] is True
-    assert {"source", "torch", "slipway", "source_commit", "licence"} <= set(facts["metadata"])
+    metadata = facts["metadata"]
+    assert {"source", "torch", "slipway", "source_commit", "licence"} <= set(metadata)
+    assert json.loads(metadata["columns"]) == {"features": ["age", "income", "term", "amount"]}
+    assert json.loads(metadata["labels"]) == {"probabilities": ["honest", "fraud"]}
+
+
+def test_columns_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
+    ended = export(
+        "fraud:model", *FEATURES, "--columns", "features=a,b", "--exporter", "dynamo",
+        "--out", folder / "m.onnx", cwd=EXAMPLES / "pytorch",
+    )  # fmt: skip
+    assert ended.code == 2
+    assert "2 columns are given for 'features', whose last dimension is 4" in ended.err
 
 
 def test_weights_come_from_a_state_dict_read_as_weights_only(folder: Path) -> None:
@@ -146,6 +160,8 @@ def test_a_scikit_learn_pipeline_is_converted_and_compared(folder: Path) -> None
     facts = slipway("inspect", out, "--json").json
     assert facts["batchable"] is True
     assert facts["servable"] is True
+    labels = json.loads(facts["metadata"]["labels"])
+    assert labels == {"probabilities": ["0", "1", "2"]}
 
 
 def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
 from cli_kit import models
 from cli_kit.models import digest_of
@@ -85,6 +86,23 @@ def test_what_has_no_form_in_json_is_not_made_golden(saved: Save) -> None:
     ended = slipway("pack", saved(models.logarithm()), "--range=-2:-1")
     assert ended.code == 3
     assert "--no-golden" in ended.err
+
+
+def test_columns_and_labels_that_the_model_carries_need_not_be_said_again(
+    saved: Save, folder: Path
+) -> None:
+    model = onnx.load_model_from_string(models.linear())
+    for key, value in (
+        ("columns", '{"x": ["age", "income", "term", "amount"]}'),
+        ("labels", '{"another tool": 1}'),
+        ("licence", "MIT"),
+    ):
+        model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))
+    assert slipway("pack", saved(model.SerializeToString()), "--out", "p").code == 0
+    manifest = json.loads((folder / "p/slipway.json").read_text())
+    assert manifest["inputs"][0]["columns"] == ["age", "income", "term", "amount"]
+    assert "labels" not in manifest["outputs"][0]
+    assert manifest["metadata"] == {"licence": "MIT"}
 
 
 def test_columns_labels_hints_and_metadata_are_carried(linear: Path, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from slipway import files, terminal
-from slipway.commands.values import DIMENSION, INPUT, NUMBERS, PAIR, RANGE
+from slipway.commands.values import DIMENSION, INPUT, NAMES, NUMBERS, PAIR, RANGE
 from slipway.errors import Differs, InvalidArguments
 from slipway.export import run, sklearn_model, source, torch_model
 from slipway.export.attempt import Exportable
@@ -52,6 +53,8 @@ from slipway.validation.compare import Tolerance
 @click.option("--range", "ranges", type=RANGE, multiple=True, help="Values: ids=0:30000.")
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Relative tolerance.")
 @click.option("--atol", type=float, default=1e-5, show_default=True, help="Absolute tolerance.")
+@click.option("--columns", type=NAMES, multiple=True, help="Names of an input: x=age,income.")
+@click.option("--labels", type=NAMES, multiple=True, help="Names of an output: y=no,yes.")
 @click.option("--meta", type=PAIR, multiple=True, help="Written into the model: run=42.")
 @click.option(
     "--trust-pickle", is_flag=True, help="Read pickles, which run code of whoever made them."
@@ -73,6 +76,8 @@ def command(
     ranges: tuple[tuple[str, tuple[float, float]], ...],
     rtol: float,
     atol: float,
+    columns: tuple[tuple[str, tuple[str, ...]], ...],
+    labels: tuple[tuple[str, tuple[str, ...]], ...],
     meta: tuple[tuple[str, str], ...],
     trust_pickle: bool,
     as_json: bool,
@@ -89,6 +94,11 @@ def command(
         exportable = sklearn_model.exportable(loaded.value, inputs, opset=opset)
     else:
         exportable = _torch(loaded, inputs, outputs, plan, exporter=exporter, opset=opset)
+    exportable = replace(
+        exportable,
+        columns=dict(exportable.columns) | dict(columns),
+        labels=dict(exportable.labels) | dict(labels),
+    )
     chosen = _cases(exportable, samples, plan) if validate else []
     tolerance = Tolerance(rtol, atol)
     done = run.export(

@@ -19,8 +19,18 @@ from slipway.validation.compare import Tolerance
 @click.argument("model", type=FILE)
 @click.option("--out", type=FILE, help="The folder to make; default: NAME.slipway.")
 @click.option("--name", help="The model's name; default: that of the file.")
-@click.option("--columns", type=NAMES, multiple=True, help="Names of an input: x=age,income.")
-@click.option("--labels", type=NAMES, multiple=True, help="Names of an output: y=no,yes.")
+@click.option(
+    "--columns",
+    type=NAMES,
+    multiple=True,
+    help="Names of an input: x=age,income; else the model's.",
+)
+@click.option(
+    "--labels",
+    type=NAMES,
+    multiple=True,
+    help="Names of an output: y=no,yes; else the model's.",
+)
 @click.option(
     "--samples", type=FILE, multiple=True, help="Golden samples as .npz (see slipway validate)."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ def push(artifact: Path, to: str, key: str | None, settings: Settings) -> Done:
         InvalidArguments, Conflict, Differs, NotFound, AccessDenied, Unavailable.
     """
     base = Location.parse(to)
-    local = source.find(artifact)
-    source.require_intact(local)
+    with ThreadPoolExecutor(1) as pool:
+        # Making a client takes Python some tenths of a second, and hashing leaves Python alone.
+        connecting = pool.submit(connect, settings)
+        local = source.find(artifact)
+        client = connecting.result()
     entry = place_by_digest(base, local)
     if key is not None:
         if key.endswith("/") or key.startswith("/"):
@@ -45,7 +49,6 @@ def push(artifact: Path, to: str, key: str | None, settings: Settings) -> Done:
                 f"--key {key}/{local.entry_name}",
             )
         entry = Location(base.bucket, key)
-    client = connect(settings)
     with terminal.transfer_bar("pushing", local.size) as advance:
         objects = publish(client, local, entry, advance)
     return Done(str(entry), local.digest, local.size, objects)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway.model.names import Names
 from slipway.model.signature import Tensor
 from slipway.validation.check import Reference
 
@@ -20,10 +21,15 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Exportable:
-    """A loaded model; ``reference`` is what it computes, arrays by output name."""
+    """A loaded model; ``reference`` is what it computes, arrays by output name.
+
+    ``columns`` and ``labels`` are names of the last dimension of inputs and outputs, if known.
+    """
 
     framework: str
     inputs: Sequence[Tensor]
     attempts: Sequence[Attempt]
     reference: Reference
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    columns: Names = field(default_factory=dict[str, Sequence[str]])
+    labels: Names = field(default_factory=dict[str, Sequence[str]])

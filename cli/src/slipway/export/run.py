@@ -10,11 +10,13 @@ from pathlib import Path
 import onnx
 
 from slipway import files
-from slipway.errors import ExportFailed, InvalidModel, SlipwayError
+from slipway.errors import ExportFailed, InvalidArguments, InvalidModel, SlipwayError
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import recognise, summary
 from slipway.model import graph as graphs
+from slipway.model import names
 from slipway.model.facts import gather
+from slipway.model.signature import inputs_of, outputs_of
 from slipway.validation import check
 from slipway.validation.cases import Case
 from slipway.validation.check import Outcome
@@ -47,6 +49,7 @@ def export(
     branches were frozen.
 
     Raises:
+        InvalidArguments: columns or labels do not fit the model.
         ExportFailed: no exporter made a model that can be served; the message has every error.
     """
     failures: list[str] = []
@@ -64,6 +67,8 @@ def export(
                     outcome = check.compare(
                         path, cases, exportable.reference, exportable.framework, tolerance
                     )
+            except InvalidArguments:
+                raise
             except SlipwayError as error:
                 failures.append(f"{attempt.name}: {error.message}")
                 hints.append(error.hint)
@@ -119,6 +124,13 @@ def _sign(
     model = graphs.read(path)
     told = {entry.key: entry.value for entry in model.metadata_props}
     told |= {**exportable.metadata, "exporter": attempt.name, **metadata}
+    for key, given, tensors in (
+        (names.COLUMNS, exportable.columns, inputs_of(model.graph)),
+        (names.LABELS, exportable.labels, outputs_of(model.graph)),
+    ):
+        names.check(given, tensors, key)
+        if given:
+            told[key] = names.encode(given)
     del model.metadata_props[:]
     for key, value in sorted(told.items()):
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))

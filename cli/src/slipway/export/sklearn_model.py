@@ -83,8 +83,19 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
 
     version = str(importlib.import_module("sklearn").__version__)
     return Exportable(
-        "scikit-learn", chosen, [Attempt("skl2onnx", write)], reference, {"sklearn": version}
+        "scikit-learn",
+        chosen,
+        [Attempt("skl2onnx", write)],
+        reference,
+        {"sklearn": version},
+        columns=_names(tensor.name, getattr(estimator, "feature_names_in_", ())),
+        labels=_names("probabilities", estimator.classes_ if classifier else ()),
     )
+
+
+def _names(tensor: str, values: Any) -> dict[str, list[str]]:
+    found = [str(value) for value in values]
+    return {tensor: found} if found else {}
 
 
 def _skl2onnx() -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from slipway import files, terminal
 from slipway.errors import Conflict, InvalidArguments, InvalidModel
 from slipway.model import graph as graphs
-from slipway.model import ort
+from slipway.model import names, ort
 from slipway.model.signature import Tensor, inputs_of, outputs_of
 from slipway.package import golden, hashing
 from slipway.package.manifest import FILE_NAME, GOLDEN_NAME, MODEL_NAME, Manifest, PackagedFile
@@ -47,8 +47,10 @@ def build(model: Path, folder: Path, wishes: Wishes) -> tuple[Manifest, str]:
     proto = graphs.read(model)
     inputs, outputs = inputs_of(proto.graph), outputs_of(proto.graph)
     metadata = {entry.key: entry.value for entry in proto.metadata_props} | dict(wishes.metadata)
-    _check_names(wishes.columns, inputs, "columns")
-    _check_names(wishes.labels, outputs, "labels")
+    columns = names.read(metadata, names.COLUMNS, inputs) | dict(wishes.columns)
+    labels = names.read(metadata, names.LABELS, outputs) | dict(wishes.labels)
+    names.check(columns, inputs, "columns")
+    names.check(labels, outputs, "labels")
     external = graphs.external_files(proto)
     for name in external:
         if name in (FILE_NAME, MODEL_NAME, GOLDEN_NAME):
@@ -72,11 +74,11 @@ def build(model: Path, folder: Path, wishes: Wishes) -> tuple[Manifest, str]:
             files=tuple(packaged),
             inputs=inputs,
             outputs=outputs,
-            columns=wishes.columns,
-            labels=wishes.labels,
+            columns=columns,
+            labels=labels,
             golden=tolerance if samples is not None else {},
             serving=wishes.serving,
-            metadata=metadata,
+            metadata={k: v for k, v in metadata.items() if k not in (names.COLUMNS, names.LABELS)},
         )
         content = manifest.encode()
         (temporary / FILE_NAME).write_bytes(content)
@@ -94,25 +96,6 @@ def _golden(
     session = ort.Session(model)
     found = [(case, case.expected or session.run_tensors(case.inputs)) for case in chosen]
     return golden.encode(found, inputs, outputs)
-
-
-def _check_names(
-    given: Mapping[str, Sequence[str]], tensors: tuple[Tensor, ...], what: str
-) -> None:
-    known = {tensor.name: tensor for tensor in tensors}
-    for name, values in given.items():
-        tensor = known.get(name)
-        if tensor is None:
-            raise InvalidArguments(
-                f"{what} are given for {name!r}, which the model has not got",
-                f"it has {', '.join(repr(other) for other in known)}",
-            )
-        size = tensor.shape[-1] if tensor.shape else None
-        if isinstance(size, int) and size != len(values):
-            raise InvalidArguments(
-                f"{len(values)} {what} are given for {name!r}, whose last dimension is {size}",
-                f"give {size} names, in the order of the tensor",
-            )
 
 
 def _add(source: Path, folder: Path, name: str, role: str) -> PackagedFile:

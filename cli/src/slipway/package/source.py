@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import files, terminal
-from slipway.errors import Differs, InvalidArguments
+from slipway.errors import InvalidArguments
 from slipway.model import graph as graphs
 from slipway.package import hashing
 from slipway.package.manifest import FILE_NAME, MODEL_NAME, Manifest, PackagedFile, decode
@@ -74,13 +74,3 @@ def problems(artifact: LocalArtifact) -> dict[str, str]:
         elif found.chunks != file.chunks:
             wrong[file.path] = "has other chunks than the manifest says"
     return wrong
-
-
-def require_intact(artifact: LocalArtifact) -> None:
-    """Refuse a package whose files are not those of its manifest.
-
-    Raises:
-        Differs: naming the first file.
-    """
-    for path, problem in problems(artifact).items():
-        raise Differs(f"{artifact.folder / path} {problem}", "pack the model anew")

@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 
 import botocore.exceptions as aws
 
+from slipway import files
 from slipway.errors import Differs
 from slipway.storage.client import THREADS, Client, Location, code_of, status_of, translated
 from slipway.storage.compare import DIGEST_KEY, present, require_same
@@ -43,12 +44,16 @@ def upload(
     on_bytes: Callable[[int], None],
     *,
     part_bytes: int = PART_BYTES,
+    unverified: bool = False,
 ) -> Result:
     """Upload a file of this digest; ``on_bytes`` hears of bytes that are safe on the server.
 
+    ``unverified`` says that nobody has compared the file with the digest yet: then it is hashed
+    while its parts are on their way, and nothing becomes visible unless it is the same.
+
     Raises:
         Conflict: the key holds other content.
-        Differs: the file was changed meanwhile.
+        Differs: the file was changed meanwhile, or is not of this digest.
         AccessDenied, NotFound, Unavailable: what the server said.
     """
     state = _state(path)
@@ -61,11 +66,23 @@ def upload(
             done = _in_one(client, path, location, digest, state)
             on_bytes(size)
         else:
-            done = _in_parts(client, path, location, digest, state, on_bytes, part_bytes)
+            done = _in_parts(
+                client, path, location, digest, state, on_bytes, part_bytes, unverified=unverified
+            )
     if not done:
         require_same(client, location, size, digest)
         return "already there"
     return "uploaded"
+
+
+def require_digest(path: Path, found: str, digest: str) -> None:
+    """Refuse a file that is not what its package says.
+
+    Raises:
+        Differs: naming the file.
+    """
+    if found != digest:
+        raise Differs(f"{path} is {found}, not {digest}", "pack the model anew")
 
 
 def _in_one(client: Client, path: Path, location: Location, digest: str, state: object) -> bool:
@@ -92,6 +109,8 @@ def _in_parts(
     state: object,
     on_bytes: Callable[[int], None],
     part_bytes: int,
+    *,
+    unverified: bool,
 ) -> bool:
     target = {"Bucket": location.bucket, "Key": location.key}
     size = path.stat().st_size
@@ -111,8 +130,9 @@ def _in_parts(
         on_bytes(len(content))
         return {"PartNumber": number, "ETag": etag}
 
-    pool = ThreadPoolExecutor(THREADS)
+    pool = ThreadPoolExecutor(THREADS + unverified)
     try:
+        hashed = pool.submit(files.digest, path) if unverified else None
         parts = list(pool.map(send, range(1, -(-size // part_bytes) + 1)))
     except aws.ClientError as error:
         if code_of(error) == _GONE:
@@ -121,7 +141,13 @@ def _in_parts(
     finally:
         # After an error or Ctrl-C: parts that wait are not begun.
         pool.shutdown(cancel_futures=True)
-    _require_unchanged(path, state)
+    try:
+        _require_unchanged(path, state)
+        if hashed is not None:
+            require_digest(path, hashed.result(), digest)
+    except Differs:
+        client.abort_multipart_upload(**target, UploadId=upload_id)
+        raise
     done = _if_free(
         client.complete_multipart_upload,
         **target,
