@@ -4,9 +4,12 @@ default.
 */}}
 {{- define "slipway.pool" -}}
 {{- $flavour := ternary .root.Values.runtime.gpuImage .root.Values.runtime.image (eq (default "cpu" .pool.flavour) "gpu") }}
-{{- $pool := omit .pool "flavour" "image" "imagePullPolicy" "runtimeClassName" }}
+{{- $pool := omit .pool "flavour" "image" "imagePullPolicy" "runtimeClassName" "startupTimeoutSeconds" }}
 {{- $_ := set $pool "image" (default (include "slipway.image" (dict "root" .root "image" $flavour)) .pool.image) }}
 {{- $_ := set $pool "imagePullPolicy" (default $flavour.pullPolicy .pool.imagePullPolicy) }}
+{{- with .pool.startupTimeoutSeconds }}
+{{- $_ := set $pool "startupTimeoutSeconds" . }}
+{{- end }}
 {{- with .pool.runtimeClassName }}
 {{- $_ := set $pool "runtimeClassName" . }}
 {{- end }}
@@ -21,6 +24,7 @@ resyncSeconds: {{ .Values.controller.resyncSeconds }}
 ambiguousRestarts: {{ .Values.controller.ambiguousRestarts }}
 conflictBackoffSeconds: {{ .Values.controller.conflictBackoffSeconds }}
 revisionHistoryLimit: {{ .Values.controller.revisionHistoryLimit }}
+fetchProgress: {{ .Values.controller.fetchProgress }}
 leaderElection:
   namespace: {{ .Release.Namespace }}
   name: {{ include "slipway.fullname" . }}

@@ -32,6 +32,12 @@ No wildcard, and no verb on Secrets: pods refer to them, the operator never read
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch, delete]
+{{- if .Values.controller.fetchProgress }}
+# How far a download has come, which a running container can tell in its log alone.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch]

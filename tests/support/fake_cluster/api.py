@@ -39,6 +39,8 @@ class FakeApi:
         self._numbers = itertools.count(1)
         self.changes = 0
         self.event_reads = 0
+        self.log_reads = 0
+        self.fetch_log: str | None = ""
         self.objects: dict[Address, Json] = {}
         self.deleted: list[tuple[Kind, Json]] = []
         self.kinds: dict[str, Kind] = {}
@@ -68,6 +70,12 @@ class FakeApi:
             for (name, space, _), obj in self.objects.items()
             if (name, space) == ("Event", namespace) and obj["involvedObject"].get("uid") == uid
         ]
+
+    async def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        self.log_reads += 1
+        if self.fetch_log is None:
+            raise ApiError(403, "Forbidden", "pods/log is forbidden")
+        return self.fetch_log
 
     async def create(self, kind: Kind, obj: Json) -> Json:
         write = self._begin("create", kind, obj["metadata"]["name"])

@@ -14,8 +14,10 @@ from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
+from slipway_operator.reconcile.fetch_log import FetchLog
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.observe import observe
+from slipway_operator.reconcile.pace import StatusPace
 from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.reconciler import Reconciler, Result
 from slipway_operator.reconcile.store import Store
@@ -55,7 +57,13 @@ class World:
         executor = Executor(self.api, self.store, contention)  # type: ignore[arg-type]
         pod_events = PodEvents(self.api, lambda: self.clock)
         self.reconciler = Reconciler(
-            self.store, executor, pod_events, self.settings, lambda: self.clock
+            self.store,
+            executor,
+            pod_events,
+            FetchLog(self.api, lambda: self.clock),
+            StatusPace(monotonic=self._seconds),
+            self.settings,
+            lambda: self.clock,
         )
 
     def _seconds(self) -> float:

@@ -112,8 +112,11 @@ class Pool(_Strict):
     rollout: PoolRollout = Field(default_factory=PoolRollout)
     drain_delay_seconds: int = Field(default=5, ge=0)
     drain_timeout_seconds: int = Field(default=30, ge=0)
-    startup_timeout_seconds: int = Field(
-        default=1800, ge=10, description="How long loading and warming may take."
+    startup_timeout_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        description="How long loading and warming may take. Default: as long as the rollout may, "
+        "its progressDeadlineSeconds.",
     )
     adopt_changes: bool = Field(
         default=False,
@@ -173,6 +176,11 @@ class Settings(_Strict):
     )
     proxy: Proxy = Field(
         default_factory=Proxy, description="The way of `fetch` to the storage, on every pool."
+    )
+    fetch_progress: bool = Field(
+        default=False,
+        description="Read how far a download has come from the log of `fetch`, while one is under "
+        "way. Needs the right to get pods/log.",
     )
     model_network_policy: ModelNetworkPolicy = Field(default_factory=ModelNetworkPolicy)
     leader_election: LeaderElection = Field(default_factory=LeaderElection)

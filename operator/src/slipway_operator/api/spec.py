@@ -18,14 +18,22 @@ OpaqueObject = Annotated[dict[str, Any], WithJsonSchema(OPAQUE_OBJECT)]
 IntOrPercent = Annotated[
     int | str, WithJsonSchema({**INT_OR_STRING, "anyOf": [{"type": "integer"}, {"type": "string"}]})
 ]
-QUANTITY_PATTERN = r"^(\d+|\d*\.\d+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+_QUANTITY_PATTERN = r"^([0-9]+|[0-9]*[.][0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 Quantity = Annotated[
     int | str,
     WithJsonSchema(
         {
             **INT_OR_STRING,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": QUANTITY_PATTERN,
+            # The cost of the rule is reckoned from it.
+            "maxLength": 32,
+            **validated(
+                cel(
+                    f"type(self) == int ? self >= 0 : self.matches('{_QUANTITY_PATTERN}')",
+                    "must be a quantity: a number that is not negative, with a unit where one is "
+                    "meant, such as 500m, 2, 0.5Gi or 512Mi",
+                )
+            ),
         }
     ),
 ]
@@ -169,8 +177,10 @@ class NonFinite(StrEnum):
 class Resources(Schema):
     """Requests and limits of the serve container; they replace the pool's, key by key."""
 
-    requests: dict[str, Quantity] | None = Field(default=None, description="Requested quantities.")
-    limits: dict[str, Quantity] | None = Field(default=None, description="Limits.")
+    requests: dict[str, Quantity] | None = Field(
+        default=None, max_length=32, description="Requested quantities."
+    )
+    limits: dict[str, Quantity] | None = Field(default=None, max_length=32, description="Limits.")
 
 
 class EnvVar(Schema):
@@ -245,6 +255,13 @@ class Runtime(Schema):
     )
     cache_size: Quantity | None = Field(
         default=None, description="Size limit of the volume that holds the artifact."
+    )
+    startup_timeout_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        le=86400,
+        description="How long loading and warming may take before the container is started anew. "
+        "Default: the pool's. A rollout also needs a progressDeadlineSeconds that is as long.",
     )
     env: list[EnvVar] | None = Field(
         default=None,

@@ -56,9 +56,29 @@ class LastFailure(Schema):
     digest: str = Field(description="Its artifact.")
     reason: str = Field(description="CamelCase word that a program can act on.")
     message: str = Field(description="What was wrong, where, and how to mend it.")
+    pod: str | None = Field(default=None, description="Pod that told it; it may be gone.")
     container: str | None = Field(default=None, description="Container that told it.")
     exit_code: int | None = Field(default=None, description="Its exit code.")
     time: str = Field(description="When the operator gave its verdict.")
+
+
+class Progress(Schema):
+    """Where the pods of the target stand while it is rolled out."""
+
+    pending: int = Field(ge=0, description="Wait for a node, for volumes or for the image.")
+    fetching: int = Field(ge=0, description="Download and verify the artifact.")
+    loading: int = Field(ge=0, description="Load the model and run it once.")
+    ready: int = Field(ge=0, description="Answer requests.")
+    failing: int = Field(ge=0, description="Something speaks against them: see the conditions.")
+    fetched_bytes: int | None = Field(
+        default=None,
+        description="Bytes that the pod which fetches longest has. Only where the operator is "
+        "configured to read it.",
+        json_schema_extra={"format": "int64"},
+    )
+    total_bytes: int | None = Field(
+        default=None, description="Size of the artifact.", json_schema_extra={"format": "int64"}
+    )
 
 
 class Outcome(StrEnum):
@@ -95,6 +115,9 @@ class ModelDeploymentStatus(Schema):
     )
     serving: Served | None = Field(default=None, description="What answers requests now.")
     target: Target | None = Field(default=None, description="What was asked for.")
+    progress: Progress | None = Field(
+        default=None, description="Present while the target is rolled out."
+    )
     requested_rollback: RequestedRollback | None = Field(
         default=None,
         description="Present while the annotation slipway.dev/rollback-to is in force; target is "

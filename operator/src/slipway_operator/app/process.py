@@ -25,6 +25,7 @@ from slipway_operator.app.tasks import first_of
 from slipway_operator.app.workers import Workers
 from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
+from slipway_operator.reconcile.fetch_log import FetchLog
 from slipway_operator.reconcile.kube import (
     ApiError,
     KubeClient,
@@ -32,6 +33,7 @@ from slipway_operator.reconcile.kube import (
     TransportError,
     connect,
 )
+from slipway_operator.reconcile.pace import StatusPace
 from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.reconciler import Reconciler
 from slipway_operator.reconcile.store import Store
@@ -75,7 +77,15 @@ class _Operator:
         writer = kube.guarded(self.elector.is_leader)
         contention = Contention(settings.conflict_backoff_seconds)
         executor = Executor(writer, self.store, contention, self.metrics.judged)
-        reconciler = Reconciler(self.store, executor, PodEvents(kube, _now), settings, _now)
+        reconciler = Reconciler(
+            self.store,
+            executor,
+            PodEvents(kube, _now),
+            FetchLog(kube, _now),
+            StatusPace(),
+            settings,
+            _now,
+        )
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
         self.synced = False

@@ -172,7 +172,7 @@ def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
             {"name": "cache", "mountPath": CACHE_DIR, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
-        **_probes(pool),
+        **_probes(serving.startup_timeout_seconds),
     }
     if serving.shared_memory is not None:
         container["volumeMounts"].append({"name": "shm", "mountPath": SHARED_MEMORY_DIR})
@@ -188,7 +188,7 @@ def _ports(spec: ModelDeploymentSpec) -> list[Json]:
     return ports
 
 
-def _probes(pool: Pool) -> Json:
+def _probes(startup_timeout_seconds: int) -> Json:
     ready = {"path": "/v2/health/ready", "port": "http"}
     live = {"path": "/v2/health/live", "port": "http"}
     return {
@@ -197,7 +197,7 @@ def _probes(pool: Pool) -> Json:
             "httpGet": ready,
             "periodSeconds": 1,
             "timeoutSeconds": 5,
-            "failureThreshold": pool.startup_timeout_seconds,
+            "failureThreshold": startup_timeout_seconds,
         },
         "readinessProbe": {
             "httpGet": ready,

@@ -111,6 +111,7 @@ class ResolvedServing:
     node_selector: dict[str, str]
     tolerations: list[Json]
     termination_grace_seconds: int
+    startup_timeout_seconds: int
 
 
 def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
@@ -138,6 +139,13 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
         termination_grace_seconds=_first(
             template.termination_grace_period_seconds,
             pool.drain_delay_seconds + pool.drain_timeout_seconds + 5,
+        ),
+        startup_timeout_seconds=_first(
+            runtime.startup_timeout_seconds,
+            pool.startup_timeout_seconds,
+            # Kubelet and rollout lose patience together: whoever raises one of the two in the
+            # pool raises both.
+            max(10, pool.rollout.progress_deadline_seconds),
         ),
     )
 

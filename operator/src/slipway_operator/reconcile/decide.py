@@ -22,13 +22,14 @@ from slipway_operator.reconcile.explain import Explanation, ready_replicas
 from slipway_operator.reconcile.judge import Action, judge, roll_back_after_all
 from slipway_operator.reconcile.observation import Impediment, Observation
 from slipway_operator.reconcile.plan import Plan, RevisionMark
+from slipway_operator.reconcile.progress import Phase, phase_of
 from slipway_operator.reconcile.report import Report, events_of, report
 from slipway_operator.reconcile.rollback import find_subject
 from slipway_operator.reconcile.target import Target, find_target, last_good, surplus
 
 _DAMAGED_CACHE_GRACE = timedelta(seconds=30)
 LOOK_SECONDS = 10.0
-"""A pod that does not come to start is looked at again after this time: see ``pod_events``."""
+"""What no event tells is looked at again after this time: see ``pod_events``, ``fetch_log``."""
 
 _RETRY_OBSTACLE_SECONDS = {
     Impediment.NAME_CONFLICT: 30.0,
@@ -113,7 +114,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         ),
         status=status,
         events=events_of(model.status, status),
-        requeue_after=_look_again(obs, judgement.look_again),
+        requeue_after=_look_again(obs, judgement.look_again, settings),
         outcome=verdict.situation.value,
         labels={"revision": str(revision.number), "digest": short_digest(revision.digest)},
     )
@@ -222,12 +223,14 @@ def _is_ready(pod: Json) -> bool:
     )
 
 
-def _look_again(obs: Observation, judgement: float | None) -> float | None:
+def _look_again(obs: Observation, judgement: float | None, settings: Settings) -> float | None:
     due = [] if judgement is None else [judgement]
     if obs.obstacle is not None:
         usual = _RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment]
         due.append(usual if obs.obstacle.retry_after is None else obs.obstacle.retry_after)
     if any(not_started_since(pod) is not None for pod in obs.pods):
+        due.append(LOOK_SECONDS)
+    if settings.fetch_progress and any(phase_of(pod) is Phase.FETCHING for pod in obs.pods):
         due.append(LOOK_SECONDS)
     if any(damaged_cache(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())

@@ -40,6 +40,7 @@ class Evidence:
         restarts: how often the container was started again.
         time: when it happened (RFC 3339); None for what still is so.
         born: when the pod was created (RFC 3339).
+        pod: name of the pod; of several that say the same, the first by name.
     """
 
     reason: Reason
@@ -50,6 +51,7 @@ class Evidence:
     restarts: int = 0
     time: str | None = None
     born: str | None = None
+    pod: str | None = None
 
 
 def strongest(evidence: list[Evidence]) -> Evidence | None:
@@ -57,11 +59,20 @@ def strongest(evidence: list[Evidence]) -> Evidence | None:
 
     The last two terms choose for ever the same where several say as much.
     """
-    return min(
+    best = min(
         evidence,
         key=lambda e: (_WEIGHT[e.failure_class], -e.restarts, e.reason, e.message),
         default=None,
     )
+    if best is None or best.pod is None:
+        return best
+    # Pods that crash in turn take turns in having restarted most; the status stands still.
+    same = [e.pod for e in evidence if e.pod and _what(e) == _what(best)]
+    return replace(best, pod=min(same))
+
+
+def _what(evidence: Evidence) -> tuple[str | int | None, ...]:
+    return (evidence.reason, evidence.message, evidence.container, evidence.exit_code)
 
 
 def collect(
@@ -146,7 +157,10 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
         return
     for container in _containers(status):
         for item in _of_container(container):
-            yield replace(item, born=pod["metadata"].get("creationTimestamp"))
+            metadata: Json = pod["metadata"]
+            yield replace(
+                item, born=metadata.get("creationTimestamp"), pod=metadata.get("name")
+            )
 
 
 def _containers(status: Json) -> Iterator[Json]:
@@ -214,10 +228,20 @@ def _of_container(container: Json) -> Iterator[Evidence]:
     last: Json = container.get("lastState") or {}
     ended: Json = state.get("terminated") or last.get("terminated") or {}
     if ended and (ended.get("exitCode") != 0 or name == "serve"):
-        yield _of_termination(name, ended, restarts)
+        yield _of_termination(name, ended, restarts, started=bool(container.get("started")))
 
 
-def _of_termination(name: str, ended: Json, restarts: int) -> Evidence:
+def _untold(name: str, exit_code: int, *, started: bool) -> str:
+    """What to say of a container that left no message."""
+    if name == "serve" and exit_code == 0 and not started:
+        return (
+            "container 'serve' was told to end, as when a probe fails: loading the model may take "
+            "longer than spec.runtime.startupTimeoutSeconds, or than the pool allows"
+        )
+    return f"container '{name}' ended with exit code {exit_code}"
+
+
+def _of_termination(name: str, ended: Json, restarts: int, *, started: bool) -> Evidence:
     exit_code: int = ended.get("exitCode", -1)
     told = _message_of(ended.get("message"))
     if ended.get("reason") == "OOMKilled":
@@ -227,7 +251,7 @@ def _of_termination(name: str, ended: Json, restarts: int) -> Evidence:
         )
     else:
         reason = REASON_OF_EXIT_CODE.get(exit_code, Reason.CRASH)
-        message = told or f"container '{name}' ended with exit code {exit_code}"
+        message = told or _untold(name, exit_code, started=started)
     failure_class = CLASS_OF[reason]
     if name == "serve" and reason is Reason.DIGEST_MISMATCH:
         # fetch has verified the artifact in this very pod: the file changed on the node since.

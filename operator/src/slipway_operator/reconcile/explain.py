@@ -14,6 +14,7 @@ from slipway_operator.build.revision import Revision
 from slipway_operator.reconcile.evidence import Evidence, fetched
 from slipway_operator.reconcile.judge import Action, Judgement, live_hash, settled
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
+from slipway_operator.reconcile.progress import not_ready_yet
 
 _ABOUT_THE_ARTIFACT = {
     Reason.DIGEST_MISMATCH,
@@ -48,6 +49,10 @@ def _verified(obs: Observation, judgement: Judgement) -> tuple[Status, str, str]
     if now is not None and now.reason in _ABOUT_THE_ARTIFACT:
         return ("False", now.reason, now.message)
     return ("Unknown", "NotFetched", f"no pod has fetched {digest} yet")
+
+
+def _log_of(namespace: str, pod: str, container: str) -> str:
+    return f"; its log: kubectl logs -n {namespace} {pod} -c {container} --previous"
 
 
 @dataclass(frozen=True)
@@ -126,12 +131,14 @@ class Explanation:
         reason = evidence.get("reason", "Failed")
         what = f"revision {revision.number} ({short_digest(revision.digest)}) failed: "
         told = str(evidence.get("message", "")).rstrip(". ")
+        crashed = reason == Reason.CRASH and evidence.get("pod") and evidence.get("container")
         if self.applied.object_name != revision.object_name:
             then = (
                 f"rolled back to revision {self.applied.number} "
                 f"({short_digest(self.applied.digest)}); change spec.model, or set the annotation "
                 f"{names.ANNOTATION_RETRY} to a new value to try this revision again"
             )
+            told += f" (pod {evidence['pod']}, which is gone)" if crashed else ""
             return self._say(Situation.FAILED, reason, f"{what}{told}. {then}", "RolledBack")
         why = {
             Action.HOLD_ONCE_READY: "pods of it were ready",
@@ -147,6 +154,8 @@ class Explanation:
             if reason in _IN_THE_BYTES
             else "it goes on by itself once the cause is gone"
         )
+        if crashed:
+            told += _log_of(self.obs.model.namespace, evidence["pod"], evidence["container"])
         then = f"held, since {why}; {end}"
         return self._say(Situation.FAILED, reason, f"{what}{told}. {then}", "RolloutHeld")
 
@@ -161,9 +170,14 @@ class Explanation:
         evidence = self.judgement.evidence
         reason = evidence.reason if evidence else "PodsMissing"
         lead = f"serving {digest} with {ready} of {wanted} pods"
-        return self._say(
-            Situation.COMPLETE, reason, f"{lead}: {evidence.message}" if evidence else lead
-        )
+        told = f": {evidence.message}{self._where_to_look(evidence)}" if evidence else ""
+        return self._say(Situation.COMPLETE, reason, f"{lead}{told}")
+
+    def _where_to_look(self, evidence: Evidence) -> str:
+        """What tells more of a container that ended without a word of its own."""
+        if evidence.reason is not Reason.CRASH or not evidence.pod or not evidence.container:
+            return ""
+        return _log_of(self.obs.model.namespace, evidence.pod, evidence.container)
 
     def _progressing(self, revision: Revision, deployment: Json | None) -> Verdict:
         digest = short_digest(revision.digest)
@@ -172,11 +186,25 @@ class Explanation:
             return self._say(
                 Situation.PROGRESSING,
                 evidence.reason,
-                f"revision {revision.number} ({digest}) is not ready: {evidence.message}",
+                f"revision {revision.number} ({digest}) is not ready: {evidence.message}"
+                f"{self._where_to_look(evidence)}",
             )
+        rest = not_ready_yet(self.obs.pods_of(revision.hash), self.obs.download)
+        rest = f"; {rest}" if rest else ""
         if not self._available:
             return self._say(
-                Situation.PROGRESSING, "Deploying", f"waiting for the first ready pod of {digest}"
+                Situation.PROGRESSING,
+                "Deploying",
+                f"waiting for the first ready pod of {digest}{rest}",
+            )
+        status: Json = (deployment or {}).get("status", {})
+        wanted = (deployment or {}).get("spec", {}).get("replicas", 1)
+        if self._is_first(revision):
+            available = status.get("availableReplicas") or 0
+            return self._say(
+                Situation.PROGRESSING,
+                "Deploying",
+                f"{available} of {wanted} pods of {digest} available{rest}",
             )
         if (
             str(self.rollout.max_surge).rstrip("%") == "0"
@@ -189,11 +217,14 @@ class Explanation:
                 f"replacing the only pod with one of {digest}; nothing answers until it is ready, "
                 "since the pool allows no surge: use two replicas, or set spec.rollout.maxSurge",
             )
-        updated = (deployment or {}).get("status", {}).get("updatedReplicas") or 0
-        wanted = (deployment or {}).get("spec", {}).get("replicas", 1)
+        updated = status.get("updatedReplicas") or 0
         progress = updated if live_hash(deployment) == revision.hash else 0
         return self._say(
             Situation.PROGRESSING,
             "RollingOut",
-            f"rolling out {digest}: {progress} of {wanted} pods replaced",
+            f"rolling out {digest}: {progress} of {wanted} pods replaced{rest}",
         )
+
+    def _is_first(self, revision: Revision) -> bool:
+        """Whether there are no pods of any other revision that this one could replace."""
+        return not any(self.obs.pod_count(h) for h in self.obs.replica_sets if h != revision.hash)

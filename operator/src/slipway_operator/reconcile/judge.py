@@ -15,6 +15,7 @@ from slipway_operator.build.revision import Revision
 from slipway_operator.reconcile.evidence import Evidence, collect, has_started, strongest
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.plan import RevisionMark
+from slipway_operator.reconcile.progress import at_the_deadline
 
 
 class Action(StrEnum):
@@ -126,7 +127,9 @@ def judge(
     if revision.outcome is not Outcome.PENDING:
         return Judgement(revision, evidence=worst)
     left = _deadline_left(deployment, revision, now)
-    failure = _failure(worst, deployment, restarts_allowed, past_deadline=left == 0)
+    failure = _failure(worst, restarts_allowed)
+    if failure is None and left == 0:
+        failure = worst or _too_late(deployment, at_the_deadline(pods, obs.download, now))
     if failure is None:
         return Judgement(revision, evidence=worst, look_again=left)
     ever_ready = obs.ready_pods(revision.hash) > 0 or any(has_started(pod) for pod in pods)
@@ -139,22 +142,25 @@ def judge(
     return _failed(revision, failure, action, now)
 
 
-def _failure(
-    worst: Evidence | None, deployment: Json, restarts_allowed: int, *, past_deadline: bool
-) -> Evidence | None:
-    """The evidence that makes this rollout a failed one, if any does."""
+def _failure(worst: Evidence | None, restarts_allowed: int) -> Evidence | None:
+    """The evidence that makes this rollout a failed one before its deadline, if any does."""
     if worst is not None and (
         worst.failure_class is FailureClass.INTRINSIC
         or (worst.failure_class is FailureClass.AMBIGUOUS and worst.restarts >= restarts_allowed)
     ):
         return worst
-    if not past_deadline:
-        return None
-    return worst or Evidence(
+    return None
+
+
+def _too_late(deployment: Json, doing: str) -> Evidence:
+    """Nothing speaks against the revision but the time that it takes."""
+    deadline = deployment["spec"].get("progressDeadlineSeconds")
+    more = f": {doing}; raise it if they need longer" if doing else ""
+    return Evidence(
         Reason.PROGRESS_DEADLINE,
         CLASS_OF[Reason.PROGRESS_DEADLINE],
         "no pod became available within spec.rollout.progressDeadlineSeconds "
-        f"({deployment['spec'].get('progressDeadlineSeconds')} s)",
+        f"({deadline} s){more}",
     )
 
 
@@ -186,6 +192,7 @@ def _failed(revision: Revision, failure: Evidence, action: Action, now: str) -> 
         "reason": failure.reason,
         "class": failure.failure_class,
         "message": failure.message,
+        "pod": failure.pod,
         "container": failure.container,
         "exitCode": failure.exit_code,
         "action": action,

@@ -17,7 +17,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import FIELD_MANAGER
-from slipway_operator.reconcile.kinds import EVENT, Kind
+from slipway_operator.reconcile.kinds import EVENT, POD, Kind
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _CONNECTIONS = 64
@@ -174,6 +174,12 @@ class KubeClient:
         page = await self._request("GET", EVENT.path(namespace), query)
         return page.get("items") or []
 
+    async def log_tail(self, namespace: str, pod: str, container: str) -> str:
+        """The last few lines that a container wrote."""
+        query = {"container": container, "tailLines": "5", "limitBytes": "8192"}
+        path = f"{POD.path(namespace, pod)}/log?{urlencode(query)}"
+        return (await self._send("GET", path)).decode(errors="replace")
+
     async def create(self, kind: Kind, obj: Json) -> Json:
         """POST; the fields sent are then owned by the operator."""
         namespace: str = obj["metadata"]["namespace"]
@@ -235,16 +241,24 @@ class KubeClient:
         body: Json | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        self.requests += 1
-        headers = {"Accept": "application/json", "Content-Type": content_type}
         if query:
             path = f"{path}?{urlencode(query)}"
-        status, raw = await self._transport.send(
-            method, path, headers, None if body is None else canonical(body)
-        )
+        sent = None if body is None else canonical(body)
+        return cast("Json", orjson.loads(await self._send(method, path, sent, content_type)))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        self.requests += 1
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        status, raw = await self._transport.send(method, path, headers, body)
         if status >= 400:  # noqa: PLR2004
             raise _error(status, raw)
-        return cast("Json", orjson.loads(raw))
+        return raw
 
 
 def _error(status: int, raw: bytes) -> ApiError:

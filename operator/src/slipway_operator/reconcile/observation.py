@@ -5,6 +5,7 @@ from enum import Enum
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.build.revision import Revision
+from slipway_operator.reconcile.progress import Fetched
 
 
 class Impediment(Enum):
@@ -49,6 +50,7 @@ class Observation:
             one revision when somebody else changed the template, as `kubectl rollout restart`.
         pods: all pods of those ReplicaSets that are not being deleted.
         mount_failures: why a volume of a pod cannot be mounted, by the pod's uid.
+        download: how far the pod that fetches longest has come, where that is known.
         obstacle: what stood in the way when the plan was last carried out.
     """
 
@@ -58,6 +60,7 @@ class Observation:
     replica_sets: dict[str, tuple[Json, ...]] = field(default_factory=dict[str, tuple[Json, ...]])
     pods: tuple[Json, ...] = ()
     mount_failures: dict[str, str] = field(default_factory=dict[str, str])
+    download: Fetched | None = None
     obstacle: Obstacle | None = None
 
     def pods_of(self, revision_hash: str) -> list[Json]:

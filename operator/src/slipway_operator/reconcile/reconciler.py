@@ -7,8 +7,10 @@ from datetime import datetime
 from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile.decide import decide
 from slipway_operator.reconcile.execute import Executor, StaleError
+from slipway_operator.reconcile.fetch_log import FetchLog
 from slipway_operator.reconcile.observation import Obstacle
 from slipway_operator.reconcile.observe import observe
+from slipway_operator.reconcile.pace import StatusPace
 from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.store import Key, Store
 
@@ -42,12 +44,16 @@ class Reconciler:
         store: Store,
         executor: Executor,
         pod_events: PodEvents,
+        fetch_log: FetchLog,
+        pace: StatusPace,
         settings: Settings,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._executor = executor
         self._pod_events = pod_events
+        self._fetch_log = fetch_log
+        self._pace = pace
         self._settings = settings
         self._clock = clock
 
@@ -63,7 +69,9 @@ class Reconciler:
             if obs is None:
                 return Result("gone")
             obs = replace(obs, mount_failures=await self._pod_events.mount_failures(obs))
-            plan = decide(obs, self._settings, self._clock())
+            if self._settings.fetch_progress:
+                obs = replace(obs, download=await self._fetch_log.download(obs))
+            plan = self._pace.paced(decide(obs, self._settings, self._clock()), obs)
             try:
                 met = await self._executor.execute(plan, obs)
             except StaleError:

@@ -12,6 +12,7 @@ from slipway_operator.api.status import (
     LastFailure,
     ModelDeploymentStatus,
     Outcome,
+    Progress,
     RequestedRollback,
     Served,
     Target,
@@ -21,6 +22,7 @@ from slipway_operator.build.revision import Revision
 from slipway_operator.build.service import url
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.plan import Event
+from slipway_operator.reconcile.progress import progress
 
 _HISTORY_SHOWN = 10
 
@@ -74,6 +76,7 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
         serving=_serving(obs, told, now),
         target=told.target
         and Target(digest=told.target.digest, uri=told.target.uri, revision=told.target.number),
+        progress=_progress(obs, told),
         requested_rollback=_requested_rollback(told),
         last_failure=_last_failure(told.revisions),
         history=history or None,
@@ -95,6 +98,12 @@ def _never_looked_at(generation: int, now: str) -> list[Condition]:
             observed_generation=generation,
         )
     ]
+
+
+def _progress(obs: Observation, told: Report) -> Progress | None:
+    if told.target is None or told.verdict.situation is not Situation.PROGRESSING:
+        return None
+    return progress(obs.pods_of(told.target.hash), obs.download)
 
 
 def _requested_rollback(told: Report) -> RequestedRollback | None:
@@ -149,6 +158,7 @@ def _last_failure(revisions: tuple[Revision, ...]) -> LastFailure | None:
                 revision=revision.number,
                 digest=revision.digest,
                 reason=evidence["reason"],
+                pod=evidence.get("pod"),
                 message=evidence["message"],
                 container=evidence.get("container"),
                 exit_code=evidence.get("exitCode"),

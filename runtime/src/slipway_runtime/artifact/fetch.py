@@ -304,6 +304,8 @@ class HashingSink:
             self._of_total(),
             percent,
             rate,
+            # docs/pod-contract.md: the operator may read these.
+            extra={"fetched_bytes": self.count, "total_bytes": self._total},
         )
 
     def _of_total(self) -> str:
