@@ -72,9 +72,18 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "replicas that are no number": ({"replicas": "two"}, "must be of type integer"),
     "bad quantity": (
         {"runtime.resources": {"limits": {"memory": "lots"}}},
-        "spec.runtime.resources.limits.memory",
+        '"lots" is not a quantity: write a number that is not negative, with a unit where one is '
+        "meant, such as 500m, 2, 0.5Gi or 512Mi",
     ),
-    "bad cache size": ({"runtime.cacheSize": "2 GB"}, "spec.runtime.cacheSize"),
+    "negative quantity": (
+        {"runtime.resources": {"requests": {"cpu": -1}}},
+        '"-1" is not a quantity',
+    ),
+    "bad cache size": ({"runtime.cacheSize": "2 GB"}, '"2 GB" is not a quantity'),
+    "network without its prefix": (
+        {"networkPolicy": {"egressCidrs": ["10.0.0.1"]}},
+        "must be a network: an address, a slash and the length of the prefix",
+    ),
     "unknown failure policy": ({"rollout.onFailure": "Restart"}, _SUPPORTED),
     "unknown addressing style": (
         {"model.storage": {"addressingStyle": "dns"}},
@@ -82,7 +91,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "endpoint without a scheme": (
         {"model.storage": {"endpoint": "s3.example.com"}},
-        "spec.model.storage.endpoint",
+        "endpoint must be a URL with its scheme, such as https://s3.example.com",
     ),
     "no provider at all": ({"runtime.providers": []}, "should have at least 1 items"),
     "threads of zero": ({"runtime.threads": {"intraOp": 0}}, "greater than or equal to 1"),

@@ -48,6 +48,11 @@ def fetching(_: str) -> Json:
     return _status(container("fetch", {"running": {}}), _not_yet())
 
 
+def fetching_since(now: str) -> Json:
+    """As ``fetching``; the download began when the pod was made."""
+    return _status(container("fetch", {"running": {"startedAt": now}}), _not_yet())
+
+
 def termination(exit_code: int, message: str | None, at: str, reason: str = "Error") -> Json:
     told = {} if message is None else {"message": json.dumps({"reason": "x", "message": message})}
     return {"exitCode": exit_code, "reason": reason, "finishedAt": at, **told}

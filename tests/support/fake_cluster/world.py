@@ -42,6 +42,7 @@ class World:
         self.settings = settings or samples.settings()
         self.api = FakeApi(lambda: self.clock)
         self.behaviours: dict[str, pods.Behaviour] = {}
+        self._alone: dict[str, pods.Behaviour] = {}
         self.results: list[Result] = []
         self.templates: list[str] = []
         """Digests of the Deployment's template, one for each change of it."""
@@ -222,7 +223,8 @@ class World:
 
     def _report(self, pod: Json) -> None:
         letter = pod["metadata"]["labels"][LABEL_DIGEST][0]
-        behaviour = self.behaviours.get(letter, pods.ready)
+        shared = self.behaviours.get(letter, pods.ready)
+        behaviour = self._alone.get(pod["metadata"]["name"], shared)
         created: str = pod["metadata"]["creationTimestamp"]
         status = behaviour(created)
         self.api.update(
@@ -278,6 +280,10 @@ class World:
             ]
 
         self.api.update(kinds.DEPLOYMENT, deployment["metadata"]["name"], samples.NAMESPACE, change)
+
+    def report_alone(self, pod: str, behaviour: pods.Behaviour) -> None:
+        """Let one pod report something else than its artifact's others."""
+        self._alone[pod] = behaviour
 
     def pass_deadline(self) -> None:
         """Time goes by until the Deployment controller gives up hope."""

@@ -38,8 +38,9 @@ def test_every_setting_of_the_operator_is_in_the_chart(render, pick):
     assert set(written["leaderElection"]) == by_alias(
         Settings.model_fields["leader_election"].annotation
     )
-    # Empty by default, and left out then.
-    assert set(written["pools"]["cpu"]) == by_alias(Pool) - {"runtimeClassName"}
+    # Empty or 0 by default, and left out then.
+    left_out = {"runtimeClassName", "startupTimeoutSeconds"}
+    assert set(written["pools"]["cpu"]) == by_alias(Pool) - left_out
 
 
 def test_the_operator_leads_by_a_lease_of_its_own_release(settings):

@@ -32,6 +32,11 @@ def test_a_cluster_wide_operator_has_exactly_the_rights_that_it_uses(render, pic
     assert granted(pick(render(), "ClusterRole", name="slipway")) == NEEDED
 
 
+def test_the_logs_of_pods_are_read_only_where_progress_in_bytes_is_asked_for(render, pick):
+    role = pick(render({"controller": {"fetchProgress": True}}), "ClusterRole", name="slipway")
+    assert granted(role) == {**NEEDED, ("", "pods/log"): {"get"}}
+
+
 def test_a_namespaced_operator_has_the_same_rights_in_its_namespaces_and_no_cluster_role(render):
     objects = render(ci="namespaced")
     assert not [item for item in objects if item["kind"].startswith("ClusterRole")]

@@ -198,10 +198,10 @@ class TestEveryPod:
         assert serve["startupProbe"]["httpGet"] == serve["readinessProbe"]["httpGet"] == ready
         assert serve["livenessProbe"]["httpGet"] == {"path": "/v2/health/live", "port": "http"}
 
-    def test_has_half_an_hour_to_load_and_a_minute_to_answer_that_it_lives(self, case):
+    def test_may_load_as_long_as_a_rollout_may_and_has_a_minute_to_answer_that_it_lives(self, case):
         serve = container("serve", **CASES[case])
         start, live = serve["startupProbe"], serve["livenessProbe"]
-        assert start["periodSeconds"] * start["failureThreshold"] == 1800
+        assert start["periodSeconds"] * start["failureThreshold"] == 600
         assert live["periodSeconds"] * live["failureThreshold"] == 60
 
     def test_leaves_its_words_in_the_termination_log(self, case):

@@ -280,6 +280,7 @@ async def test_the_evidence_is_kept_where_the_status_is_not(world: World):
     world.apply(digest=samples.B)
     await world.run()
     recorded = json.loads(world.revisions[-1]["metadata"]["annotations"][names.ANNOTATION_EVIDENCE])
+    assert recorded.pop("pod").startswith(samples.NAME)
     assert recorded == {
         "reason": "DigestMismatch",
         "class": "Intrinsic",

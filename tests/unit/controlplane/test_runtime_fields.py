@@ -41,8 +41,8 @@ def values(container: Json) -> dict[str, str]:
 
 
 RELEASED = {
-    "minimal": ({}, "a483e93bf4", "8607635372"),
-    "gpu": ({"pool": "gpu"}, "0029c3d5a1", "6c1e1a95b2"),
+    "minimal": ({}, "98169541fd", "8607635372"),
+    "gpu": ({"pool": "gpu"}, "72b3d1dbca", "6c1e1a95b2"),
     "threads and variables": (
         {
             "runtime": {
@@ -51,7 +51,7 @@ RELEASED = {
                 "cacheSize": "8Gi",
             }
         },
-        "d4b1c85b56",
+        "89bb0e95da",
         "157c1bf802",
     ),
 }

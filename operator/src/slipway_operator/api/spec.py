@@ -32,6 +32,9 @@ Quantity = Annotated[
                     f"type(self) == int ? self >= 0 : self.matches('{_QUANTITY_PATTERN}')",
                     "must be a quantity: a number that is not negative, with a unit where one is "
                     "meant, such as 500m, 2, 0.5Gi or 512Mi",
+                    messageExpression="'\"' + string(self) + '\" is not a quantity: write a number "
+                    "that is not negative, with a unit where one is meant, such as 500m, 2, 0.5Gi "
+                    "or 512Mi'",
                 )
             ),
         }
@@ -40,7 +43,24 @@ Quantity = Annotated[
 
 
 CIDR_PATTERN = r"^(\d{1,3}(\.\d{1,3}){3}/\d{1,2}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/\d{1,3})$"
-Cidr = Annotated[str, Field(pattern=CIDR_PATTERN, max_length=64)]
+Cidr = Annotated[
+    str,
+    Field(pattern=CIDR_PATTERN, max_length=64),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 64,
+            **validated(
+                cel(
+                    "self.matches('^([0-9]{1,3}([.][0-9]{1,3}){3}/[0-9]{1,2}|"
+                    "[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/[0-9]{1,3})$')",
+                    "must be a network: an address, a slash and the length of the prefix, such as "
+                    "10.0.0.0/8 or fd00::/8",
+                )
+            ),
+        }
+    ),
+]
 
 
 ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
@@ -83,9 +103,12 @@ class Storage(Schema):
     endpoint: str | None = Field(
         default=None,
         max_length=2048,
-        pattern="^https?://.+$",
         description="URL of an S3-compatible server. Default: AWS.",
         json_schema_extra=validated(
+            cel(
+                "self.matches('^https?://.+')",
+                "endpoint must be a URL with its scheme, such as https://s3.example.com",
+            ),
             cel(
                 "!self.matches('^https?://[^/]*@')",
                 "endpoint is shown in status and logs and must hold no user name or password: "

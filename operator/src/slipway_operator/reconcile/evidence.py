@@ -158,9 +158,7 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
     for container in _containers(status):
         for item in _of_container(container):
             metadata: Json = pod["metadata"]
-            yield replace(
-                item, born=metadata.get("creationTimestamp"), pod=metadata.get("name")
-            )
+            yield replace(item, born=metadata.get("creationTimestamp"), pod=metadata.get("name"))
 
 
 def _containers(status: Json) -> Iterator[Json]:

@@ -159,8 +159,7 @@ def _too_late(deployment: Json, doing: str) -> Evidence:
     return Evidence(
         Reason.PROGRESS_DEADLINE,
         CLASS_OF[Reason.PROGRESS_DEADLINE],
-        "no pod became available within spec.rollout.progressDeadlineSeconds "
-        f"({deadline} s){more}",
+        f"no pod became available within spec.rollout.progressDeadlineSeconds ({deadline} s){more}",
     )
 
 
