@@ -113,7 +113,7 @@ class Storage(Schema):
                 "!self.matches('^https?://[^/]*@')",
                 "endpoint is shown in status and logs and must hold no user name or password: "
                 "put them into the Secret that secretName names",
-            )
+            ),
         ),
     )
     region: str | None = Field(default=None, min_length=1, description="Region of the bucket.")
