@@ -8,7 +8,7 @@ import sys
 import time
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "uvicorn", "asyncio")
+_QUIET = ("botocore", "boto3", "s3transfer", "urllib3", "asyncio")
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = [
     *("boto3", "botocore", "fastapi", "grpc", "google.protobuf"),
-    *("numpy", "onnxruntime", "starlette", "uvicorn"),
+    *("numpy", "onnxruntime", "starlette"),
 ]
 
 LOAD = """
@@ -29,9 +29,9 @@ open_source("{uri}", FetchSettings())
     ("code", "allowed"),
     [
         ("import slipway_runtime.cli", set[str]()),
-        ("import slipway_runtime.server.serve", {"uvicorn"}),
+        ("import slipway_runtime.server.serve", set[str]()),
         ("import slipway_runtime.server.grpc_server", {"grpc", "google.protobuf"}),
-        (LOAD, {"numpy", "onnxruntime", "uvicorn"}),
+        (LOAD, {"numpy", "onnxruntime"}),
         (FETCH.format(uri="https://host/x"), set[str]()),
         (FETCH.format(uri="file:///x"), set[str]()),
         (FETCH.format(uri="s3://bucket/key"), {"boto3", "botocore"}),

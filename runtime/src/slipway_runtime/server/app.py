@@ -1,4 +1,4 @@
-"""The ASGI application: routing, health, metrics, errors, the headers of every answer.
+"""Every request's way to its answer: routing, health, metrics, errors, headers.
 
 It knows nothing of models until `install` brings a loaded one's routes, so that the server
 listens, and says what it is doing, from the first moment.
@@ -10,20 +10,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from slipway_runtime import __version__, metrics
 from slipway_runtime.errors import MethodNotAllowed, NotReady, RequestError, UnknownResource
 from slipway_runtime.protocol.v2_info import EXTENSIONS
-from slipway_runtime.server import page
+from slipway_runtime.server import asgi, page
 from slipway_runtime.server.compression import acceptable, deflate
 from slipway_runtime.server.http import (
     ClientGoneError,
     Exchange,
-    Receive,
     Response,
-    Scope,
-    Send,
     error_response,
     json_response,
 )
@@ -43,7 +40,7 @@ _OF_THE_MODEL: Final = (*_PAGES, "/predict", "/invocations", "/v2/repository/ind
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _READY_SUFFIX: Final = "/ready"
 _WORTH_COMPRESSING: Final = 1024
-_WORTH_JOINING: Final = 64 * 1024
+_WORTH_A_THREAD: Final = 64 * 1024
 
 
 class App:
@@ -53,7 +50,7 @@ class App:
         self._lifecycle = lifecycle
         self._access_log = access_log
         self._routes: ModelRoutes | None = None
-        self._pages: Any = None
+        self._pages: asgi.Application | None = None
         self._pages_lock = asyncio.Lock()
         self._digest_header = (b"slipway-model-digest", str(lifecycle.digest).encode())
         self._table: dict[str, Mapping[str, Handler]] = {
@@ -77,28 +74,26 @@ class App:
                 table[path] = {"GET": self._model_ready}
         self._table.update(table)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            return
+    async def answer(self, exchange: Exchange) -> Response:
+        """Answer one request.
+
+        Raises:
+            ClientGoneError: there is nobody to answer.
+        """
         started = time.perf_counter()
-        exchange = Exchange(scope, receive)
-        if exchange.path in _PAGES and self._routes is not None:
-            await (await self._documentation())(scope, receive, send)
-            return
         try:
             response = await self._handler(exchange)(exchange)
         except RequestError as error:
             response = error_response(error)
         except ClientGoneError:
-            return
+            raise
         except Exception:
             logger.exception(
                 "a defect in the answer to a request",
                 extra={"request_id": exchange.request_id.decode(), "path": exchange.path},
             )
             response = json_response(500, {"error": "a defect of the runtime; its log has more"})
-        size = await self._send(response, exchange, send)
+        response = await self._finished(response, exchange)
         self._lifecycle.metrics.responded(response.status)
         if self._access_log:
             access_logger.info(
@@ -109,40 +104,28 @@ class App:
                 extra={
                     "request_id": exchange.request_id.decode(),
                     "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-                    "bytes": size,
+                    "bytes": response.size,
                 },
             )
+        return response
 
-    async def _send(self, response: Response, exchange: Exchange, send: Send) -> int:
-        """Send an answer; returns the length of its body in bytes."""
+    async def _finished(self, response: Response, exchange: Exchange) -> Response:
+        """Return an answer as it leaves: compressed if that is wanted, with the usual headers."""
         body = response.body
-        parts = body if isinstance(body, tuple) else (body,)
-        headers = [(b"content-type", response.content_type), *response.headers]
-        size = sum(map(len, parts))
-        if size >= _WORTH_COMPRESSING and exchange.accept_encoding:
+        headers = [*response.headers, self._digest_header, (b"x-request-id", exchange.request_id)]
+        if exchange.accept_encoding and response.size >= _WORTH_COMPRESSING:
             encoding = acceptable(exchange.accept_encoding)
             if encoding:
-                parts = (await _compressed(encoding, parts, size),)
-                size = len(parts[0])
+                body = await _compressed(encoding, response)
                 headers += ((b"content-encoding", encoding), (b"vary", b"accept-encoding"))
-        headers += (
-            (b"content-length", b"%d" % size),
-            self._digest_header,
-            (b"x-request-id", exchange.request_id),
-        )
         # While draining every answer tells its client to connect anew: elsewhere, by then.
-        if response.close or self._lifecycle.draining:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
-        if len(parts) > 1 and size <= _WORTH_JOINING:
-            parts = (b"".join(parts),)
-        for number, part in enumerate(parts, 1):
-            more = number < len(parts)
-            await send({"type": "http.response.body", "body": part, "more_body": more})
-        return size
+        close = response.close or self._lifecycle.draining
+        return Response(response.status, body, response.content_type, headers, close)
 
     def _handler(self, exchange: Exchange) -> Handler:
         path = exchange.path
+        if path in _PAGES and self._routes is not None:
+            return self._documentation
         methods = self._table.get(path)
         if methods is None and len(path) > 1 and path.endswith("/"):
             methods = self._table.get(path.rstrip("/"))
@@ -198,23 +181,25 @@ class App:
             200, self._lifecycle.metrics.render(), content_type=metrics.CONTENT_TYPE.encode()
         )
 
-    async def _documentation(self) -> Any:
-        """Return the pages' application; FastAPI is imported when somebody first asks for it."""
+    async def _documentation(self, exchange: Exchange) -> Response:
+        """Answer with the pages' application; FastAPI is imported when somebody first asks."""
         async with self._pages_lock:
             if self._pages is None:
                 assert self._routes is not None
                 model = self._routes.model
 
-                def build() -> Any:
+                def build() -> asgi.Application:
                     from slipway_runtime.server.openapi import pages  # noqa: PLC0415
 
                     return pages(model)
 
                 self._pages = await asyncio.to_thread(build)
-        return self._pages
+        return await asgi.call(self._pages, exchange)
 
 
-async def _compressed(encoding: bytes, parts: tuple[bytes | memoryview, ...], size: int) -> bytes:
-    if size <= _WORTH_JOINING:
+async def _compressed(encoding: bytes, response: Response) -> bytes:
+    body = response.body
+    parts = body if isinstance(body, tuple) else (body,)
+    if response.size <= _WORTH_A_THREAD:
         return deflate(encoding, parts)
     return await asyncio.to_thread(deflate, encoding, parts)

@@ -1,12 +1,12 @@
-"""Requests and answers on raw ASGI, and the one mapping from errors to HTTP statuses."""
+"""Requests and answers, and the one mapping from errors to HTTP statuses."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import orjson
 
@@ -26,10 +26,6 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.server.compression import inflate
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 JSON: Final = b"application/json"
@@ -50,9 +46,9 @@ STATUS: Final[dict[type[RequestError], int]] = {
 
 _MAX_REQUEST_ID: Final = 128
 _MAX_DIGITS: Final = 18
-_DISCARD_SECONDS: Final = 2.0
 _SERVER_ERROR: Final = 500
 _INLINE_BYTES: Final = 64 * 1024
+_UNASKED_BYTES: Final = 256 * 1024
 
 
 class ClientGoneError(Exception):
@@ -69,29 +65,73 @@ class Response:
     headers: Headers = ()
     close: bool = False
 
+    @property
+    def size(self) -> int:
+        """The length of the body in bytes."""
+        return sum(map(len, self.body)) if isinstance(self.body, tuple) else len(self.body)
+
+
+class Peer(Protocol):
+    """The side of a connection that a request's body needs."""
+
+    def send_continue(self) -> None:
+        """Tell a client that waits for it to send the body."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        ...
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        ...
+
 
 class Exchange:
-    """One request with the headers that matter, and how to read its body."""
+    """One request: the headers that matter, and its body as it arrives.
+
+    The connection feeds it; a handler reads it with `body`. For the event loop's thread alone.
+    """
 
     __slots__ = (
+        "_gone",
         "_header_length",
-        "_receive",
+        "_limit",
+        "_lost",
+        "_parts",
+        "_peer",
+        "_size",
+        "_swallowing",
+        "_wake",
         "accept_encoding",
+        "complete",
         "content_encoding",
         "content_length",
         "content_type",
         "expects_continue",
+        "headers",
+        "keep_alive",
         "method",
         "path",
         "query",
         "request_id",
     )
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.query: bytes = scope.get("query_string", b"")
-        self._receive = receive
+    def __init__(self, method: str, path: str, query: bytes, headers: Headers, peer: Peer) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.keep_alive = True
+        self.complete = False
+        self._peer = peer
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._limit: int | None = None
+        self._swallowing = False
+        self._lost = False
+        self._wake: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
         self.content_type = b""
         self.content_encoding = b""
         self.content_length: int | None = None
@@ -99,7 +139,7 @@ class Exchange:
         self._header_length: bytes | None = None
         self.expects_continue = False
         self.request_id = b""
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"content-type":
                 self.content_type = value
             elif name == b"content-length":
@@ -113,9 +153,48 @@ class Exchange:
             elif name == b"accept-encoding":
                 self.accept_encoding = value
             elif name == b"expect":
-                self.expects_continue = True
+                self.expects_continue = value.lower() == b"100-continue"
         if not self.request_id:
             self.request_id = os.urandom(8).hex().encode()
+
+    # What the connection tells.
+
+    def feed(self, data: bytes) -> None:
+        """Take a part of the body."""
+        self._size += len(data)
+        if self._swallowing:
+            return
+        self._parts.append(data)
+        if self._limit is None:
+            if self._size > _UNASKED_BYTES:
+                self._peer.pause_reading()
+        elif self._size > self._limit:
+            self._wake_up()
+
+    def end(self) -> None:
+        """Know that the body is complete."""
+        self.complete = True
+        self._wake_up()
+
+    def lose(self) -> None:
+        """Know that the client has gone."""
+        self._lost = True
+        self._wake_up()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def swallow(self, most: int) -> bool:
+        """Drop the rest of the body as it comes; False if that may be more than ``most`` bytes."""
+        left = most + 1 if self.content_length is None else self.content_length - self._size
+        self._swallowing = True
+        self._parts.clear()
+        return left <= most
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # What handlers ask.
 
     @property
     def header_length(self) -> int | None:
@@ -156,51 +235,27 @@ class Exchange:
 
     async def _read(self, limit: int) -> bytes:
         if self.content_length is not None and self.content_length > limit:
-            if not self.expects_continue:
-                await self._discard(limit)
             raise _too_large(limit)
-        message = await self._message()
-        if not message.get("more_body", False):
-            body: bytes = message.get("body", b"")
-            if len(body) > limit:
-                raise _too_large(limit)
-            return body
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > limit:
-                await self._discard(limit)
-                raise _too_large(limit)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
-            message = await self._message()
-
-    async def _message(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
+        if not self.complete:
+            self._limit = limit
+            if self.expects_continue and not self._size:
+                self._peer.send_continue()
+            self._peer.resume_reading()
+            if self._size <= limit and not self._lost:
+                self._wake = asyncio.get_running_loop().create_future()
+                await self._wake
+        if self._size > limit:
+            raise _too_large(limit)
+        if not self.complete:
             raise ClientGoneError
-        return message
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def gone(self) -> None:
-        """Wait until the client has closed the connection; for after the body has been read."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-    async def _discard(self, limit: int) -> None:
-        """Read on for a while: a connection closed over unread bytes would lose the answer."""
-        discarded = 0
-        try:
-            async with asyncio.timeout(_DISCARD_SECONDS):
-                while discarded < limit:
-                    message = await self._message()
-                    discarded += len(message.get("body", b""))
-                    if not message.get("more_body", False):
-                        return
-        except TimeoutError:
-            return
+        """Wait until the client has closed the connection."""
+        if not self._lost:
+            self._gone = asyncio.get_running_loop().create_future()
+            await self._gone
 
 
 def json_response(status: int, document: object, headers: Headers = ()) -> Response:

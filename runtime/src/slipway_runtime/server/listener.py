@@ -20,7 +20,7 @@ ANY = "::"
 
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104 - a pod serves on all addresses
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
-_BACKLOG = 2048
+BACKLOG = 2048
 
 # Linux: asm-generic/socket.h, and the classic BPF of linux/filter.h (code, jt, jf, k).
 _SO_ATTACH_FILTER = 26
@@ -65,7 +65,7 @@ def _bound(host: str, port: int) -> socket.socket:
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -1,7 +1,7 @@
 """`slipway-runtime serve`: listen, load, serve, drain.
 
-uvicorn speaks HTTP; signals and the drain are ours, since its own shutdown begins by closing the
-listening socket, while the rest of the cluster still sends traffic here:
+A drain begins long before the listening socket closes, since the rest of the cluster still sends
+traffic here:
 
     SIGTERM -> not ready, every answer says `connection: close`     (drain delay)
             -> no new connections; what is on its way in is still answered   (a moment)
@@ -14,23 +14,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import socket
 import threading
-from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import Failure, InternalError
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.app import App
-from slipway_runtime.server.connections import Connections
+from slipway_runtime.server.http_server import HttpServer
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
-from slipway_runtime.server.listener import listen, refuse_new_connections
+from slipway_runtime.server.listener import listen
 from slipway_runtime.server.loader import load
 from slipway_runtime.settings import ServeSettings
 
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
     from slipway_runtime.server.routes import ModelRoutes
 
 logger = logging.getLogger(__name__)
-
-_LAST_MOMENT_SECONDS = 0.25
 
 
 def serve(name: str, digest: Digest, settings: ServeSettings) -> None:
@@ -61,48 +56,29 @@ async def _serve(
     metrics = Metrics(name, digest.version, str(digest))
     lifecycle = Lifecycle(name, digest, metrics)
     app = App(lifecycle, access_log=settings.access_log)
-    connections = Connections(settings, metrics)
-    server = _Server(
-        uvicorn.Config(
-            app,  # pyright: ignore[reportArgumentType]
-            http=connections.protocol,  # pyright: ignore[reportArgumentType]
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=settings.keep_alive,
-            timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
-        )
-    )
+    server = HttpServer(app.answer, settings, metrics)
+    await server.start(listener)
     loading = _load_in_thread(loop, name, digest, settings, lifecycle)
     rpc = await _start_grpc(lifecycle, settings)
     stop = asyncio.Event()
     hurry = asyncio.Event()
     _on_signals(loop, stop, hurry)
-
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    watching = asyncio.create_task(connections.watch())
-    serving.add_done_callback(lambda _: watching.cancel())
-    stopping = asyncio.create_task(stop.wait())
     logger.info("listening on port %d", listener.getsockname()[1])
-    await asyncio.wait({serving, stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
-    if loading.done() and not stopping.done():
+
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
+    if not loading.done():
+        logger.info("asked to stop before the model was ready")
+        return
+    if not stopping.done():
         routes = loading.result()
         app.install(routes)
         if rpc is not None:
             await rpc.install(routes.service)
         lifecycle.providers = routes.model.providers
         lifecycle.enter(Phase.READY)
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
-        raise InternalError("the HTTP server ended by itself")
-    if not loading.done():
-        logger.info("asked to stop before the model was ready")
-        return
-    await _drain(server, serving, rpc, lifecycle, hurry, settings)
+        await stopping
+    await _drain(server, rpc, lifecycle, hurry, settings)
 
 
 async def _start_grpc(lifecycle: Lifecycle, settings: ServeSettings) -> GrpcServer | None:
@@ -121,8 +97,7 @@ async def _start_grpc(lifecycle: Lifecycle, settings: ServeSettings) -> GrpcServ
 
 
 async def _drain(
-    server: _Server,
-    serving: asyncio.Task[None],
+    server: HttpServer,
     rpc: GrpcServer | None,
     lifecycle: Lifecycle,
     hurry: asyncio.Event,
@@ -138,31 +113,11 @@ async def _drain(
     )
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), settings.drain_delay)
-    server.should_exit = True
-    if rpc is not None:
-        await asyncio.gather(serving, rpc.stop(settings.drain_timeout))
-    await serving
+    await asyncio.gather(
+        server.stop(settings.drain_timeout),
+        *([rpc.stop(settings.drain_timeout)] if rpc is not None else []),
+    )
     logger.info("drained")
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, and with a gentler end."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signals to `_on_signals`."""
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, answer what has arrived by then, and only then do as uvicorn does.
-
-        uvicorn closes connections that look idle at once; one whose request is in the socket's
-        buffer but not yet read looks so too, and would be reset.
-        """
-        for listener in sockets or []:
-            refuse_new_connections(listener)
-        await asyncio.sleep(_LAST_MOMENT_SECONDS)
-        await super().shutdown(sockets)
 
 
 def _load_in_thread(

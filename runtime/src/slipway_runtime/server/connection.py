@@ -1,0 +1,343 @@
+"""One client's connection: HTTP/1.1 between a socket and the handlers of requests.
+
+httptools parses (llhttp, with no leniency); what is here decides when a request is handed over,
+in which order answers leave, and when the connection ends. It replaces a general ASGI server
+because that costs several times what a small model's inference does; see docs/adr/0060.
+
+One request is answered at a time. Requests that a client sends ahead (pipelining) wait, and while
+they do nothing more is read from it. The head and the body of an answer leave in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import unquote_to_bytes
+
+import httptools
+import orjson
+
+from slipway_runtime.server.http import ClientGoneError, Exchange, Response
+
+if TYPE_CHECKING:
+    from slipway_runtime.server.connections import Connections
+
+Answer = Callable[[Exchange], Awaitable[Response]]
+
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_WORTH_JOINING: Final = 64 * 1024
+# The rest of a body that nobody reads: up to here it is swallowed, beyond it the connection ends.
+_SWALLOWED_BYTES: Final = 256 * 1024
+_LINGER_SECONDS: Final = 2.0
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+_ABOUT_UPGRADES: Final = (b"upgrade", b"connection", b"http2-settings")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(asyncio.Protocol):
+    """One connection. ``answer`` handles a request; ``connections`` knows all of them."""
+
+    __slots__ = (
+        "_all",
+        "_answer",
+        "_current",
+        "_deaf",
+        "_ending",
+        "_head_bytes",
+        "_headers",
+        "_keep_alive",
+        "_last",
+        "_parser",
+        "_paused",
+        "_receiving",
+        "_served",
+        "_task",
+        "_transport",
+        "_url",
+        "_waiting",
+    )
+
+    def __init__(self, answer: Answer, connections: Connections) -> None:
+        self._answer = answer
+        self._all = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._receiving: Exchange | None = None
+        self._current: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._served = 0
+        self._keep_alive = True
+        self._last = False
+        self._deaf = False
+        self._ending = False
+        self._paused = False
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._all.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Tell the requests under way that nobody waits for them any more."""
+        self._all.closed(self)
+        self._ending = True
+        for exchange in (self._receiving, self._current, *self._waiting):
+            if exchange is not None:
+                exchange.lose()
+        self._waiting.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client has sent."""
+        if self._ending or self._deaf:
+            return
+        in_head = self._receiving is None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse_without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._start_next()
+            self.refuse(400, f"this is not HTTP/1.1: {error}")
+            return
+        if in_head and self._receiving is None and self._head_bytes:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self.refuse(431, f"the request's headers are longer than {_MAX_HEAD_BYTES} bytes")
+                return
+        self._start_next()
+        if self._waiting:
+            self._pause()
+
+    def _parse_without_upgrade(self, rest: bytes) -> None:
+        """Parse a request that asks for another protocol anew, without its asking.
+
+        Nothing here upgrades, and HTTP lets a server ignore it; but the parser would take the body
+        for that protocol's bytes.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(405, "CONNECT is for proxies")
+            return
+        headers = (pair for pair in self._headers if pair[0] not in _ABOUT_UPGRADES)
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(method + b" " + self._url + b" HTTP/1.1\r\n" + lines + b"\r\n" + rest)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._url = b""
+        self._headers = []
+        self._head_bytes = 1
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; those behind a chunked body (trailers) are ignored."""
+        if self._receiving is None:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: the request can be answered."""
+        if self._parser.should_upgrade():
+            return
+        self._head_bytes = 0
+        path, query = _split_target(self._url)
+        method = self._parser.get_method().decode("ascii")
+        exchange = Exchange(method, path, query, self._headers, self)
+        if not self._parser.should_keep_alive() or self._parser.get_http_version() == "1.0":
+            exchange.keep_alive = False
+        self._receiving = exchange
+        self._waiting.append(exchange)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        if self._receiving is not None:
+            self._receiving.feed(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        if self._receiving is not None:
+            self._receiving.end()
+            self._receiving = None
+
+    # What an exchange asks for.
+
+    def send_continue(self) -> None:
+        """Tell a client that waits for it to send the body."""
+        if not self._transport.is_closing():
+            self._transport.write(_CONTINUE)
+
+    def pause_reading(self) -> None:
+        """Read no more of a body that nobody has asked for yet."""
+        self._pause()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._paused and not self._ending:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # Answering.
+
+    def _start_next(self) -> None:
+        if self._current is None and self._waiting and not self._ending:
+            self._current = self._waiting.popleft()
+            self._task = asyncio.get_running_loop().create_task(self._serve(self._current))
+
+    async def _serve(self, exchange: Exchange) -> None:
+        try:
+            response = await self._answer(exchange)
+        except ClientGoneError:
+            if not self._ending:
+                self.abort()
+            return
+        if self._ending:
+            return
+        self._served += 1
+        self._current = None
+        keep_alive = self._may_go_on(exchange, response)
+        self._send(response, keep_alive=keep_alive, bodiless=exchange.method == "HEAD")
+        if not keep_alive:
+            self._end(linger=not exchange.complete)
+            return
+        self._start_next()
+        if not self._waiting:
+            self.resume_reading()
+
+    def _may_go_on(self, exchange: Exchange, response: Response) -> bool:
+        """Return whether another request may follow on this connection."""
+        if response.close or not exchange.keep_alive or (self._last and not self._waiting):
+            return False
+        return exchange.complete or exchange.swallow(_SWALLOWED_BYTES)
+
+    def _send(self, response: Response, *, keep_alive: bool, bodiless: bool = False) -> None:
+        body = response.body
+        parts = body if isinstance(body, tuple) else (body,)
+        size = sum(map(len, parts))
+        head = [
+            _STATUS_LINES[response.status],
+            b"date: ",
+            self._all.date(),
+            b"\r\ncontent-type: ",
+            response.content_type,
+            b"\r\ncontent-length: %d\r\n" % size,
+        ]
+        for name, value in response.headers:
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        if bodiless:
+            self._transport.write(b"".join(head))
+        elif size <= _WORTH_JOINING:
+            self._transport.write(b"".join((*head, *parts)))
+        else:
+            self._transport.writelines([b"".join(head), *parts])
+
+    # Ending.
+
+    def _end(self, *, linger: bool) -> None:
+        """Close after what is still to be sent.
+
+        A connection that is closed over unread bytes loses the answer on its way, so a client that
+        still sends is given a moment to stop.
+        """
+        self._ending = True
+        if not linger:
+            self._transport.close()
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def finish(self) -> None:
+        """End as soon as what has arrived is answered."""
+        self._last = True
+        if not self.has_begun:
+            self.close()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer an error and close; answers to earlier requests still come first."""
+        self._deaf = self._last = True
+        if self._ending or (self._current is not None and self._current is not self._receiving):
+            return
+        self._all.metrics.responded(status)
+        response = Response(status, orjson.dumps({"error": message}))
+        self._send(response, keep_alive=False)
+        self._end(linger=True)
+        if self._current is not None:
+            self._current.lose()
+
+    def close(self) -> None:
+        """Close after what is still to be sent."""
+        self._ending = True
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._ending = True
+        self._transport.abort()
+
+    # What the watch over all connections asks.
+
+    @property
+    def dispensable(self) -> int | None:
+        """How soon this connection makes room for others (0 first), or None: never."""
+        if self._receiving is not None:
+            return 2
+        if self._current is not None or self._waiting:
+            return None
+        return 1 if self._served else 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a request has begun that has got no answer yet."""
+        return bool(self._head_bytes or self._receiving is not None or self._current is not None)
+
+    def awaited(self) -> tuple[str, object] | None:
+        """Return what is awaited from the client, and what must change for it to get on."""
+        unsent = self._transport.get_write_buffer_size()
+        if unsent:
+            return "answer", unsent
+        if self._receiving is not None:
+            return "body", id(self._receiving)
+        if self._current is not None or self._waiting:
+            return None
+        if self._head_bytes or not self._served:
+            return "headers", None
+        return "request", self._served
+
+
+def _split_target(url: bytes) -> tuple[str, bytes]:
+    """Return the path, decoded, and the query of a request's target."""
+    if not url.startswith(b"/"):
+        try:
+            url = httptools.parse_url(url).path or b"/"
+        except httptools.HttpParserInvalidURLError:
+            return url.decode("latin-1"), b""
+    path, _, query = url.partition(b"?")
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+    return path.decode("utf-8", "replace"), query

@@ -1,0 +1,259 @@
+"""HTTP/1.1 as bytes: what a connection carries, in which order, and when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from runtime_kit.process import Server
+
+ROW = b"[1,2,3,4]"
+ANSWER = b'{"y":[41.0,51.0]}'
+HEAD = b"POST /predict HTTP/1.1\r\nhost: x\r\n"
+
+
+def post(body: bytes = ROW, *headers: bytes, version: bytes = b"1.1") -> bytes:
+    head = b"POST /predict HTTP/" + version + b"\r\nhost: x\r\n"
+    lines = b"".join(header + b"\r\n" for header in headers)
+    return head + lines + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+GET = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+class Reply(NamedTuple):
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+
+@contextlib.contextmanager
+def connected(server: Server) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        yield connection
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    parts: list[bytes] = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+class _Source(NamedTuple):
+    """What http.client wants of a socket."""
+
+    stream: io.BytesIO
+
+    def makefile(self, *_: Any) -> io.BytesIO:
+        return self.stream
+
+
+def replies(data: bytes, method: str = "POST") -> list[Reply]:
+    """Read all answers of a connection that has ended, by the standard library's client."""
+    stream = io.BytesIO(data)
+    stream.close = lambda: None  # type: ignore[method-assign]
+    found: list[Reply] = []
+    while stream.tell() < len(data):
+        response = http.client.HTTPResponse(_Source(stream), method=method)  # type: ignore[arg-type]
+        response.begin()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        found.append(Reply(response.status, response.read(), headers))
+    return found
+
+
+def exchange(server: Server, *sent: bytes, method: str = "POST") -> list[Reply]:
+    """Send the parts one after another, the last of which asks for the end."""
+    with connected(server) as connection:
+        for part in sent:
+            connection.sendall(part)
+        return replies(until_closed(connection), method)
+
+
+LAST = post(ROW, b"connection: close")
+
+
+def test_requests_that_are_sent_ahead_are_answered_in_their_order(linear_server: Server) -> None:
+    rows = [b"[%d,0,0,0]" % number for number in range(50)]
+    answers = exchange(linear_server, b"".join(map(post, rows)) + LAST)
+    assert [reply.status for reply in answers] == [200] * 51
+    assert [reply.body for reply in answers[1:3]] == [b'{"y":[1.0,2.0]}', b'{"y":[1.0,3.0]}']
+    assert answers[-1].body == ANSWER
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_requests_may_arrive_in_pieces_of_any_size(linear_server: Server, size: int) -> None:
+    data = post() + GET + LAST
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    assert [reply.status for reply in exchange(linear_server, *pieces)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("version", "header", "kept"),
+    [
+        (b"1.1", b"", True),
+        (b"1.1", b"connection: close", False),
+        (b"1.0", b"", False),
+        (b"1.0", b"connection: keep-alive", False),
+    ],
+)
+def test_a_connection_is_kept_as_its_client_asks(
+    linear_server: Server, version: bytes, header: bytes, kept: bool
+) -> None:
+    headers = [header] if header else []
+    answers = exchange(linear_server, post(ROW, *headers, version=version) + LAST)
+    assert len(answers) == (2 if kept else 1)
+    assert (answers[0].headers.get("connection") == "close") is not kept
+
+
+def test_a_chunked_body_may_have_trailers(linear_server: Server) -> None:
+    head = HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    (reply,) = exchange(
+        linear_server, head, b"4\r\n[1,2\r\n", b"5\r\n,3,4]\r\n0\r\nx-request-id: late\r\n\r\n"
+    )
+    assert (reply.status, reply.body) == (200, ANSWER)
+    assert reply.headers["x-request-id"] != "late"
+
+
+def test_who_waits_for_100_continue_gets_it_before_the_body(linear_server: Server) -> None:
+    with connected(linear_server) as connection:
+        connection.sendall(post(ROW, b"expect: 100-continue", b"connection: close")[: -len(ROW)])
+        interim = connection.recv(1000)
+        assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(ROW)
+        (reply,) = replies(until_closed(connection))
+        assert reply.body == ANSWER
+
+
+def test_who_waits_for_100_continue_with_too_much_gets_413_at_once(linear_server: Server) -> None:
+    head = HEAD + b"expect: 100-continue\r\ncontent-length: 1000000000\r\n\r\n"
+    (reply,) = exchange(linear_server, head)
+    assert (reply.status, reply.headers["connection"]) == (413, "close")
+
+
+def test_a_tunnel_is_refused(linear_server: Server) -> None:
+    (reply,) = exchange(linear_server, b"CONNECT x:1 HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (reply.status, reply.headers["connection"]) == (405, "close")
+
+
+@pytest.mark.parametrize("protocol", [b"websocket", b"h2c"])
+def test_an_upgrade_that_is_not_offered_is_answered_in_http_1(
+    linear_server: Server, protocol: bytes
+) -> None:
+    upgrade = post(ROW, b"connection: upgrade", b"upgrade: " + protocol)
+    answers = exchange(linear_server, upgrade + LAST)
+    assert [(reply.status, reply.body) for reply in answers] == [(200, ANSWER)] * 2
+
+
+def test_a_body_that_nobody_reads_does_not_end_a_connection(linear_server: Server) -> None:
+    unread = b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n"
+    with connected(linear_server) as connection:
+        connection.sendall(unread)
+        assert connection.recv(12) == b"HTTP/1.1 404"
+        connection.sendall(b"x" * 100_000 + LAST)
+        assert until_closed(connection).endswith(ANSWER)
+
+
+def test_an_answer_reaches_who_still_sends(linear_server: Server) -> None:
+    size = 50_000_000
+    with connected(linear_server) as connection:
+        connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % size)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(b" " * 50_000)
+        (reply,) = replies(until_closed(connection))
+        assert (reply.status, reply.headers["connection"]) == (413, "close")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        HEAD + b"content-length: 3\r\ncontent-length: 4\r\n\r\n[1]",
+        HEAD + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n[1]",
+        HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
+        HEAD + b"content-length: +3\r\n\r\n[1]",
+        HEAD + b"name : value\r\n\r\n",
+        HEAD + b"a: b\r\n c: folded\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_400_and_the_end(linear_server: Server, data: bytes) -> None:
+    (reply,) = exchange(linear_server, data)
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    assert b"this is not HTTP/1.1" in reply.body
+
+
+def test_what_came_before_nonsense_is_still_answered(linear_server: Server) -> None:
+    answers = exchange(linear_server, post() + b"nonsense\r\n\r\n")
+    assert answers[0].body == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"/v2/health/live?a=b", 200),
+        (b"http://elsewhere/v2/health/live", 200),
+        (b"/v2/health%2Flive", 200),
+        (b"/v2/health/%ff", 404),
+        (b"*", 404),
+    ],
+)
+def test_a_target_has_several_forms(linear_server: Server, target: bytes, status: int) -> None:
+    request = b"GET " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    (reply,) = exchange(linear_server, request)
+    assert reply.status == status
+
+
+def test_every_answer_is_dated(linear_server: Server) -> None:
+    (reply,) = exchange(linear_server, LAST)
+    date = time.mktime(time.strptime(reply.headers["date"], "%a, %d %b %Y %H:%M:%S GMT"))
+    assert abs(date - time.mktime(time.gmtime())) < 5
+
+
+def test_an_idle_connection_is_closed(tmp_path: Any) -> None:
+    from runtime_kit import onnx_models  # noqa: PLC0415
+
+    extra = {"SLIPWAY_KEEP_ALIVE_SECONDS": "1"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        with connected(server) as connection:
+            connection.sendall(post())
+            (reply,) = replies(until_closed(connection))
+            assert reply.status == 200
+
+
+requests = st.lists(st.sampled_from([post(), GET, post(b"[1]"), post(b"{")]), min_size=1)
+mutations = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=3)
+
+
+def mutated(data: bytes, changes: Sequence[tuple[float, bytes]]) -> bytes:
+    for where, what in changes:
+        position = int(where * len(data))
+        data = data[:position] + what + data[position + len(what) :]
+    return data
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(requests, mutations)
+def test_no_bytes_bring_the_server_down(
+    linear_server: Server, parts: list[bytes], changes: Sequence[tuple[float, bytes]]
+) -> None:
+    with connected(linear_server) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(mutated(b"".join(parts), changes))
+            connection.shutdown(socket.SHUT_WR)
+        answered = until_closed(connection)
+    assert b"HTTP/1.1 5" not in answered
+    assert linear_server.get("/v2/health/live").status == 200
