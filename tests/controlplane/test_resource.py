@@ -73,8 +73,8 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bad quantity": (
         {"runtime.resources": {"limits": {"memory": "lots"}}},
         (
-            '"lots" is not a quantity: write a number that is not negative, with a unit where one is '
-            "meant, such as 500m, 2, 0.5Gi or 512Mi"
+            '"lots" is not a quantity: write a number that is not negative, with a unit where one'
+            " is meant, such as 500m, 2, 0.5Gi or 512Mi"
         ),
     ),
     "negative quantity": (
