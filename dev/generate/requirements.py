@@ -24,6 +24,10 @@ def _export(root: Path, *, package: str, extras: tuple[str, ...] = ()) -> str:
 
 FILES: dict[str, Callable[[Path], str]] = {
     "operator/requirements.txt": partial(_export, package="slipway-operator"),
-    "runtime/requirements-cpu.txt": partial(_export, package="slipway-runtime", extras=("cpu",)),
-    "runtime/requirements-gpu.txt": partial(_export, package="slipway-runtime", extras=("gpu",)),
+    "runtime/requirements-cpu.txt": partial(
+        _export, package="slipway-runtime", extras=("cpu", "tracing")
+    ),
+    "runtime/requirements-gpu.txt": partial(
+        _export, package="slipway-runtime", extras=("gpu", "tracing")
+    ),
 }

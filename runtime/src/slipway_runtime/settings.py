@@ -203,6 +203,13 @@ class ServeSettings(CommonSettings):
         default_factory=list, alias="SLIPWAY_MODEL_ALIASES"
     )
     access_log: bool = Field(False, alias="SLIPWAY_ACCESS_LOG")
+    otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    otlp_traces_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+    @property
+    def tracing(self) -> bool:
+        """Whether traces have somewhere to go."""
+        return self.otlp_endpoint is not None or self.otlp_traces_endpoint is not None
 
     @field_validator("provider_options")
     @classmethod

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import Counter, Histogram
+from prometheus_client.parser import text_string_to_metric_families
 
 from slipway_operator.app.metrics import Metrics
 from slipway_runtime.metrics import Metrics as RuntimeMetrics
 
 FILES = Path(__file__).resolve().parents[3] / "charts/slipway/files"
-_SAMPLE = re.compile(r"\b((?:slipway|nv)_[a-z0-9_]+)\b")
+_SAMPLE = re.compile(r"\b((?:slipway|nv|process)_[a-z0-9_]+)\b")
 _SELECTOR = re.compile(r"\b((?:slipway|nv)_[a-z0-9_]+)\{([^}]*)\}")
 
 
@@ -23,8 +24,12 @@ def alerts() -> list[dict]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def panels() -> list[dict]:
-    return json.loads((FILES / "dashboard.json").read_text())["panels"]
+BOARDS = ("dashboard.json", "model-dashboard.json")
+
+
+def panels(*names: str) -> list[dict]:
+    boards = [json.loads((FILES / name).read_text()) for name in names or BOARDS]
+    return [panel for board in boards for panel in board["panels"]]
 
 
 def expressions() -> dict[str, str]:
@@ -57,24 +62,35 @@ def operator_samples() -> dict[str, set[str]]:
     return found
 
 
-def runtime_text() -> str:
-    source = Path(__import__(RuntimeMetrics.__module__, fromlist=["x"]).__file__)
-    return source.read_text()
+def runtime_samples() -> dict[str, set[str]]:
+    """Every metric family that a serving runtime shows, with the labels of its samples."""
+    metrics = RuntimeMetrics("m", "1", "sha256:0")
+    metrics.loaded("loading", 1.0)
+    metrics.responded(200)
+    metrics.executed(1, 1.0)
+    families = text_string_to_metric_families(metrics.render().decode())
+    found: dict[str, set[str]] = {}
+    for family in families:
+        for sample in family.samples:
+            name = re.sub(r"_(bucket|count|sum|created)$", "", sample.name)
+            for key in (sample.name, name, family.name):
+                found.setdefault(key, set()).update(sample.labels)
+    return found
 
 
 @pytest.mark.parametrize(("where", "expression"), expressions().items(), ids=expressions())
 def test_every_metric_that_is_asked_for_exists(where: str, expression: str):
-    known, runtime = operator_samples(), runtime_text()
+    known, runtime = operator_samples(), runtime_samples()
     names = set(_SAMPLE.findall(expression))
     assert names
     for name in names:
         base = re.sub(r"_(bucket|count|sum)$", "", name)
-        assert name in known or f'"{name}"' in runtime or f'"{base}"' in runtime, name
+        assert name in known or name in runtime or base in runtime, name
 
 
 @pytest.mark.parametrize(("where", "expression"), expressions().items(), ids=expressions())
 def test_every_label_that_is_asked_for_exists(where: str, expression: str):
-    known = operator_samples()
+    known = runtime_samples() | operator_samples()
     for name, selector in _SELECTOR.findall(expression):
         if name in known:
             asked = set(re.findall(r"(\w+)\s*[=!]", selector))
@@ -106,8 +122,19 @@ def test_they_are_installed_when_asked_for_word_for_word(render, pick):
     assert rules["spec"] == yaml.safe_load((FILES / "alerts.yaml").read_text())
     assert rules["metadata"]["labels"]["release"] == "prometheus"
     board = pick(objects, "ConfigMap", name="slipway-dashboard")
-    assert json.loads(board["data"]["slipway.json"])["panels"] == panels()
+    assert json.loads(board["data"]["slipway.json"])["panels"] == panels("dashboard.json")
+    model = json.loads(board["data"]["slipway-model.json"])
+    assert model["panels"] == panels("model-dashboard.json")
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_every_metric_of_inference_is_shown_on_the_models_board():
+    shown = json.dumps(panels("model-dashboard.json"))
+    families = {re.sub(r"_(bucket|count|sum|total|created)$", "", n) for n in runtime_samples()}
+    ours = {name for name in families if name.startswith(("nv_", "slipway_"))}
+    # Time of whole requests is shown from the histogram.
+    hidden = {"nv_inference_request_duration_us"}
+    assert sorted(name for name in ours - hidden if name not in shown) == []
 
 
 def test_they_are_not_installed_by_themselves(render):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = [
-    *("boto3", "botocore", "fastapi", "grpc", "google.protobuf"),
+    *("boto3", "botocore", "fastapi", "grpc", "google.protobuf", "opentelemetry"),
     *("numpy", "onnxruntime", "starlette"),
 ]
 

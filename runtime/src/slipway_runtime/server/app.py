@@ -25,9 +25,11 @@ from slipway_runtime.server.http import (
     json_response,
 )
 from slipway_runtime.server.lifecycle import Lifecycle
+from slipway_runtime.server.phases import Phases
 
 if TYPE_CHECKING:
     from slipway_runtime.server.routes import ModelRoutes
+    from slipway_runtime.server.tracing import Tracing
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[Response]]
 Table: TypeAlias = Mapping[str, Mapping[str, Handler]]
@@ -38,6 +40,7 @@ access_logger = logging.getLogger("slipway_runtime.access")
 _PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 _OF_THE_MODEL: Final = (*_PAGES, "/predict", "/invocations", "/v2/repository/index")
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
+_TRACE_CONTEXT: Final = (b"traceparent", b"tracestate")
 _READY_SUFFIX: Final = "/ready"
 _WORTH_COMPRESSING: Final = 1024
 _WORTH_A_THREAD: Final = 64 * 1024
@@ -49,6 +52,7 @@ class App:
     def __init__(self, lifecycle: Lifecycle, *, access_log: bool) -> None:
         self._lifecycle = lifecycle
         self._access_log = access_log
+        self.tracing: Tracing | None = None
         self._routes: ModelRoutes | None = None
         self._pages: asgi.Application | None = None
         self._pages_lock = asyncio.Lock()
@@ -81,6 +85,8 @@ class App:
             ClientGoneError: there is nobody to answer.
         """
         started = time.perf_counter()
+        if self.tracing is not None:
+            exchange.phases = Phases()
         try:
             response = await self._handler(exchange)(exchange)
         except RequestError as error:
@@ -95,6 +101,7 @@ class App:
             response = json_response(500, {"error": "a defect of the runtime; its log has more"})
         response = await self._finished(response, exchange)
         self._lifecycle.metrics.responded(response.status)
+        trace = self._trace(exchange, started, response.status)
         if self._access_log:
             access_logger.info(
                 "%s %s %d",
@@ -103,11 +110,36 @@ class App:
                 response.status,
                 extra={
                     "request_id": exchange.request_id.decode(),
+                    "digest": str(self._lifecycle.digest),
                     "milliseconds": round((time.perf_counter() - started) * 1000, 3),
                     "bytes": response.size,
+                    **trace,
                 },
             )
         return response
+
+    def _trace(self, exchange: Exchange, started: float, status: int) -> Mapping[str, str]:
+        """Note the request's spans; returns what the access log tells of them."""
+        phases = exchange.phases
+        # Probes and metrics would drown the rest.
+        if self.tracing is None or phases is None or exchange.method != "POST":
+            return {}
+        attributes: dict[str, str | int] = {
+            "http.request.method": exchange.method,
+            "http.response.status_code": status,
+            "url.path": exchange.path,
+            "slipway.request.id": exchange.request_id.decode(),
+        }
+        carrier = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in exchange.headers
+            if name in _TRACE_CONTEXT
+        }
+        known = exchange.path in self._table
+        name = f"POST {exchange.path}" if known else "POST"
+        ended = time.perf_counter()
+        trace_id = self.tracing.record(name, started, ended, attributes, carrier, phases)
+        return {"trace_id": trace_id}
 
     async def _finished(self, response: Response, exchange: Exchange) -> Response:
         """Return an answer as it leaves: compressed if that is wanted, with the usual headers."""

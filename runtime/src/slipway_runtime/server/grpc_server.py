@@ -29,10 +29,12 @@ from slipway_runtime.errors import (
 from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.messages import POOL, SERVICE, message, methods
 from slipway_runtime.server.lifecycle import Lifecycle
+from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
     from slipway_runtime.server.service import Service
+    from slipway_runtime.server.tracing import Tracing
 
 Rpc: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
 
@@ -62,6 +64,7 @@ class GrpcServer:
     def __init__(self, lifecycle: Lifecycle, settings: ServeSettings) -> None:
         self._lifecycle = lifecycle
         self._service: Service | None = None
+        self.tracing: Tracing | None = None
         options = (
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", _UNLIMITED),
@@ -214,11 +217,27 @@ class GrpcServer:
         index = v2_info.index(service.model, ready=self._lifecycle.ready)
         return _filled("RepositoryIndexResponse", {"models": index})
 
-    async def _infer(self, request: Any, _context: Any) -> Any:
+    async def _infer(self, request: Any, context: Any) -> Any:
         # A deadline or a cancellation of the client cancels this coroutine.
         started = time.perf_counter()
         service = self._loaded()
-        return await service.answer(lambda model: self._decode(request, model), started)
+        if self.tracing is None:
+            return await service.answer(lambda model: self._decode(request, model), started)
+        phases = Phases()
+        try:
+            return await service.answer(
+                lambda model: self._decode(request, model), started, phases=phases
+            )
+        finally:
+            carrier = {
+                str(name): value
+                for name, value in context.invocation_metadata() or ()
+                if isinstance(value, str)
+            }
+            ended = time.perf_counter()
+            attributes = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": "ModelInfer"}
+            name = f"{SERVICE}/ModelInfer"
+            self.tracing.record(name, started, ended, attributes, carrier, phases)
 
     async def _stream_infer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """Answer each request of a stream in its order; one that fails does not end the stream."""

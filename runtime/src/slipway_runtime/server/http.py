@@ -25,6 +25,7 @@ from slipway_runtime.errors import (
     UnsupportedMediaType,
 )
 from slipway_runtime.server.compression import inflate
+from slipway_runtime.server.phases import Phases
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -113,6 +114,7 @@ class Exchange:
         "keep_alive",
         "method",
         "path",
+        "phases",
         "query",
         "request_id",
     )
@@ -123,6 +125,7 @@ class Exchange:
         self.query = query
         self.headers = headers
         self.keep_alive = True
+        self.phases: Phases | None = None
         self.complete = False
         self._peer = peer
         self._parts: list[bytes] = []

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.errors import Failure, InternalError
+from slipway_runtime.errors import Failure, InternalError, InvalidArguments
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.app import App
 from slipway_runtime.server.http_server import HttpServer
@@ -34,8 +34,11 @@ from slipway_runtime.settings import ServeSettings
 if TYPE_CHECKING:
     from slipway_runtime.server.grpc_server import GrpcServer
     from slipway_runtime.server.routes import ModelRoutes
+    from slipway_runtime.server.tracing import Tracing
 
 logger = logging.getLogger(__name__)
+
+_LAST_SPANS_SECONDS = 3.0
 
 
 def serve(name: str, digest: Digest, settings: ServeSettings) -> None:
@@ -56,10 +59,13 @@ async def _serve(
     metrics = Metrics(name, digest.version, str(digest))
     lifecycle = Lifecycle(name, digest, metrics)
     app = App(lifecycle, access_log=settings.access_log)
+    app.tracing = tracing = await _start_tracing(name, digest, settings)
     server = HttpServer(app.answer, settings, metrics)
     await server.start(listener)
     loading = _load_in_thread(loop, name, digest, settings, lifecycle)
     rpc = await _start_grpc(lifecycle, settings)
+    if rpc is not None:
+        rpc.tracing = tracing
     stop = asyncio.Event()
     hurry = asyncio.Event()
     _on_signals(loop, stop, hurry)
@@ -79,6 +85,31 @@ async def _serve(
         lifecycle.enter(Phase.READY)
         await stopping
     await _drain(server, rpc, lifecycle, hurry, settings)
+    if tracing is not None:
+        tracing.close(_LAST_SPANS_SECONDS)
+
+
+async def _start_tracing(name: str, digest: Digest, settings: ServeSettings) -> Tracing | None:
+    """Return what takes the spans, if they have somewhere to go.
+
+    Raises:
+        InvalidArguments: the packages that send them are not installed.
+    """
+    if not settings.tracing:
+        return None
+
+    def build() -> Tracing:
+        from slipway_runtime.server.tracing import Tracing  # noqa: PLC0415
+
+        return Tracing(name, digest)
+
+    try:
+        return await asyncio.to_thread(build)
+    except ImportError as error:
+        raise InvalidArguments(
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and this installation cannot send them:"
+            " install slipway-runtime[tracing]"
+        ) from error
 
 
 async def _start_grpc(lifecycle: Lifecycle, settings: ServeSettings) -> GrpcServer | None:

@@ -13,6 +13,7 @@ from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.protocol.request import Call
+from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
 
 A = TypeVar("A")
@@ -58,11 +59,15 @@ class Service:
         self.metrics.failure_us += (time.perf_counter() - started) * _MICROSECONDS
 
     async def answer(
-        self, decode: Callable[[Model], Call[A]], started: float, gone: Gone | None = None
+        self,
+        decode: Callable[[Model], Call[A]],
+        started: float,
+        gone: Gone | None = None,
+        phases: Phases | None = None,
     ) -> A:
         """Return the answer of a request that began at ``started``.
 
-        ``gone`` returns once the client has closed the connection.
+        ``gone`` returns once the client has closed the connection; ``phases`` are filled in.
 
         Raises:
             RequestError: what decoding, running and encoding raise.
@@ -86,6 +91,10 @@ class Service:
         metrics.infer_us += execution.ran * _MICROSECONDS
         metrics.output_us += (ended - executed) * _MICROSECONDS
         metrics.duration.observe(ended - started)
+        if phases is not None:
+            phases.received, phases.decoded = started, decoded
+            phases.queued, phases.ran = execution.queued, execution.ran
+            phases.executed, phases.ended = executed, ended
         return answer
 
     async def _execute(self, call: Call[A], gone: Gone | None) -> Execution:
