@@ -52,7 +52,8 @@ def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
 
     from slipway_runtime.artifact.cache import Cache  # noqa: PLC0415
     from slipway_runtime.artifact.digest import Digest  # noqa: PLC0415
-    from slipway_runtime.artifact.fetch import Retry, fetch  # noqa: PLC0415
+    from slipway_runtime.artifact.fetch import fetch  # noqa: PLC0415
+    from slipway_runtime.artifact.retry import Retry  # noqa: PLC0415
     from slipway_runtime.artifact.sources import open_source  # noqa: PLC0415
 
     wanted = Digest.parse(digest)
@@ -63,6 +64,7 @@ def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
         Cache(settings.cache_dir),
         max_bytes=max_bytes,
         retry=Retry(attempts=settings.attempts, deadline=settings.deadline),
+        connections=settings.connections,
     )
 
 

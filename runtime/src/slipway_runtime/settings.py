@@ -131,6 +131,7 @@ class FetchSettings(CommonSettings):
     ca_bundle: Path | None = Field(None, alias="SLIPWAY_CA_BUNDLE")
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(5, alias="SLIPWAY_FETCH_ATTEMPTS")
     deadline: Annotated[float, Field(gt=0)] = Field(1800.0, alias="SLIPWAY_FETCH_DEADLINE_SECONDS")
+    connections: Annotated[int, Field(ge=1, le=64)] = Field(8, alias="SLIPWAY_FETCH_CONNECTIONS")
     connect_timeout: Annotated[float, Field(gt=0)] = Field(
         10.0, alias="SLIPWAY_FETCH_CONNECT_TIMEOUT_SECONDS"
     )

@@ -74,7 +74,7 @@ class FaultyServer:
                     self.wfile.write(answer.body)
                 self.close_connection = True
 
-            do_GET = do_HEAD = _answer  # noqa: N815
+            do_GET = do_HEAD = do_POST = _answer  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass

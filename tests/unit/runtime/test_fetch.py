@@ -1,10 +1,14 @@
-"""The retry policy, the sink and the cache, against a scripted source; nobody waits."""
+"""The retry policy, the transfer and the cache, against a scripted source; nobody waits."""
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +16,12 @@ import pytest
 from runtime_kit.process import digest_of, seed
 
 from slipway_runtime import errors
+from slipway_runtime.artifact import journal, transfer
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.artifact.fetch import HashingSink, Retry, fetch
-from slipway_runtime.artifact.sources import Sink, TransientError
+from slipway_runtime.artifact.fetch import fetch
+from slipway_runtime.artifact.retry import Retry
+from slipway_runtime.artifact.sources import Range, ReplacedError, TransientError
 
 CONTENT = b"0123456789" * 1000
 DIGEST = Digest.parse(digest_of(CONTENT))
@@ -36,33 +42,78 @@ class Clock:
         self.now += seconds
 
 
+@dataclass
+class Piece:
+    """An answer: data, and what happens after it."""
+
+    data: bytes
+    total: int | None = len(CONTENT)
+    validator: str | None = '"e"'
+    ranged: bool = True
+    error: Exception | None = None
+    on_read: Callable[[], object] = lambda: None
+    step: int = 2**30
+
+    def read(self, limit: int) -> bytes:
+        self.on_read()
+        step = min(limit, self.step)
+        data, self.data = self.data[:step], self.data[step:]
+        if not data and self.error is not None:
+            raise self.error
+        return data
+
+
+Attempt = Callable[[Range], Piece]
+
+
 class Scripted:
-    """A source whose attempts do one thing after the other."""
+    """A source whose requests are answered by one thing after the other."""
 
     description = "test://source"
 
-    def __init__(self, *attempts: Callable[[Sink], None]) -> None:
+    def __init__(self, *attempts: Attempt) -> None:
         self._attempts = attempts
-        self.count = 0
+        self._lock = threading.Lock()
+        self.asked: list[Range] = []
 
-    def download(self, sink: Sink, seconds_left: float) -> None:
-        self.count += 1
-        self._attempts[min(self.count, len(self._attempts)) - 1](sink)
+    @property
+    def count(self) -> int:
+        return len(self.asked)
+
+    def beside(self, path: str) -> Scripted:
+        raise AssertionError(path)
+
+    @contextmanager
+    def open(self, wanted: Range, seconds_left: float) -> Iterator[Piece]:
+        with self._lock:
+            self.asked.append(wanted)
+            attempt = self._attempts[min(self.count, len(self._attempts)) - 1]
+        yield attempt(wanted)
 
 
-def whole(sink: Sink) -> None:
-    sink.expect(len(CONTENT))
-    for start in range(0, len(CONTENT), 999):
-        sink.write(CONTENT[start : start + 999])
+def whole(wanted: Range) -> Piece:
+    return Piece(CONTENT[wanted.start : wanted.end])
 
 
-def cut(sink: Sink) -> None:
-    sink.write(CONTENT[:100])
-    raise TransientError("test://source was cut")
+def all_at_once(_wanted: Range) -> Piece:
+    """As a server that knows no ranges answers."""
+    return Piece(CONTENT, ranged=False)
 
 
-def fails_with(error: Exception) -> Callable[[Sink], None]:
-    def attempt(sink: Sink) -> None:
+def cut(wanted: Range) -> Piece:
+    """100 bytes, and then no more."""
+    piece = whole(wanted)
+    piece.data = piece.data[:100]
+    piece.error = TransientError("test://source was cut")
+    return piece
+
+
+def dead(_wanted: Range) -> Piece:
+    raise TransientError("test://source is down")
+
+
+def fails_with(error: Exception) -> Attempt:
+    def attempt(_wanted: Range) -> Piece:
         raise error
 
     return attempt
@@ -78,7 +129,12 @@ def run(cache: Path, source: Scripted, clock: Clock | None = None, **options: An
         jitter=lambda low, high: high,
     )
     return fetch(
-        source, DIGEST, Cache(cache), max_bytes=options.pop("max_bytes", None), retry=retry
+        source,
+        DIGEST,
+        Cache(cache),
+        max_bytes=options.pop("max_bytes", None),
+        retry=retry,
+        connections=options.pop("connections", 8),
     )
 
 
@@ -100,12 +156,44 @@ def test_a_cached_file_that_does_not_verify_is_fetched_again(tmp_path: Path) -> 
     assert source.count == 1
 
 
-def test_a_cut_is_tried_again_from_the_start_with_growing_pauses(tmp_path: Path) -> None:
+def test_a_cut_is_gone_on_with_from_where_it_was(tmp_path: Path) -> None:
     clock = Clock()
-    source = Scripted(cut, cut, cut, whole)
+    source = Scripted(cut, cut, dead, dead, whole)
     assert run(tmp_path, source, clock).read_bytes() == CONTENT
-    assert clock.pauses == [0.5, 1.0, 2.0]
+    assert [(wanted.start, wanted.validator) for wanted in source.asked] == [
+        (0, None),
+        *[(100, '"e"')],
+        *[(200, '"e"')] * 3,
+    ]
+    # The count begins anew with every byte that came.
+    assert clock.pauses == [0.5, 0.5, 1.0, 2.0]
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_without_ranges_a_cut_is_tried_again_from_the_start(tmp_path: Path) -> None:
+    def cut_off(_wanted: Range) -> Piece:
+        return Piece(CONTENT[:100], ranged=False, error=TransientError("cut"))
+
+    clock = Clock()
+    source = Scripted(cut_off, cut_off, all_at_once)
+    assert run(tmp_path, source, clock).read_bytes() == CONTENT
+    assert [wanted.start for wanted in source.asked] == [0, 0, 0]
+    assert clock.pauses == [0.5, 1.0]
+
+
+def test_a_source_that_says_no_size_is_read_to_its_end(tmp_path: Path) -> None:
+    source = Scripted(lambda _wanted: Piece(CONTENT, total=None, validator=None, ranged=False))
+    assert run(tmp_path, source).read_bytes() == CONTENT
+
+
+def test_an_object_that_is_replaced_meanwhile_is_fetched_anew(tmp_path: Path) -> None:
+    source = Scripted(lambda w: replace(cut(w), validator='"before"'), whole, whole)
+    assert run(tmp_path, source).read_bytes() == CONTENT
+    assert [(wanted.start, wanted.validator) for wanted in source.asked] == [
+        (0, None),
+        (100, '"before"'),
+        (0, None),
+    ]
 
 
 def test_pauses_are_jittered_and_bounded() -> None:
@@ -117,8 +205,8 @@ def test_pauses_are_jittered_and_bounded() -> None:
 
 
 def test_the_source_is_unavailable_after_so_many_attempts(tmp_path: Path) -> None:
-    source = Scripted(cut)
-    with pytest.raises(errors.SourceUnavailable, match=r"was cut.*after 4 attempts"):
+    source = Scripted(dead)
+    with pytest.raises(errors.SourceUnavailable, match=r"is down.*after 4 attempts"):
         run(tmp_path, source)
     assert source.count == 4
     assert not Cache(tmp_path).entry(DIGEST).exists()
@@ -127,7 +215,7 @@ def test_the_source_is_unavailable_after_so_many_attempts(tmp_path: Path) -> Non
 def test_the_source_is_unavailable_when_the_next_pause_would_pass_the_deadline(
     tmp_path: Path,
 ) -> None:
-    source = Scripted(cut)
+    source = Scripted(dead)
     with pytest.raises(errors.SourceUnavailable):
         run(tmp_path, source, deadline=1.6, attempts=20)
     assert source.count == 3
@@ -147,7 +235,7 @@ def test_what_another_attempt_cannot_mend_is_not_tried_again(
 
 
 def test_other_bytes_are_a_mismatch_with_both_digests_and_never_cached(tmp_path: Path) -> None:
-    source = Scripted(lambda sink: void(sink.write(b"other")))
+    source = Scripted(lambda _wanted: Piece(b"other", total=5))
     with pytest.raises(errors.DigestMismatch) as caught:
         run(tmp_path, source)
     assert caught.value.details == {
@@ -161,26 +249,19 @@ def test_other_bytes_are_a_mismatch_with_both_digests_and_never_cached(tmp_path:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def void(_value: object) -> None:
-    pass
-
-
 def test_an_announced_size_above_the_limit_stops_before_the_first_byte(tmp_path: Path) -> None:
-    def attempt(sink: Sink) -> None:
-        sink.expect(len(CONTENT))
+    def never() -> None:
         raise AssertionError
 
+    source = Scripted(lambda w: replace(whole(w), on_read=never))
     with pytest.raises(errors.TooLarge, match="10000 bytes, above the limit of 9999"):
-        run(tmp_path, Scripted(attempt), max_bytes=9999)
+        run(tmp_path, source, max_bytes=9999)
 
 
 def test_a_body_that_grows_past_the_limit_unannounced_stops(tmp_path: Path) -> None:
-    def attempt(sink: Sink) -> None:
-        for _ in range(1000):
-            sink.write(b"x" * 1000)
-
+    source = Scripted(lambda _wanted: Piece(CONTENT, total=None, ranged=False))
     with pytest.raises(errors.TooLarge, match="at least 10000 bytes, above the limit of 9999"):
-        run(tmp_path, Scripted(attempt), max_bytes=9999)
+        run(tmp_path, source, max_bytes=9999)
 
 
 def test_exactly_the_limit_is_allowed(tmp_path: Path) -> None:
@@ -188,45 +269,31 @@ def test_exactly_the_limit_is_allowed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_volume_is_too_large(tmp_path: Path, code: int) -> None:
-    with pytest.raises(errors.TooLarge, match="cache volume"):  # noqa: PT012, SIM117
-        with HashingSink(
-            tmp_path / "file", Cache(tmp_path), where="x", max_bytes=None, give_up_at=1e12
-        ) as sink:
-            sink._file.close()
-            sink._file = FullFile(code)  # type: ignore[assignment]
-            sink.write(b"x")
+def test_a_full_volume_is_too_large(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(code, "no space")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(errors.TooLarge, match="cache volume"):
+        run(tmp_path, Scripted(whole))
 
 
-class FullFile:
-    def __init__(self, code: int) -> None:
-        self._code = code
-
-    def write(self, data: object) -> int:
-        raise OSError(self._code, "no space")
-
-    def close(self) -> None:
-        pass
-
-
-def test_a_real_full_device_is_too_large(tmp_path: Path) -> None:
-    with pytest.raises(errors.TooLarge):  # noqa: SIM117
-        with HashingSink(
-            Path("/dev/full"), Cache(tmp_path), where="x", max_bytes=None, give_up_at=1e12
-        ) as sink:
-            sink.write(b"x" * 10)
-
-
-def test_a_transfer_that_trickles_past_the_deadline_stops(tmp_path: Path) -> None:
+def test_a_transfer_that_trickles_past_the_deadline_stops_and_says_how_far_it_came(
+    tmp_path: Path,
+) -> None:
     clock = Clock()
 
-    def attempt(sink: Sink) -> None:
-        while True:
-            clock.now += 10
-            sink.write(b"x")
+    def tick() -> None:
+        clock.now += 10
 
-    with pytest.raises(errors.SourceUnavailable, match="not done by the deadline"):
+    def attempt(wanted: Range) -> Piece:
+        return replace(whole(wanted), step=100, on_read=tick)
+
+    with pytest.raises(errors.SourceUnavailable, match=r"not done by the deadline.*had come") as e:
         run(tmp_path, Scripted(attempt), clock, deadline=100)
+    assert (e.value.details["fetched_bytes"], e.value.details["total_bytes"]) == (1000, 10000)
 
 
 def test_progress_is_logged_at_a_bounded_rate(
@@ -235,13 +302,147 @@ def test_progress_is_logged_at_a_bounded_rate(
     clock = Clock()
     caplog.set_level(logging.INFO)
 
-    def attempt(sink: Sink) -> None:
-        sink.expect(len(CONTENT))
-        for start in range(0, len(CONTENT), 100):
-            clock.now += 0.2
-            sink.write(CONTENT[start : start + 100])
+    def slow(wanted: Range) -> Piece:
+        clock.now += 0.2
+        return replace(whole(wanted), data=CONTENT[wanted.start : wanted.start + 100],
+                       error=TransientError("cut"))  # fmt: skip
 
-    run(tmp_path, Scripted(attempt), clock)
-    progress = [record.getMessage() for record in caplog.records if "%)" in record.getMessage()]
-    assert 3 <= len(progress) <= 4
-    assert "of 0 MB (" in progress[0]
+    run(tmp_path, Scripted(slow), clock)
+    progress = [record for record in caplog.records if "%)" in record.getMessage()]
+    assert 8 <= len(progress) <= 20
+    assert "of 0 MB (" in progress[0].getMessage()
+    told = [vars(record) for record in progress]
+    assert {record["total_bytes"] for record in told} == {len(CONTENT)}
+    assert [record["fetched_bytes"] for record in told] == sorted(
+        record["fetched_bytes"] for record in told
+    )
+
+
+# ---- in parallel ----
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(transfer, "PART_BYTES", 700)
+    return 700
+
+
+def test_ranges_come_in_parallel_and_are_hashed_in_order(tmp_path: Path, small_parts: int) -> None:
+    together = threading.Barrier(3, timeout=10)
+
+    def attempt(wanted: Range) -> Piece:
+        # The first request tells the size; then three must be under way at once.
+        if 0 < wanted.start <= 3 * small_parts:
+            together.wait()
+        return whole(wanted)
+
+    source = Scripted(attempt)
+    assert run(tmp_path, source, connections=3).read_bytes() == CONTENT
+    starts = sorted(wanted.start for wanted in source.asked)
+    assert starts == list(range(0, len(CONTENT), small_parts))
+    assert {wanted.validator for wanted in source.asked if wanted.start} == {'"e"'}
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_each_range_is_gone_on_with_alone(tmp_path: Path) -> None:
+    broken: set[int] = set()
+    lock = threading.Lock()
+
+    def attempt(wanted: Range) -> Piece:
+        with lock:
+            first = wanted.start not in broken
+            broken.add(wanted.start)
+        return cut(wanted) if first and wanted.start % 700 == 0 else whole(wanted)
+
+    source = Scripted(attempt)
+    assert run(tmp_path, source).read_bytes() == CONTENT
+    assert source.count == 2 * 15
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_one_range_that_fails_for_good_ends_all(tmp_path: Path) -> None:
+    def attempt(wanted: Range) -> Piece:
+        if wanted.start == 2100:
+            raise errors.AccessDenied("no longer")
+        return whole(wanted)
+
+    with pytest.raises(errors.AccessDenied):
+        run(tmp_path, Scripted(attempt))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_threads_do_not_run_far_ahead_of_the_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_PARTS_AHEAD", 2)
+    hashed = threading.Event()
+    seen: list[int] = []
+
+    def attempt(wanted: Range) -> Piece:
+        seen.append(wanted.start)
+        if wanted.start == 0:
+            return replace(whole(wanted), on_read=lambda: hashed.wait(0.2))
+        return whole(wanted)
+
+    run(tmp_path, Scripted(attempt))
+    assert max(seen[:4]) <= 3 * 700
+
+
+# ---- a fetch that goes on where an earlier one ended ----
+
+
+@pytest.fixture
+def eager_journal(monkeypatch: pytest.MonkeyPatch, small_parts: int) -> None:
+    monkeypatch.setattr(journal, "_EVERY_BYTES", 1)
+
+
+def until(end: int) -> Attempt:
+    """Gives what lies before ``end``, and is down behind it."""
+    return lambda wanted: dead(wanted) if wanted.start >= end else whole(wanted)
+
+
+@pytest.mark.usefixtures("eager_journal")
+def test_a_later_fetch_goes_on_where_an_earlier_one_gave_up(tmp_path: Path) -> None:
+    with pytest.raises(errors.SourceUnavailable):
+        run(tmp_path, Scripted(until(7000)), connections=1)
+    source = Scripted(whole)
+    assert run(tmp_path, source).read_bytes() == CONTENT
+    assert {wanted.start for wanted in source.asked} == {7000, 7700, 8400, 9100, 9800}
+    assert {wanted.validator for wanted in source.asked} == {'"e"'}
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.usefixtures("eager_journal")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda file, note: file.write_bytes(b"x" * len(CONTENT)), id="other bytes"),
+        pytest.param(lambda file, note: file.write_bytes(b"short"), id="other size"),
+        pytest.param(lambda file, note: file.unlink(), id="file gone"),
+        pytest.param(lambda file, note: note.write_text("{"), id="journal torn"),
+        pytest.param(lambda file, note: note.write_text("[]"), id="journal of another form"),
+        pytest.param(lambda file, note: note.write_text(note.read_text().replace("e", "f")),
+                     id="another object"),
+    ],
+)  # fmt: skip
+def test_what_is_left_and_of_no_use_is_fetched_anew(
+    tmp_path: Path, damage: Callable[[Path, Path], object]
+) -> None:
+    with pytest.raises(errors.SourceUnavailable):
+        run(tmp_path, Scripted(until(7000)), connections=1)
+    left = tmp_path / "tmp" / DIGEST.hex
+    damage(left / "content/model.onnx", left / "progress.json")
+    assert run(tmp_path, Scripted(checked)).read_bytes() == CONTENT
+
+
+def checked(wanted: Range) -> Piece:
+    """As a server that honours If-Match."""
+    if wanted.validator not in (None, '"e"'):
+        raise ReplacedError("replaced")
+    return whole(wanted)
+
+
+def test_what_is_left_after_another_failure_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(errors.TooLarge):
+        run(tmp_path, Scripted(fails_with(errors.TooLarge("no"))))
+    assert list((tmp_path / "tmp").iterdir()) == []

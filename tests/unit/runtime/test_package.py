@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from slipway_runtime import errors
 from slipway_runtime.artifact import graph
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.artifact.fetch import Retry, fetch
+from slipway_runtime.artifact.fetch import fetch
 from slipway_runtime.artifact.manifest import decode
+from slipway_runtime.artifact.retry import Retry
 from slipway_runtime.artifact.sources import open_source
 from slipway_runtime.artifact.stored import find
 from slipway_runtime.inference import model as models
@@ -34,11 +36,21 @@ ONE = packages.entry("model.onnx", b"x", "model")
 
 
 def run(
-    tmp_path: Path, uri: str, digest: str, max_bytes: int | None = None, **options: Any
+    tmp_path: Path,
+    uri: str,
+    digest: str,
+    max_bytes: int | None = None,
+    connections: int = 8,
+    **options: Any,
 ) -> Path:
-    source = open_source(uri, FetchSettings.model_validate(options))
-    cache = Cache(tmp_path / "cache")
-    return fetch(source, Digest.parse(digest), cache, max_bytes=max_bytes, retry=RETRY)
+    return fetch(
+        open_source(uri, FetchSettings.model_validate(options)),
+        Digest.parse(digest),
+        Cache(tmp_path / "cache"),
+        max_bytes=max_bytes,
+        retry=RETRY,
+        connections=connections,
+    )
 
 
 def local(folder: Path) -> str:
@@ -144,7 +156,7 @@ MEMBERS = [*packages.manifest([]), "golden", "serving", "metadata"]
 FILE_MEMBERS = [*ONE, "chunks", "chunkSize"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_manifest_is_read_or_refused_and_never_a_defect(data: st.DataObject) -> None:
     document = packages.manifest([dict(ONE)], metadata={"licence": "x"})
@@ -165,7 +177,7 @@ def test_a_manifest_is_read_or_refused_and_never_a_defect(data: st.DataObject) -
         assert file.path != "slipway.json"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_manifest(content: bytes) -> None:
     with pytest.raises(errors.InvalidModel):
@@ -327,7 +339,7 @@ def test_the_content_tells_a_package_from_a_bare_file_whatever_its_name(tmp_path
 
 def large(folder: Path) -> tuple[str, bytes]:
     """A package with 65 MiB of external data, which nothing in the graph uses."""
-    content = bytes(65 << 20)
+    content = bytes(64 << 20) + b"w" * (1 << 20)
     files = {"model.onnx": ("model", onnx_models.linear()), "w.bin": ("externalData", content)}
     return packages.write(folder, files), content
 
@@ -342,6 +354,75 @@ def test_a_bad_chunk_of_a_large_file_is_named(tmp_path: Path) -> None:
         file.write(b"x")
     with pytest.raises(errors.DigestMismatch, match=r"chunk 1 of .*w\.bin"):
         find(cache, Digest.parse(digest))
+
+
+SECOND = f"bytes={packages.CHUNK}-{(65 << 20) - 1}"
+
+
+def answers(folder: Path, on_second: Callable[[int, Answer], Answer]) -> Callable[[Seen], Answer]:
+    """A folder over HTTP; what is answered to the n-th request for the second chunk is changed."""
+    inner = serve_folder(folder, "/")
+    asked: list[Seen] = []
+
+    def answer(seen: Seen) -> Answer:
+        whole = inner(seen)
+        if seen.headers.get("Range") != SECOND:
+            return whole
+        asked.append(seen)
+        return on_second(len(asked), whole)
+
+    return answer
+
+
+def requests(server: FaultyServer) -> list[tuple[str, str]]:
+    return [(seen.path, seen.headers["Range"]) for seen in server.seen]
+
+
+def test_a_bad_chunk_is_fetched_again_alone(tmp_path: Path) -> None:
+    digest, content = large(tmp_path / "p")
+
+    def once_bad(number: int, whole: Answer) -> Answer:
+        return replace(whole, body=b"x" + whole.body[1:]) if number == 1 else whole
+
+    with FaultyServer(answers(tmp_path / "p", once_bad)) as server:
+        model = run(tmp_path, f"{server.url}/slipway.json", digest)
+        assert (model.parent / "w.bin").stat().st_size == len(content)
+        assert requests(server).count(("/w.bin", SECOND)) == 2
+        assert len(requests(server)) == 5
+    assert find(Cache(tmp_path / "cache"), Digest.parse(digest)).model == model
+
+
+def test_a_chunk_that_stays_bad_is_a_mismatch(tmp_path: Path) -> None:
+    digest, _ = large(tmp_path / "p")
+
+    def bad(_number: int, whole: Answer) -> Answer:
+        return replace(whole, body=b"x" + whole.body[1:])
+
+    with (
+        FaultyServer(answers(tmp_path / "p", bad)) as server,
+        pytest.raises(errors.DigestMismatch, match=rf"bytes {packages.CHUNK} to .*w\.bin"),
+    ):
+        run(tmp_path, f"{server.url}/slipway.json", digest)
+
+
+def test_a_later_fetch_asks_only_for_the_chunks_that_are_missing(tmp_path: Path) -> None:
+    digest, _ = large(tmp_path / "p")
+    with (
+        FaultyServer(answers(tmp_path / "p", lambda _n, _whole: Answer(503))) as server,
+        pytest.raises(errors.SourceUnavailable, match="67 MB of 68 MB had come"),
+    ):
+        run(tmp_path, f"{server.url}/slipway.json", digest, connections=1)
+    with FaultyServer(answers(tmp_path / "p", lambda _n, whole: whole)) as server:
+        run(tmp_path, f"{server.url}/slipway.json", digest)
+        assert requests(server) == [("/w.bin", SECOND)]
+
+
+def test_chunks_come_from_a_server_without_ranges_too(tmp_path: Path) -> None:
+    digest, content = large(tmp_path / "p")
+    inner = serve_folder(tmp_path / "p", "/")
+    with FaultyServer(lambda seen: inner(replace(seen, headers={}))) as server:
+        model = run(tmp_path, f"{server.url}/slipway.json", digest)
+    assert (model.parent / "w.bin").stat().st_size == len(content)
 
 
 # ---- the cache ----
@@ -416,7 +497,7 @@ def test_the_files_that_a_graph_needs_are_found(
     assert graph.external_locations(path) == found
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_graph_is_read_or_refused_and_never_a_defect(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

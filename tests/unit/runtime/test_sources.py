@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from runtime_kit.process import digest_of
 from slipway_runtime import errors
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.artifact.fetch import Retry, fetch
+from slipway_runtime.artifact.fetch import fetch
+from slipway_runtime.artifact.retry import Retry
 from slipway_runtime.artifact.sources import open_source
 from slipway_runtime.settings import FetchSettings
 
@@ -240,10 +242,7 @@ def s3(tmp_path: Path, answers: Callable[[Seen], Answer], **settings: object) ->
 
 def test_s3_needs_only_get_object(tmp_path: Path) -> None:
     seen = s3(tmp_path, s3_object)
-    assert {(request.method, request.path) for request in seen} <= {
-        ("HEAD", "/bucket/a/key.onnx"),
-        ("GET", "/bucket/a/key.onnx"),
-    }
+    assert {(request.method, request.path) for request in seen} == {("GET", "/bucket/a/key.onnx")}
     assert all("AWS4-HMAC-SHA256" in request.headers["Authorization"] for request in seen)
 
 
@@ -260,13 +259,14 @@ def test_s3_the_region_is_signed_for(tmp_path: Path) -> None:
 def test_s3_parts_of_a_large_object_are_put_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "slipway_runtime.artifact.sources.s3._PART_BYTES"
-    monkeypatch.setattr(module, 7_000)
+    monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 7_000)
     seen = s3(tmp_path, s3_object)
     ranges = [request.headers["Range"] for request in seen if "Range" in request.headers]
     assert len(ranges) == 15
     assert all(
-        request.headers.get("If-Match") == '"e"' for request in seen if request.method == "GET"
+        request.headers.get("If-Match") == '"e"'
+        for request in seen
+        if request.headers["Range"] != "bytes=0-6999"
     )
 
 
@@ -293,8 +293,8 @@ def test_s3_refusals_become_reasons_without_retries(
     with pytest.raises(kind, match=message) as caught:
         s3(tmp_path, lambda _seen: s3_error(status, code))
     assert "top-secret-value" not in caught.value.message
-    # HEAD, then GET for the code; after a 400 botocore also asks for the bucket's region.
-    assert caught.value.__notes__ in (["2 requests"], ["3 requests"])
+    # After a 400 botocore also asks for the bucket's region.
+    assert caught.value.__notes__ in (["1 requests"], ["2 requests"])
 
 
 def test_s3_server_errors_are_retried_and_heal(tmp_path: Path) -> None:
@@ -307,17 +307,128 @@ def test_s3_server_errors_are_retried_and_heal(tmp_path: Path) -> None:
     s3(tmp_path, answer)
 
 
-def test_s3_a_cut_body_is_retried_and_heals(tmp_path: Path) -> None:
+def test_s3_a_cut_body_is_gone_on_with_until_it_is_whole(tmp_path: Path) -> None:
     cuts: list[Seen] = []
 
     def answer(seen: Seen) -> Answer:
-        if seen.method == "GET" and len(cuts) < 7:
+        whole = s3_object(seen)
+        if len(cuts) < 7:
             cuts.append(seen)
-            return Answer(body=CONTENT[:10], announce=len(CONTENT), headers={"ETag": '"e"'})
-        return s3_object(seen)
+            return replace(whole, body=whole.body[:10], announce=len(whole.body))
+        return whole
+
+    seen = s3(tmp_path, answer)
+    starts = [request.headers["Range"].partition("-")[0] for request in seen]
+    assert starts == [f"bytes={10 * number}" for number in range(8)]
+    assert {request.headers.get("If-Match") for request in seen[1:]} == {'"e"'}
+
+
+def test_s3_an_object_that_is_replaced_between_two_ranges_is_fetched_anew(tmp_path: Path) -> None:
+    seen: list[Seen] = []
+
+    def answer(request: Seen) -> Answer:
+        seen.append(request)
+        whole = s3_object(request)
+        if len(seen) == 1:
+            headers = whole.headers | {"ETag": '"old"'}
+            return replace(whole, body=whole.body[:10], announce=len(whole.body), headers=headers)
+        return s3_error(412, "PreconditionFailed") if "If-Match" in request.headers else whole
 
     s3(tmp_path, answer)
-    assert len(cuts) == 7
+    assert [request.headers.get("If-Match") for request in seen] == [None, '"old"', None]
+
+
+def test_an_empty_object_has_no_first_range(tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Answer:
+        return s3_error(416, "InvalidRange") if "Range" in seen.headers else Answer()
+
+    with FaultyServer(answer) as server:
+        for uri in (f"{server.url}/x", "s3://bucket/x"):
+            with pytest.raises(errors.DigestMismatch, match="holds 0 bytes"):
+                run(tmp_path, uri, endpoint_url=server.url, addressing_style="path")
+
+
+def test_https_ranges_are_used_where_the_server_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 30_000)
+    with FaultyServer(s3_object) as server:
+        assert run(tmp_path, f"{server.url}/bucket/a/key.onnx").read_bytes() == CONTENT
+        assert sorted(seen.headers["Range"] for seen in server.seen) == [
+            "bytes=0-29999", "bytes=30000-59999", "bytes=60000-89999", "bytes=90000-99999",
+        ]  # fmt: skip
+        assert [seen.headers.get("If-Match") for seen in server.seen].count('"e"') == 3
+
+
+@pytest.mark.parametrize("told", ["bytes 5-9/100000", "bytes 0-9/*", "pages 0-9/3", ""])
+def test_a_range_that_was_not_asked_for_is_not_taken(tmp_path: Path, told: str) -> None:
+    odd = Answer(206, CONTENT[:10], headers={"Content-Range": told})
+    with FaultyServer([odd, OK]) as server:
+        assert run(tmp_path, f"{server.url}/x").read_bytes() == CONTENT
+        assert len(server.seen) == 2
+
+
+def test_a_proxy_is_used_for_s3_and_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(seen: Seen) -> Answer:
+        return s3_object(
+            Seen(seen.method, seen.path.removeprefix("http://store.invalid"), seen.headers)
+        )
+
+    with FaultyServer(answer) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        endpoint = "http://store.invalid"
+        run(tmp_path / "1", f"{endpoint}/bucket/a/key.onnx")
+        options = {"endpoint_url": endpoint, "addressing_style": "path"}
+        run(tmp_path / "2", "s3://bucket/a/key.onnx", **options)
+        assert {seen.path.partition("?")[0] for seen in proxy.seen} == {
+            "http://store.invalid/bucket/a/key.onnx"
+        }
+
+
+def test_s3_a_role_is_taken_by_web_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    token = tmp_path / "token"
+    token.write_text("projected-token")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/reader")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    role = (
+        "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>"
+        "<AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+        "<SessionToken>session</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
+        "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+
+    def answer(seen: Seen) -> Answer:
+        return Answer(body=role.encode()) if seen.method == "POST" else s3_object(seen)
+
+    with FaultyServer(answer) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", server.url)
+        options = {"endpoint_url": server.url, "addressing_style": "path"}
+        run(tmp_path, "s3://bucket/a/key.onnx", **options)
+        signed = [seen for seen in server.seen if seen.method == "GET"]
+        assert signed
+        assert all("Credential=ASIAROLE/" in seen.headers["Authorization"] for seen in signed)
+
+
+@pytest.mark.parametrize(
+    ("style", "url"),
+    [
+        ("path", "http://store.invalid/bucket/a/key.onnx"),
+        ("virtual", "http://bucket.store.invalid/a/key.onnx"),
+    ],
+)
+def test_s3_the_addressing_style_is_honoured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, style: str, url: str
+) -> None:
+    with FaultyServer(lambda seen: s3_object(replace(seen, path="/bucket/a/key.onnx"))) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        options = {"endpoint_url": "http://store.invalid", "addressing_style": style}
+        run(tmp_path, "s3://bucket/a/key.onnx", **options)
+        assert {seen.path for seen in proxy.seen} == {url}
 
 
 def test_s3_an_endpoint_that_refuses_connections_is_unavailable(tmp_path: Path) -> None:

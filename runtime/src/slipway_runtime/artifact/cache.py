@@ -2,11 +2,13 @@
 
     <cache>/sha256/<hex>/model.onnx     a bare file, complete and verified when it was put there
     <cache>/sha256/<hex>/slipway.json   or a package: the manifest of that digest, and its files
-    <cache>/tmp/<random>/               what is being written, locked by its writer
+    <cache>/tmp/<hex>/                  what is being fetched, locked by its writer
+    <cache>/tmp/<random>/               the same, where another process fetches it too
 
 An entry is a directory, so that a package of several files becomes visible by one rename, and
 ONNX Runtime finds external data beside the graph. Writers lock their temporary directory; whoever
-comes later sweeps those that nobody holds any more. That also suits a cache that pods share.
+comes later goes on with one of the same digest, and sweeps the others that nobody holds any more.
+That also suits a cache that pods share.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.errors import InvalidArguments, TooLarge
+from slipway_runtime.errors import (
+    AccessDenied,
+    InvalidArguments,
+    SourceUnavailable,
+    TooLarge,
+)
 
 MODEL_FILE = "model.onnx"
 
@@ -43,8 +50,10 @@ class Cache:
         """Return the directory in which the artifact of this digest lies, or would."""
         return self.root / "sha256" / digest.hex
 
-    def prepare(self) -> None:
+    def prepare(self, wanted: Digest | None = None) -> None:
         """Make the directories and remove what interrupted writers have left.
+
+        What they have left of the digest that is ``wanted`` now stays, to go on with.
 
         Raises:
             InvalidArguments: the cache directory cannot be written.
@@ -52,7 +61,7 @@ class Cache:
         try:
             for directory in (self.root / "sha256", self._temporary_root):
                 directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-            self._sweep()
+            self._sweep(wanted.hex if wanted is not None else None)
         except OSError as error:
             raise InvalidArguments(
                 f"the cache directory {self.root} (SLIPWAY_CACHE_DIR) cannot be written:"
@@ -68,6 +77,24 @@ class Cache:
         finally:
             os.close(lock)
             shutil.rmtree(path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def workspace(self, digest: Digest) -> Generator[Path, None, None]:
+        """Yield the directory in which this digest is fetched, with what an earlier fetch has left.
+
+        It stays for the next fetch where the source failed, or the process; else it is removed.
+        """
+        path, lock = self._make_temporary(digest.hex)
+        keep = False
+        try:
+            yield path
+        except (SourceUnavailable, AccessDenied):
+            keep = path.name == digest.hex
+            raise
+        finally:
+            os.close(lock)
+            if not keep:
+                shutil.rmtree(path, ignore_errors=True)
 
     def commit(self, temporary: Path, digest: Digest) -> Path:
         """Make a written directory the entry of this digest, durably and in one step.
@@ -115,10 +142,11 @@ class Cache:
     def _temporary_root(self) -> Path:
         return self.root / "tmp"
 
-    def _make_temporary(self) -> tuple[Path, int]:
+    def _make_temporary(self, name: str = "") -> tuple[Path, int]:
         while True:
-            path = self._temporary_root / secrets.token_hex(8)
-            path.mkdir(mode=_DIRECTORY_MODE)
+            path = self._temporary_root / (name or secrets.token_hex(8))
+            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=bool(name))
+            name = ""
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
                 lock = _lock(path)
                 # A sweeper may have been faster than the lock.
@@ -126,8 +154,10 @@ class Cache:
                     return path, lock
                 os.close(lock)
 
-    def _sweep(self) -> None:
+    def _sweep(self, kept: str | None) -> None:
         for path in self._temporary_root.iterdir():
+            if path.name == kept:
+                continue
             try:
                 lock = _lock(path)
             except (FileNotFoundError, BlockingIOError):

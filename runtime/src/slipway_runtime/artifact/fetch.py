@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from slipway_runtime.artifact.cache import MODEL_FILE, Cache, space_error
-from slipway_runtime.artifact.digest import Digest, mismatch
+from slipway_runtime.artifact.cache import MODEL_FILE, Cache
+from slipway_runtime.artifact.digest import Digest, digest_of_file, mismatch
 from slipway_runtime.artifact.graph import require_pinned
+from slipway_runtime.artifact.journal import Journal
 from slipway_runtime.artifact.manifest import (
+    CHUNK_BYTES,
     FILE_NAME,
     Manifest,
     PackagedFile,
     looks_like_manifest,
 )
-from slipway_runtime.artifact.sources import Source, TransientError
+from slipway_runtime.artifact.progress import Progress
+from slipway_runtime.artifact.retry import Patience, Retry
+from slipway_runtime.artifact.sources import ReplacedError, Source
 from slipway_runtime.artifact.stored import Artifact, find, read_manifest
+from slipway_runtime.artifact.transfer import (
+    Kept,
+    NoRangesError,
+    Observer,
+    Pinned,
+    Received,
+    Transfer,
+)
 from slipway_runtime.errors import (
     ArtifactNotFound,
     DigestMismatch,
@@ -31,42 +37,27 @@ from slipway_runtime.errors import (
 )
 
 _BEGINNING_BYTES = 64
-_PROGRESS_SECONDS = 5.0
+_DISK_BLOCK_BYTES = 512
 _MEGABYTE = 1_000_000
+_REPLACED = "the object was replaced, or the digest belongs to another file"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Retry:
-    """How often and how long to try. Times are in seconds.
-
-    ``clock`` is monotonic; ``sleep`` and ``jitter`` (which draws from an interval) are here so
-    that tests need not wait.
-    """
-
-    attempts: int = 5
-    deadline: float = 1800.0
-    first_pause: float = 0.5
-    longest_pause: float = 15.0
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[float, float], float] = random.uniform
-
-    def pause_after(self, attempt: int) -> float:
-        """Return the pause after the n-th failed attempt, counted from 1."""
-        longest = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1))
-        return self.jitter(longest / 2, longest)
-
-
 def fetch(
-    source: Source, digest: Digest, cache: Cache, *, max_bytes: int | None, retry: Retry
+    source: Source,
+    digest: Digest,
+    cache: Cache,
+    *,
+    max_bytes: int | None,
+    retry: Retry,
+    connections: int = 8,
 ) -> Path:
     """Make sure that the cache holds the artifact of this digest; return its model's path.
 
     The digest is that of a bare ONNX file, or of a package's manifest, which pins the other files;
     the content tells which. An artifact that lies there already is hashed, and when it matches no
-    source is contacted.
+    source is contacted. What an earlier fetch has left of it is gone on with.
 
     Raises:
         DigestMismatch: the source holds other bytes.
@@ -75,24 +66,33 @@ def fetch(
         ArtifactNotFound, AccessDenied, SourceUnavailable: what the source said.
         InvalidArguments: the cache cannot be written.
     """
-    cache.prepare()
+    cache.prepare(digest)
     if (cached := _cached(digest, cache)) is not None:
         return cached.model
-    started = retry.clock()
-    with cache.temporary() as folder:
-        job = _Job(cache, folder, max_bytes, retry, give_up_at=started + retry.deadline)
-        manifest = job.fetch_root(source, digest)
-        if manifest is not None:
-            job.fetch_package(source, manifest)
-        entry = cache.commit(folder, digest)
-    seconds = max(retry.clock() - started, 1e-6)
+    progress = Progress(retry.clock)
+    give_up_at = retry.clock() + retry.deadline
+    with cache.workspace(digest) as workspace:
+        job = _Job(cache, workspace, max_bytes, retry, give_up_at, connections, progress)
+        try:
+            manifest = job.fetch_root(source, digest)
+            if manifest is not None:
+                job.fetch_package(source, manifest)
+        except SourceUnavailable as error:
+            if not progress.count:
+                raise
+            raise SourceUnavailable(
+                f"{error.message}; {progress.describe()} had come",
+                fetched_bytes=progress.count,
+                total_bytes=progress.total or 0,
+            ) from error
+        entry = cache.commit(job.folder, digest)
     logger.info(
-        "fetched and verified %s from %s: %d bytes in %.1f s (%.1f MB/s)",
+        "fetched and verified %s from %s: %d bytes at %.1f MB/s",
         digest,
         source.description,
-        job.done,
-        seconds,
-        job.done / seconds / _MEGABYTE,
+        progress.count,
+        progress.rate / _MEGABYTE,
+        extra={"fetched_bytes": progress.count, "total_bytes": progress.count},
     )
     return entry / (MODEL_FILE if manifest is None else manifest.model.path)
 
@@ -112,31 +112,50 @@ def _cached(digest: Digest, cache: Cache) -> Artifact | None:
 
 @dataclass
 class _Job:
-    """One fetch into a temporary folder; ``done`` counts the bytes of finished files."""
+    """One fetch in a workspace, below which ``folder`` will be the entry of the cache."""
 
     cache: Cache
-    folder: Path
+    workspace: Path
     max_bytes: int | None
     retry: Retry
     give_up_at: float
-    done: int = 0
+    connections: int
+    progress: Progress
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of the artifact are written."""
+        return self.workspace / "content"
 
     def fetch_root(self, source: Source, digest: Digest) -> Manifest | None:
         """Fetch the file that the digest is of; return what it says if it is a manifest."""
+        self.folder.mkdir(exist_ok=True)
+        manifest_path = self.folder / FILE_NAME
+        if manifest_path.is_file() and digest_of_file(manifest_path) == digest:
+            self.progress.add(manifest_path.stat().st_size)
+            return read_manifest(manifest_path)
         path = self.folder / MODEL_FILE
-        self._fetch(source, path, digest, "the object was replaced, or the digest belongs to"
-                    " another file")  # fmt: skip
+        journal = Journal(self.workspace / "progress.json", path)
+        kept = journal.read()
+        received = self._receive(source, path, _RootObserver(self, source, kept, journal), kept)
+        if received.digest != digest and kept is not None:
+            logger.warning("what an earlier fetch has left is of no use: fetching anew")
+            self.progress.count = 0
+            received = self._receive(source, path, _RootObserver(self, source, None, journal))
+        if received.digest != digest:
+            assert received.digest is not None
+            raise mismatch(digest, received.digest, received.size, source.description, _REPLACED)
         with path.open("rb") as file:
             if not looks_like_manifest(file.read(_BEGINNING_BYTES)):
                 return None
-        manifest_path = path.rename(self.folder / FILE_NAME)
-        return read_manifest(manifest_path)
+        return read_manifest(path.rename(manifest_path))
 
     def fetch_package(self, source: Source, manifest: Manifest) -> None:
         """Fetch the files of a package: the graph first, since it may refuse the others."""
-        total = self.done + manifest.size
+        total = self.progress.count + manifest.size
         check_limit(total, self.max_bytes, f"the package at {source.description}")
-        self.cache.require_space(manifest.size)
+        self.progress.expect(total)
+        self.cache.require_space(manifest.size - _present(self.folder))
         logger.info(
             "the package %s has %d files of %d bytes",
             manifest.name,
@@ -151,54 +170,91 @@ class _Job:
     def _fetch_file(self, source: Source, file: PackagedFile) -> None:
         path = self.folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        advice = f"the package's {FILE_NAME} pins another {file.path}: push the package again"
-        self._fetch(source.beside(file.path), path, file.sha256, advice, size=file.size)
+        pinned = None
+        if file.chunks:
+            pinned = Pinned(file.size, CHUNK_BYTES, [Digest.parse(text) for text in file.chunks])
+        elif path.is_file() and digest_of_file(path) == file.sha256:
+            self.progress.add(file.size)
+            return
+        there = source.beside(file.path)
+        received = self._receive(there, path, _FileObserver(there, file), pinned=pinned)
+        if received.size != file.size:
+            raise _other_size(there, received.size, file)
+        if received.digest not in (None, file.sha256):
+            advice = f"the package's {FILE_NAME} pins another {file.path}: push the package again"
+            raise mismatch(file.sha256, received.digest, received.size, there.description, advice)
 
-    def _fetch(
-        self, source: Source, path: Path, digest: Digest, advice: str, size: int | None = None
-    ) -> None:
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return self._attempt(source, path, digest, advice, size)
-            except TransientError as error:
-                self._pause(attempt, error)
-
-    def _pause(self, attempt: int, error: TransientError) -> None:
-        retry = self.retry
-        pause = retry.pause_after(attempt)
-        if attempt >= retry.attempts or pause >= self.give_up_at - retry.clock():
-            raise SourceUnavailable(
-                f"{error.message} (gave up after {attempt} attempts)"
-            ) from error
-        logger.warning(
-            "attempt %d of %d failed, the next in %.1f s: %s",
-            attempt,
-            retry.attempts,
-            pause,
-            error.message,
-        )
-        retry.sleep(pause)
-
-    def _attempt(
-        self, source: Source, path: Path, digest: Digest, advice: str, size: int | None
-    ) -> None:
+    def _receive(
+        self,
+        source: Source,
+        path: Path,
+        observer: Observer,
+        kept: Kept | None = None,
+        pinned: Pinned | None = None,
+    ) -> Received:
+        """Transfer one object, from its beginning again where it was replaced meanwhile."""
         logger.info("fetching %s", source.description)
-        with HashingSink(
-            path,
-            self.cache,
-            where=source.description,
-            max_bytes=self.max_bytes,
-            size=size,
-            digest=digest,
-            give_up_at=self.give_up_at,
-            clock=self.retry.clock,
-        ) as sink:
-            source.download(sink, self.give_up_at - self.retry.clock())
-        if sink.digest != digest:
-            raise mismatch(digest, sink.digest, sink.count, source.description, advice)
-        self.done += sink.count
+        patience = Patience(self.retry, self.give_up_at)
+        before = self.progress.count
+        while True:
+            transfer = Transfer(
+                source,
+                path,
+                observer=observer,
+                progress=self.progress,
+                retry=self.retry,
+                give_up_at=self.give_up_at,
+                connections=self.connections,
+            )
+            try:
+                return transfer.run(kept) if pinned is None else transfer.run_chunks(pinned)
+            except NoRangesError:
+                pinned = None
+            except ReplacedError as error:
+                if kept is None:
+                    patience.wait(error, progressed=False)
+                kept = None
+                path.unlink(missing_ok=True)
+            self.progress.count = before
+
+
+class _RootObserver(Observer):
+    """Holds the first file to the limits, and writes down how far it has come."""
+
+    def __init__(self, job: _Job, source: Source, kept: Kept | None, journal: Journal) -> None:
+        self._job = job
+        self._where = source.description
+        self._kept = kept.count if kept is not None else 0
+        self._journal = journal
+
+    def begins(self, total: int | None, validator: str | None) -> None:
+        if total is not None:
+            check_limit(total, self._job.max_bytes, self._where)
+            self._job.cache.require_space(total - self._kept)
+            self._job.progress.expect(total)
+        self._journal.begins(total, validator)
+
+    def wrote(self, end: int) -> None:
+        check_limit(end, self._job.max_bytes, self._where, at_least=True)
+
+    def reached(self, count: int) -> None:
+        self._journal.reached(count)
+
+
+class _FileObserver(Observer):
+    """Holds a file of a package to the size that the manifest pins."""
+
+    def __init__(self, source: Source, file: PackagedFile) -> None:
+        self._source = source
+        self._file = file
+
+    def begins(self, total: int | None, validator: str | None) -> None:  # noqa: ARG002
+        if total is not None and total != self._file.size:
+            raise _other_size(self._source, total, self._file)
+
+    def wrote(self, end: int) -> None:
+        if end > self._file.size:
+            raise _other_size(self._source, end, self._file)
 
 
 def check_limit(size: int, limit: int | None, where: str, *, at_least: bool = False) -> None:
@@ -212,101 +268,17 @@ def check_limit(size: int, limit: int | None, where: str, *, at_least: bool = Fa
         )
 
 
-class HashingSink:
-    """Writes to a file and hashes the same bytes as they come."""
+def _other_size(source: Source, size: int, file: PackagedFile) -> DigestMismatch:
+    return DigestMismatch(
+        f"{source.description} has {size} bytes, and {FILE_NAME} says {file.size}:"
+        " push the package again",
+        expected=file.digest,
+        size=size,
+    )
 
-    def __init__(
-        self,
-        path: Path,
-        cache: Cache,
-        *,
-        where: str,
-        max_bytes: int | None,
-        give_up_at: float,
-        size: int | None = None,
-        digest: Digest | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._path = path
-        self._cache = cache
-        self._where = where
-        self._max_bytes = max_bytes
-        self._size = size
-        self._pinned = digest
-        self._give_up_at = give_up_at
-        self._clock = clock
-        self._hasher = hashlib.sha256()
-        self._total: int | None = None
-        self._started = self._reported = clock()
-        self.count = 0
 
-    def __enter__(self) -> Self:
-        self._file = self._path.open("wb", buffering=0)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
-
-    @property
-    def digest(self) -> Digest:
-        """The digest of all bytes so far."""
-        return Digest(self._hasher.hexdigest())
-
-    def expect(self, total: int) -> None:
-        """Hear the size in bytes. See `Sink.expect`."""
-        self._total = total
-        self._check_limit(total)
-        self._cache.require_space(total)
-
-    def write(self, data: bytes) -> int:
-        """Hash and write. See `Sink.write`; past the deadline it raises SourceUnavailable."""
-        self._check_limit(self.count + len(data))
-        now = self._clock()
-        if now > self._give_up_at:
-            raise SourceUnavailable(
-                f"the transfer of {self._where} was not done by the deadline: {self.count} bytes"
-                f"{self._of_total()} came in {now - self._started:.0f} s"
-            )
-        self._hasher.update(data)
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            raise space_error(error, self._cache.root) or error from error
-        self.count += len(data)
-        if now - self._reported >= _PROGRESS_SECONDS:
-            self._reported = now
-            self._report(now)
-        return len(data)
-
-    def _check_limit(self, size: int) -> None:
-        check_limit(self._total or size, self._max_bytes, self._where, at_least=not self._total)
-        if self._size is not None and (size > self._size or self._total not in (None, self._size)):
-            raise DigestMismatch(
-                f"{self._where} has {self._total or size} bytes, and {FILE_NAME} says {self._size}:"
-                " push the package again",
-                expected=str(self._pinned),
-                size=self._total or size,
-            )
-
-    def _report(self, now: float) -> None:
-        percent = f" ({100 * self.count / self._total:.0f} %)" if self._total else ""
-        rate = self.count / max(now - self._started, 1e-6) / _MEGABYTE
-        logger.info(
-            "fetched %.0f MB%s%s at %.1f MB/s",
-            self.count / _MEGABYTE,
-            self._of_total(),
-            percent,
-            rate,
-            # docs/pod-contract.md: the operator may read these.
-            extra={"fetched_bytes": self.count, "total_bytes": self._total},
-        )
-
-    def _of_total(self) -> str:
-        return f" of {self._total / _MEGABYTE:.0f} MB" if self._total else ""
+def _present(folder: Path) -> int:
+    """Return the bytes that files below a folder take on disk; holes take none."""
+    return sum(
+        path.stat().st_blocks * _DISK_BLOCK_BYTES for path in folder.rglob("*") if path.is_file()
+    )

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from slipway_runtime.artifact.sources.base import Sink, Source, TransientError
+from slipway_runtime.artifact.sources.base import (
+    Answer,
+    Range,
+    ReplacedError,
+    Source,
+    TransientError,
+)
 from slipway_runtime.errors import InvalidArguments
 from slipway_runtime.settings import FetchSettings
 
-__all__ = ["Sink", "Source", "TransientError", "open_source"]
+__all__ = ["Answer", "Range", "ReplacedError", "Source", "TransientError", "open_source"]
 
 _SCHEMES = "s3://BUCKET/KEY, https://HOST/PATH, http://HOST/PATH or file:///PATH"
 

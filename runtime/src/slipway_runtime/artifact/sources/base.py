@@ -1,7 +1,9 @@
-"""What a source must do, and what it writes to."""
+"""What a source must do: answer requests for a range of one object's bytes."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from slipway_runtime.errors import SlipwayError
@@ -11,45 +13,98 @@ class TransientError(SlipwayError):
     """The source failed in a way that may heal by itself: worth another attempt."""
 
 
-class Sink(Protocol):
-    """Takes the bytes of one artifact in order."""
+class ReplacedError(TransientError):
+    """The object is no longer the one that the transfer began with: begin anew."""
 
-    def expect(self, total: int) -> None:
-        """Hear how many bytes will come, as soon as the source says so.
 
-        Raises:
-            TooLarge: that is more than the limit or than the volume has free.
-        """
+@dataclass(frozen=True)
+class Range:
+    """Bytes from ``start`` up to ``end``, which is not among them; sizes in bytes.
+
+    ``validator`` is the entity tag that earlier answers had: the bytes must be of that object.
+    """
+
+    start: int
+    end: int
+    validator: str | None = None
+
+    @property
+    def header(self) -> str:
+        """The value of an HTTP Range header."""
+        return f"bytes={self.start}-{self.end - 1}"
+
+
+class Answer(Protocol):
+    """The bytes of one request.
+
+    ``total`` is the size of the whole object, None where the source does not say. ``validator`` is
+    a strong entity tag, None where there is none. ``ranged`` is False where the source gives the
+    whole object whatever it was asked for.
+    """
+
+    @property
+    def total(self) -> int | None:
+        """The size of the object."""
         ...
 
-    def write(self, data: bytes) -> int:
-        """Take the next bytes and return their count.
+    @property
+    def validator(self) -> str | None:
+        """The entity tag."""
+        ...
+
+    @property
+    def ranged(self) -> bool:
+        """Whether the bytes are those of the range."""
+        ...
+
+    def read(self, limit: int) -> bytes:
+        """Return up to ``limit`` of the next bytes, none at the end.
 
         Raises:
-            TooLarge: with them it is more than the limit, or the volume is full.
+            TransientError: the connection was cut, or nothing came in time.
         """
         ...
 
 
 class Source(Protocol):
-    """One artifact at one place."""
+    """One object at one place. May be used by several threads at once."""
 
     @property
     def description(self) -> str:
-        """Where the artifact is, for messages and logs: holds no credential and no query."""
+        """Where the object is, for messages and logs: holds no credential and no query."""
         ...
 
     def beside(self, path: str) -> Self:
         """Return the source of another file of the same package; ``path`` has no dots."""
         ...
 
-    def download(self, sink: Sink, seconds_left: float) -> None:
-        """Write the whole artifact to the sink, once.
-
-        ``seconds_left`` bounds each single wait on the source, not the transfer as a whole.
+    def open(self, wanted: Range, seconds_left: float) -> AbstractContextManager[Answer]:
+        """Ask for a range. ``seconds_left`` bounds each single wait on the source.
 
         Raises:
-            TransientError: worth another attempt, with a new sink.
+            ReplacedError: the object has another entity tag by now.
+            TransientError: worth another attempt.
             Failure: another attempt would end the same way.
         """
         ...
+
+
+def total_of(content_range: str, wanted: Range, where: str) -> int:
+    """Return the object's size from a Content-Range header, which must begin as asked.
+
+    Raises:
+        TransientError: it is malformed, or of another range.
+    """
+    unit, _, rest = content_range.partition(" ")
+    span, _, total = rest.partition("/")
+    start, _, _ = span.partition("-")
+    if unit != "bytes" or start != str(wanted.start) or not total.isdecimal():
+        raise TransientError(
+            f"{where} was asked for {wanted.header} and answered {content_range[:60]!r}"
+        )
+    return int(total)
+
+
+def strong(entity_tag: str | None) -> str | None:
+    """Return an entity tag unless it is a weak one, by which bytes may differ."""
+    return entity_tag if entity_tag and not entity_tag.startswith("W/") else None

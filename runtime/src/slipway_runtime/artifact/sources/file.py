@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from slipway_runtime.artifact.sources.base import Sink, TransientError
+from slipway_runtime.artifact.sources.base import Range, ReplacedError, TransientError
 from slipway_runtime.errors import AccessDenied, ArtifactNotFound, InvalidArguments
-
-_BLOCK_BYTES = 1024 * 1024
 
 
 class FileSource:
@@ -34,8 +36,9 @@ class FileSource:
         """The URI."""
         return f"file://{self._path}"
 
-    def download(self, sink: Sink, seconds_left: float) -> None:  # noqa: ARG002
-        """Copy the file. See `Source.download`."""
+    @contextmanager
+    def open(self, wanted: Range, seconds_left: float) -> Generator[_Piece]:  # noqa: ARG002
+        """Open the file at the start of the range. See `Source.open`."""
         try:
             file = self._path.open("rb", buffering=0)
         except FileNotFoundError as error:
@@ -43,19 +46,38 @@ class FileSource:
         except PermissionError as error:
             raise AccessDenied(f"this user may not read {self._path}") from error
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self.unreadable(error) from error
         with file:
-            sink.expect(self._path.stat().st_size)
-            while data := self._read(file.read):
-                sink.write(data)
+            found = os.fstat(file.fileno())
+            validator = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+            if wanted.validator not in (None, validator):
+                raise ReplacedError(f"{self.description} was changed while it was read")
+            file.seek(wanted.start)
+            yield _Piece(file, found.st_size, validator, self, wanted.end - wanted.start)
 
-    def _read(self, read: Callable[[int], bytes | None]) -> bytes:
-        try:
-            return read(_BLOCK_BYTES) or b""
-        except OSError as error:
-            raise self._unreadable(error) from error
-
-    def _unreadable(self, error: OSError) -> ArtifactNotFound | TransientError:
+    def unreadable(self, error: OSError) -> ArtifactNotFound | TransientError:
+        """Return what it means that the file cannot be read."""
         if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             return ArtifactNotFound(f"{self._path} is not a file: {error.strerror}")
         return TransientError(f"{self._path} cannot be read: {error.strerror}")
+
+
+@dataclass
+class _Piece:
+    """A range of an open file; see `Answer`."""
+
+    file: BinaryIO
+    total: int
+    validator: str
+    source: FileSource
+    left: int
+    ranged: bool = True
+
+    def read(self, limit: int) -> bytes:
+        """Return the next bytes of the range."""
+        try:
+            data = self.file.read(min(limit, self.left))
+        except OSError as error:
+            raise self.source.unreadable(error) from error
+        self.left -= len(data)
+        return data

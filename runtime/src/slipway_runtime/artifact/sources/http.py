@@ -13,13 +13,22 @@ import logging
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from typing import IO
 from urllib.parse import quote, urlsplit
 
 from slipway_runtime import __version__
-from slipway_runtime.artifact.sources.base import Sink, TransientError
+from slipway_runtime.artifact.sources.base import (
+    Range,
+    ReplacedError,
+    TransientError,
+    strong,
+    total_of,
+)
 from slipway_runtime.artifact.sources.trust import tls_context
 from slipway_runtime.errors import (
     AccessDenied,
@@ -30,7 +39,6 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.settings import FetchSettings
 
-_BLOCK_BYTES = 1024 * 1024
 _TRANSIENT_STATUS = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.TOO_EARLY,
@@ -84,49 +92,54 @@ class HttpSource:
         other._description = _without_query(other._uri)
         return other
 
-    def download(self, sink: Sink, seconds_left: float) -> None:
-        """GET the URL. See `Source.download`."""
-        request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-            self._uri,
-            headers={
-                "Accept": "application/octet-stream, */*",
-                "Accept-Encoding": "identity",
-                "User-Agent": f"slipway-runtime/{__version__}",
-            },
-        )
+    @contextmanager
+    def open(self, wanted: Range, seconds_left: float) -> Generator[_Body]:
+        """GET a range of the URL. See `Source.open`."""
+        headers = {
+            "Accept": "application/octet-stream, */*",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"slipway-runtime/{__version__}",
+            "Range": wanted.header,
+        }
+        if wanted.validator is not None:
+            headers["If-Match"] = wanted.validator
+        with self._answer(headers, seconds_left) as response:
+            validator = strong(response.headers["ETag"])
+            if response.status == HTTPStatus.PARTIAL_CONTENT:
+                total = total_of(response.headers["Content-Range"] or "", wanted, self.description)
+                yield _Body(response, self, total, validator, ranged=True)
+            elif wanted.start == 0:
+                yield _Body(response, self, response.length, validator, ranged=False)
+            else:
+                raise ReplacedError(f"{self.description} no longer answers with ranges")
+
+    @contextmanager
+    def _answer(
+        self, headers: dict[str, str], seconds_left: float
+    ) -> Generator[http.client.HTTPResponse]:
+        request = urllib.request.Request(self._uri, headers=headers)  # noqa: S310 - checked above
         timeout = max(0.1, min(self._settings.read_timeout, seconds_left))
         try:
-            with self._opener.open(request, timeout=timeout) as response:
-                self._copy(response, sink)
+            response: http.client.HTTPResponse = self._opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
             with error:
+                if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                    raise self._refused(error.code) from error
+            if "Range" not in headers:
                 raise self._refused(error.code) from error
+            # An empty object has no first byte.
+            plain = {name: value for name, value in headers.items() if name != "Range"}
+            with self._answer(plain, seconds_left) as whole:
+                yield whole
+            return
         except urllib.error.URLError as error:
-            raise self._no_answer(error.reason) from error
-        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
-            raise self._no_answer(error) from error
-
-    def _read(self, response: http.client.HTTPResponse) -> bytes:
-        try:
-            return response.read(_BLOCK_BYTES)
-        except OSError as error:
-            # Of the network; what the disk says is the sink's to tell.
-            raise self._no_answer(error) from error
-
-    def _copy(self, response: http.client.HTTPResponse, sink: Sink) -> None:
-        if response.status != HTTPStatus.OK:
-            raise self._refused(response.status)
-        total = response.length
-        if total is not None:
-            sink.expect(total)
-        received = 0
-        while data := self._read(response):
-            received += sink.write(data)
-        # read(n) of http.client ends quietly when the connection is cut.
-        if total is not None and received != total:
-            raise TransientError(
-                f"{self.description} ended after {received} of the {total} bytes announced"
-            )
+            raise self.no_answer(error.reason) from error
+        except (http.client.HTTPException, OSError) as error:
+            raise self.no_answer(error) from error
+        with response:
+            if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+                raise self._refused(response.status)
+            yield response
 
     def _refused(self, status: int) -> Failure | TransientError:
         where = self.description
@@ -142,11 +155,14 @@ class HttpSource:
                 f"{where} answered {status}: the redirect leads where it is not followed"
                 " (only http and https are), or too far"
             )
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            return ReplacedError(f"{where} was replaced while it was read")
         if status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(f"{where} answered {status}")
         return SourceUnavailable(f"{where} answered {status}, which another attempt cannot mend")
 
-    def _no_answer(self, reason: object) -> Failure | TransientError:
+    def no_answer(self, reason: object) -> Failure | TransientError:
+        """Return what it means that no answer came, or not all of one."""
         where = self.description
         if isinstance(reason, ssl.SSLCertVerificationError):
             return SourceUnavailable(
@@ -156,6 +172,24 @@ class HttpSource:
         if isinstance(reason, _ForbiddenRedirectError):
             return SourceUnavailable(f"{where} {reason}")
         return TransientError(f"{where} does not answer: {_describe(reason)}")
+
+
+@dataclass
+class _Body:
+    """The body of an answer; see `Answer`."""
+
+    response: http.client.HTTPResponse
+    source: HttpSource
+    total: int | None
+    validator: str | None
+    ranged: bool
+
+    def read(self, limit: int) -> bytes:
+        """Return the next bytes; http.client ends quietly when the connection is cut."""
+        try:
+            return self.response.read(limit)
+        except (http.client.HTTPException, OSError) as error:
+            raise self.source.no_answer(error) from error
 
 
 class _ForbiddenRedirectError(Exception):

@@ -1,16 +1,16 @@
 """s3:// sources, and the only place that touches boto3 (which has no types).
 
-s3transfer asks HeadObject for the size, which needs only s3:GetObject, then reads ranges in
-parallel, each with If-Match, and hands the bytes to the sink in order. An answer to HEAD has no
-body, so a refusal is asked about once more by a GET of one byte: its body tells a missing key
-from a missing bucket. Nothing that the server says is repeated but its error code.
+Only GetObject is called, with ranges and If-Match: the size comes with the first range. Nothing
+that the server says is repeated but its error code.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -19,10 +19,15 @@ import boto3  # pyright: ignore[reportMissingTypeStubs]
 import botocore
 import botocore.config
 import botocore.exceptions as aws
-import s3transfer.exceptions as transfer  # pyright: ignore[reportMissingTypeStubs]
-from boto3.s3.transfer import TransferConfig  # pyright: ignore[reportMissingTypeStubs]
+import urllib3.exceptions
 
-from slipway_runtime.artifact.sources.base import Sink, TransientError
+from slipway_runtime.artifact.sources.base import (
+    Range,
+    ReplacedError,
+    TransientError,
+    strong,
+    total_of,
+)
 from slipway_runtime.artifact.sources.trust import system_bundle, tls_context
 from slipway_runtime.errors import (
     AccessDenied,
@@ -33,10 +38,8 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.settings import FetchSettings
 
-_PARALLEL_PARTS = 8
-_PART_BYTES = 8 * 1024 * 1024
-_REQUEST_ATTEMPTS = 3
 _SERVER_ERROR = 500
+_UNSATISFIABLE = 416
 _DEFAULT_REGION = "us-east-1"
 
 _NOT_FOUND = {"404", "NoSuchKey", "NoSuchVersion"}
@@ -58,29 +61,22 @@ _DENIED = {
 _TRANSIENT = {
     "InternalError",
     "OperationAborted",
-    "PreconditionFailed",  # The object was replaced while it was read.
-    "412",
     "RequestTimeout",
     "ServiceUnavailable",
     "SlowDown",
     "Throttling",
     "TooManyRequests",
 }
+_REPLACED = {"PreconditionFailed", "412"}
+_CUT = (aws.IncompleteReadError, aws.ResponseStreamingError)
+_NO_ANSWER = (aws.BotoCoreError, aws.HTTPClientError, urllib3.exceptions.HTTPError)
 
 
 class S3Client(Protocol):
-    """The two calls of boto3's S3 client that are used."""
+    """The one call of boto3's S3 client that is used."""
 
     def get_object(self, **kwargs: str) -> Mapping[str, Any]:
         """GetObject."""
-        ...
-
-    def head_object(self, **kwargs: str) -> Mapping[str, Any]:
-        """HeadObject; needs s3:GetObject."""
-        ...
-
-    def download_fileobj(self, bucket: str, key: str, sink: Sink, **kwargs: object) -> None:
-        """Download by s3transfer."""
         ...
 
 
@@ -107,35 +103,35 @@ class S3Source:
         other._key = f"{folder}{slash}{path}"
         return other
 
-    def download(self, sink: Sink, seconds_left: float) -> None:  # noqa: ARG002
-        """Download the object. See `Source.download`; the client's own time-outs apply."""
-        try:
-            head = self._client.head_object(Bucket=self._bucket, Key=self._key)
-            total = int(head["ContentLength"])
-            sink.expect(total)
-            counting = _Counting(sink)
-            self._client.download_fileobj(
-                self._bucket,
-                self._key,
-                counting,
-                Config=TransferConfig(
-                    multipart_threshold=_PART_BYTES,
-                    multipart_chunksize=_PART_BYTES,
-                    max_concurrency=_PARALLEL_PARTS,
-                ),
-            )
-        except (aws.ClientError, aws.BotoCoreError, aws.HTTPClientError) as error:
-            raise self._translate(error) from error
-        except (transfer.RetriesExceededError, transfer.S3DownloadFailedError) as error:
-            raise TransientError(
-                f"{self.description}{self._at()} was cut off, or replaced while it was read"
-            ) from error
-        if counting.count != total:
-            raise TransientError(
-                f"{self.description} ended after {counting.count} of the {total} bytes announced"
-            )
+    @contextmanager
+    def open(self, wanted: Range, seconds_left: float) -> Generator[_Body]:  # noqa: ARG002
+        """GetObject of a range. See `Source.open`; the client's own time-outs apply."""
+        parameters = {"Range": wanted.header}
+        if wanted.validator is not None:
+            parameters["IfMatch"] = wanted.validator
+        got = self._get(parameters)
+        with closing(got["Body"]) as body:
+            if "ContentRange" in got:
+                total = total_of(got["ContentRange"], wanted, self.description)
+            elif wanted.start == 0:
+                total = int(got["ContentLength"])
+            else:
+                raise ReplacedError(f"{self.description} no longer answers with ranges")
+            yield _Body(body, self, total, strong(got.get("ETag")), "ContentRange" in got)
 
-    def _translate(self, error: Exception) -> SlipwayError:
+    def _get(self, parameters: dict[str, str]) -> Mapping[str, Any]:
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=self._key, **parameters)
+        except aws.ClientError as error:
+            if "Range" not in parameters or _code_and_status(error)[1] != _UNSATISFIABLE:
+                raise self.translated(error) from error
+        except _NO_ANSWER as error:
+            raise self.translated(error) from error
+        # An empty object has no first byte.
+        return self._get({})
+
+    def translated(self, error: Exception) -> SlipwayError:
+        """Return what an exception of boto3 means."""
         if isinstance(error, aws.ClientError):
             return self._refused(error)
         if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError)):
@@ -150,14 +146,13 @@ class S3Source:
                 f"no trusted TLS connection for {self.description}{self._at()}: name the authority"
                 " that signed its certificate in storage.caBundle"
             )
-        return TransientError(
-            f"{self.description}{self._at()} does not answer: {type(error).__name__}"
-        )
+        where = f"{self.description}{self._at()}"
+        if isinstance(error, _CUT):
+            return TransientError(f"{where} was cut off in the middle of the body")
+        return TransientError(f"{where} does not answer: {type(error).__name__}")
 
     def _refused(self, error: aws.ClientError) -> SlipwayError:
         code, status = _code_and_status(error)
-        if code in ("404", "403", "400", "301"):
-            code, status = self._ask_again(code, status)
         where = self.description
         if code == "NoSuchBucket":
             return ArtifactNotFound(
@@ -173,6 +168,8 @@ class S3Source:
                 f" or the object does not exist ({code}): check the credentials, that they allow"
                 " s3:GetObject on it, and the key"
             )
+        if code in _REPLACED:
+            return ReplacedError(f"{where}{self._at()} was replaced while it was read")
         if code in _TRANSIENT or status >= _SERVER_ERROR:
             return TransientError(f"{where}{self._at()} answered {code}")
         return SourceUnavailable(
@@ -180,35 +177,28 @@ class S3Source:
             " check storage.endpoint and storage.region"
         )
 
-    def _ask_again(self, code: str, status: int) -> tuple[str, int]:
-        """Return the error code from the body of a GET, where HEAD had none to give."""
-        try:
-            self._client.get_object(Bucket=self._bucket, Key=self._key, Range="bytes=0-0")
-        except aws.ClientError as error:
-            return _code_and_status(error)
-        except (aws.BotoCoreError, aws.HTTPClientError):
-            return code, status
-        return "TemporarilyRefused", _SERVER_ERROR
-
     def _at(self) -> str:
         meta = getattr(self._client, "meta", None)
         endpoint = getattr(meta, "endpoint_url", None)
         return f" at {str(endpoint).partition('?')[0]}" if endpoint else ""
 
 
-class _Counting:
-    """Counts what passes to the sink; not seekable, so s3transfer keeps the order."""
+@dataclass
+class _Body:
+    """The body of an answer; see `Answer`."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self.count = 0
+    body: Any
+    source: S3Source
+    total: int
+    validator: str | None
+    ranged: bool
 
-    def expect(self, total: int) -> None:
-        self._sink.expect(total)
-
-    def write(self, data: bytes) -> int:
-        self.count += len(data)
-        return self._sink.write(data)
+    def read(self, limit: int) -> bytes:
+        """Return the next bytes."""
+        try:
+            return self.body.read(limit)
+        except (*_NO_ANSWER, OSError) as error:
+            raise self.source.translated(error) from error
 
 
 def make_client(settings: FetchSettings) -> S3Client:
@@ -225,12 +215,12 @@ def make_client(settings: FetchSettings) -> S3Client:
     config = botocore.config.Config(
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
-        retries={"mode": "standard", "total_max_attempts": _REQUEST_ATTEMPTS},
+        # What fails is tried again by the transfer, from the byte that was reached.
+        retries={"mode": "standard", "total_max_attempts": 1},
         s3={"addressing_style": settings.addressing_style},
-        max_pool_connections=_PARALLEL_PARTS,
-        # Not "when_required": s3transfer 0.19.3 then schedules the parts from within the first
-        # one's task, and with a sink that cannot seek it waits for itself from the 11th part on.
-        response_checksum_validation="when_supported",
+        max_pool_connections=settings.connections,
+        # The digest is what counts; a checksum more would cost a core that hashing needs.
+        response_checksum_validation="when_required",
         **({"signature_version": botocore.UNSIGNED} if settings.anonymous else {}),
     )
     make = cast("Any", boto3).session.Session().client

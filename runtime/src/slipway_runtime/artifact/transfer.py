@@ -1,0 +1,370 @@
+"""One object into one file: ranges in parallel, hashed as they come, each resumed where it broke.
+
+    threads:   GET a range -> write it at its place        (several at once)
+    caller:    hash what lies there, in order              (a file with one digest)
+    or each thread hashes its own chunk                    (a file with a digest for each 64 MiB)
+
+SHA-256 of a whole cannot be computed on several cores, so hashing runs beside the transfer and the
+slower of the two decides how long it takes. What a thread writes is hashed from the page cache
+moments later; in memory there is never more than a block for each connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from slipway_runtime.artifact.cache import space_error
+from slipway_runtime.artifact.digest import Digest, digest_of_range
+from slipway_runtime.artifact.progress import Progress
+from slipway_runtime.artifact.retry import Patience, Retry
+from slipway_runtime.artifact.sources import Answer, Range, ReplacedError, Source, TransientError
+from slipway_runtime.errors import DigestMismatch, SourceUnavailable
+
+PART_BYTES: Final = 16 * 1024 * 1024
+_BLOCK_BYTES: Final = 1024 * 1024
+_PARTS_AHEAD: Final = 32
+_CHUNK_ATTEMPTS: Final = 3
+_POLL_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The beginning of a file that an earlier fetch has left: bytes, and of which object."""
+
+    count: int
+    validator: str
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """What a manifest says of a large file: its size, and the digest of each chunk."""
+
+    size: int
+    chunk_bytes: int
+    chunks: Sequence[Digest]
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came; ``digest`` of the whole is None where every chunk was compared instead."""
+
+    digest: Digest | None
+    size: int
+
+
+class NoRangesError(Exception):
+    """The source cannot give a chunk alone."""
+
+
+class Observer:
+    """Hears of a transfer's size and of how far its hashed beginning reaches; may refuse it."""
+
+    def begins(self, total: int | None, validator: str | None) -> None:
+        """Hear the size, before the first byte is written. May raise TooLarge, DigestMismatch."""
+
+    def wrote(self, end: int) -> None:
+        """Hear that bytes up to ``end`` are about to be written. May raise TooLarge."""
+
+    def reached(self, count: int) -> None:
+        """Hear that the first ``count`` bytes are written, without a gap."""
+
+
+@dataclass
+class _Part:
+    start: int
+    end: int | None  # None: to wherever the object ends.
+    digest: Digest | None = None
+    position: int = 0
+    done: bool = False
+    hasher: Any = field(default_factory=hashlib.sha256)
+
+    @classmethod
+    def of(cls, start: int, end: int | None, digest: Digest | None = None) -> _Part:
+        return cls(start, end, digest, position=start)
+
+
+class Transfer:
+    """Downloads one object; `run` may be called again after ReplacedError, with a new file."""
+
+    def __init__(
+        self,
+        source: Source,
+        path: Path,
+        *,
+        observer: Observer,
+        progress: Progress,
+        retry: Retry,
+        give_up_at: float,
+        connections: int,
+    ) -> None:
+        self._source = source
+        self._path = path
+        self._observer = observer
+        self._progress = progress
+        self._retry = retry
+        self._give_up_at = give_up_at
+        self._connections = connections
+        self._changed = threading.Condition()
+        self._parts: list[_Part] = []
+        self._next = 0
+        self._gapless = 0
+        self._hashed = 0
+        self._total: int | None = None
+        self._validator: str | None = None
+        self._ranged = True
+        self._met = False
+        self._failure: Exception | None = None
+
+    def run(self, kept: Kept | None = None) -> Received:
+        """Download all of it; return its digest and size.
+
+        ``kept`` is the beginning that the file has already, which is hashed and not asked for.
+
+        Raises:
+            ReplacedError: the object was replaced meanwhile, or is not the one that was kept, or a
+                source without ranges was cut.
+            SourceUnavailable: the source failed too often or too long.
+            Failure: what the source or the observer says.
+        """
+        begin = kept.count if kept is not None else 0
+        self._validator = kept.validator if kept is not None else None
+        if kept is None:
+            self._path.unlink(missing_ok=True)
+        self._parts = [_Part(0, begin, position=begin, done=True)] if begin else []
+        self._progress.add(begin)
+        self._next = len(self._parts)
+        self._parts.append(_Part.of(begin, begin + PART_BYTES))
+        with self._running():
+            digest = self._hash_in_order()
+        return Received(digest, self._hashed)
+
+    def run_chunks(self, pinned: Pinned) -> Received:
+        """Download the chunks that the file has not got yet; each is compared on its own.
+
+        Raises:
+            DigestMismatch: a chunk came with other bytes, several times.
+            NoRangesError: the source gives the whole object only.
+            ReplacedError, SourceUnavailable, Failure: as `run`.
+        """
+        whole = self._path.exists() and self._path.stat().st_size == pinned.size
+        missing: list[_Part] = []
+        for number, digest in enumerate(pinned.chunks):
+            start = number * pinned.chunk_bytes
+            end = min(start + pinned.chunk_bytes, pinned.size)
+            if whole and digest_of_range(self._path, start, end - start) == digest:
+                self._progress.add(end - start)
+            else:
+                missing.append(_Part.of(start, end, digest))
+        self._parts = missing
+        if missing:
+            with self._running(), self._changed:
+                while not all(part.done for part in missing):
+                    self._wait()
+        return Received(None, pinned.size)
+
+    # ---- the caller's thread ----
+
+    @contextlib.contextmanager
+    def _running(self) -> Generator[None]:
+        self._start_threads(1)
+        try:
+            yield
+        finally:
+            with self._changed:
+                # Threads see it at their next block and end; none is waited for.
+                self._failure = self._failure or TransientError("the transfer has ended")
+                self._changed.notify_all()
+
+    def _start_threads(self, count: int) -> None:
+        for _ in range(count):
+            threading.Thread(target=self._work, name="fetch", daemon=True).start()
+
+    def _hash_in_order(self) -> Digest:
+        hasher = hashlib.sha256()
+        block = bytearray(_BLOCK_BYTES)
+        view = memoryview(block)
+        number = 0
+        file = None
+        try:
+            while True:
+                with self._changed:
+                    while self._reach(number) == self._hashed and not self._at_end(number):
+                        self._wait()
+                    reach, ended = self._reach(number), self._at_end(number)
+                if file is None:
+                    file = self._path.open("rb", buffering=0)
+                while self._hashed < reach:
+                    count = file.readinto(view[: min(_BLOCK_BYTES, reach - self._hashed)])
+                    hasher.update(view[:count])
+                    self._hashed += count
+                if ended and self._hashed == self._reach(number):
+                    number += 1
+                    with self._changed:
+                        self._changed.notify_all()
+                        if number == len(self._parts):
+                            return Digest(hasher.hexdigest())
+        finally:
+            if file is not None:
+                file.close()
+
+    def _reach(self, number: int) -> int:
+        return self._parts[number].position
+
+    def _at_end(self, number: int) -> bool:
+        return self._parts[number].done
+
+    def _wait(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self._changed.wait(_POLL_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+
+    # ---- the other threads ----
+
+    def _work(self) -> None:
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                while (part := self._take()) is not None:
+                    self._load(part, descriptor)
+            finally:
+                os.close(descriptor)
+        except Exception as error:  # noqa: BLE001 - it is raised in the caller's thread
+            with self._changed:
+                self._failure = self._failure or error
+                self._changed.notify_all()
+
+    def _take(self) -> _Part | None:
+        with self._changed:
+            while self._failure is None and self._next < len(self._parts):
+                part = self._parts[self._next]
+                if part.digest is not None or part.start <= self._hashed + (
+                    _PARTS_AHEAD * PART_BYTES
+                ):
+                    self._next += 1
+                    return part
+                self._changed.wait(_POLL_SECONDS)
+        return None
+
+    def _load(self, part: _Part, descriptor: int) -> None:
+        patience = Patience(self._retry, self._give_up_at)
+        mismatches = 0
+        while not part.done:
+            before = part.position
+            try:
+                self._receive(part, descriptor, patience.seconds_left)
+            except ReplacedError:
+                raise
+            except TransientError as error:
+                if self._met and not self._ranged:
+                    raise ReplacedError(error.message) from error
+                patience.wait(error, progressed=part.position > before)
+                continue
+            if part.digest is not None and part.hasher.hexdigest() != part.digest.hex:
+                mismatches += 1
+                self._progress.add(part.start - part.position)
+                if mismatches == _CHUNK_ATTEMPTS:
+                    raise DigestMismatch(
+                        f"bytes {part.start} to {part.position} of {self._source.description} have"
+                        f" the digest sha256:{part.hasher.hexdigest()}, expected {part.digest}:"
+                        " push the package again",
+                        expected=str(part.digest),
+                        actual=f"sha256:{part.hasher.hexdigest()}",
+                        size=part.position - part.start,
+                    )
+                part.position, part.hasher = part.start, hashlib.sha256()
+                continue
+            with self._changed:
+                part.done = True
+                self._advance()
+                self._changed.notify_all()
+
+    def _advance(self) -> None:
+        before = self._gapless
+        while self._gapless < len(self._parts) and self._parts[self._gapless].done:
+            self._gapless += 1
+        if self._gapless > before:
+            self._observer.reached(self._parts[self._gapless - 1].position)
+
+    def _receive(self, part: _Part, descriptor: int, seconds_left: float) -> None:
+        end = part.end if part.end is not None else part.position + PART_BYTES
+        wanted = Range(part.position, end, self._validator)
+        with self._source.open(wanted, seconds_left) as answer:
+            self._meet(answer, part, descriptor)
+            while part.end is None or part.position < part.end:
+                left = _BLOCK_BYTES if part.end is None else part.end - part.position
+                data = answer.read(min(_BLOCK_BYTES, left))
+                if not data:
+                    break
+                self._write(part, descriptor, data)
+            if part.end is None:
+                return
+            if part.position < part.end:
+                raise TransientError(
+                    f"{self._source.description} ended after {part.position} of the {self._total}"
+                    " bytes announced"
+                )
+
+    def _meet(self, answer: Answer, part: _Part, descriptor: int) -> None:
+        """Take in what the first answer says of the object, and hold the others to it."""
+        with self._changed:
+            if self._met:
+                if (answer.total, answer.ranged) != (self._total, self._ranged) or (
+                    answer.validator != self._validator
+                ):
+                    raise ReplacedError(
+                        f"{self._source.description} was replaced while it was read"
+                    )
+                return
+            if self._validator is not None and answer.validator != self._validator:
+                raise ReplacedError(f"{self._source.description} is not what it was before")
+            self._observer.begins(answer.total, answer.validator)
+            self._met = True
+            self._total, self._validator = answer.total, answer.validator
+            self._ranged = answer.ranged
+            chunks = part.digest is not None
+            if chunks and not answer.ranged:
+                raise NoRangesError(f"{self._source.description} gives no ranges")
+            if self._total is not None:
+                os.ftruncate(descriptor, self._total)
+            if not answer.ranged:
+                part.end = self._total
+            elif not chunks and self._total is not None:
+                part.end = min(part.end or self._total, self._total)
+                starts = range(part.end, self._total, PART_BYTES)
+                self._parts += [_Part.of(s, min(s + PART_BYTES, self._total)) for s in starts]
+            more = min(self._connections, len(self._parts)) - 1 if answer.ranged else 0
+        self._start_threads(more)
+
+    def _write(self, part: _Part, descriptor: int, data: bytes) -> None:
+        end = part.position + len(data)
+        self._observer.wrote(end)
+        if self._retry.clock() > self._give_up_at:
+            raise SourceUnavailable(
+                f"the transfer of {self._source.description} was not done by the deadline:"
+                f" {self._progress.describe()} came"
+            )
+        if part.digest is not None:
+            part.hasher.update(data)
+        view = memoryview(data)
+        position = part.position
+        try:
+            while view:
+                count = os.pwrite(descriptor, view, position)
+                view, position = view[count:], position + count
+        except OSError as error:
+            raise space_error(error, self._path.parent) or error from error
+        with self._changed:
+            if self._failure is not None:
+                raise self._failure
+            part.position = position
+            self._progress.add(len(data))
+            self._changed.notify_all()
