@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ _MEMORY_SIGNS = (
 _DEVICE_SIGNS = ("CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO")
 _OPTION_SIGNS = ("Unknown provider option", "Failed to parse provider option")
 _MESSAGE_CHARACTERS = 600
+_LOADED_FROM = re.compile(r"Load model from \S+ failed: ?")
 
 
 @dataclass(frozen=True)
@@ -357,8 +359,9 @@ def _has(text: str, signs: Sequence[str]) -> bool:
 
 
 def _without_paths(error: Exception) -> str:
-    """Keep the sentences and drop the C++ source locations in front of them."""
+    """Keep the sentences and drop C++ source locations and the path of the cached file."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = _LOADED_FROM.sub("", text)
     head, separator, rest = text.partition("/onnxruntime_src/")
     if separator:
         # "…/file.cc:123 return type ns::function(arguments) the sentence"
