@@ -12,6 +12,8 @@ from slipway_dev.process import identify, kill
 from slipway_dev.wait import wait_until
 
 ROOT = "slipway-dev"
+# The group competes as one with each process outside, by which a busy machine starves its pods.
+_WEIGHTS = {"cpu.shares": "8192", "cpu.weight": "800"}
 _UNIFIED = Path("/sys/fs/cgroup")  # where cgroup v2 is mounted when there is no v1
 
 
@@ -30,6 +32,9 @@ def create() -> None:
             offered = (_UNIFIED / "cgroup.controllers").read_text().split()
             handed_down = " ".join(f"+{controller}" for controller in offered)
             (_UNIFIED / "cgroup.subtree_control").write_text(handed_down)
+        for name, weight in _WEIGHTS.items():
+            if (folder / name).exists():
+                (folder / name).write_text(weight)
 
 
 def remove() -> None:

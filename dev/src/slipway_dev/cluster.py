@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from slipway_dev import audit, binaries, controlplane, kwok, network, node, paths
+from slipway_dev import audit, binaries, controlplane, kubelet, kwok, network, node, paths
 from slipway_dev import state as states
 from slipway_dev.component import Component, start_all
 from slipway_dev.console import say, step
@@ -147,6 +147,14 @@ class Cluster:
         if self.size is not Size.NODE:
             raise DevError(f"Cluster {self.name} has no node that could run images.")
         node.load_images(self._state(), images)
+
+    def tag_image(self, image: str, name: str) -> None:
+        """Give an image that the node has another name."""
+        node.tag_image(self._state(), image, name)
+
+    def empty_dir(self, pod_uid: str, volume: str) -> Path:
+        """Return where an emptyDir volume of a pod lies on this machine."""
+        return kubelet.empty_dir(self._state(), pod_uid, volume)
 
     def audit_events(self) -> Iterator[dict[str, Any]]:
         """Yield the API server's audit events so far (audit.k8s.io/v1), oldest first."""

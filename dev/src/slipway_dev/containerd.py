@@ -97,6 +97,15 @@ def import_image(state: State, archive: IO[bytes] | bytes) -> None:
         raise DevError(f"containerd does not import the image: {done.stderr.decode().strip()}")
 
 
+def tag_image(state: State, image: str, name: str) -> None:
+    """Give an image another name. Both are as pods write them, without a registry."""
+    full = [f"docker.io/{short}" for short in (image, name)]
+    command = [*_ctr(state), "images", "tag", *full]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DevError(f"containerd does not tag the image {image}: {done.stderr.strip()}")
+
+
 def pause_archive(program: Path) -> bytes:
     """Return the pod sandbox image as a docker-archive: one static program and nothing else."""
     layer = _tar({"pause": (program.read_bytes(), 0o755)})

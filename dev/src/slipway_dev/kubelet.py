@@ -37,6 +37,12 @@ def component(state: State, binaries: Mapping[str, Path], probe: Probe) -> Compo
     )
 
 
+def empty_dir(state: State, pod_uid: str, volume: str) -> Path:
+    """Return where an emptyDir volume of a pod lies."""
+    volumes = state.folder / "kubelet" / "pods" / pod_uid / "volumes"
+    return volumes / "kubernetes.io~empty-dir" / volume
+
+
 def prepare(state: State) -> None:
     """Write the configuration of the kubelet."""
     folder = state.folder / "kubelet"
@@ -68,9 +74,10 @@ def configuration(state: State) -> dict[str, object]:
         "cgroupRoot": f"/{cgroups.ROOT}",
         "failCgroupV1": False,
         "failSwapOn": False,
-        # The disk is the developer's own: how full it is says nothing about the cluster.
-        "localStorageCapacityIsolation": False,
+        # The disk is the developer's own: how full it is says nothing about the cluster. The limits
+        # of volumes hold, and what the pods have written is looked at often.
         "evictionHard": {},
+        "volumeStatsAggPeriod": "5s",
         # Images come from no registry, so one that is collected cannot come back.
         "imageGCHighThresholdPercent": 100,
         # Nothing answers DNS there, which a pod learns at once instead of by a time-out.

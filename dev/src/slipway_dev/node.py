@@ -108,6 +108,11 @@ def load_images(state: State, images: Sequence[str]) -> None:
             loaded.write_text(identity)
 
 
+def tag_image(state: State, image: str, name: str) -> None:
+    """Give an image that the node has another name, by which pods may then ask for it."""
+    containerd.tag_image(state, image, name)
+
+
 def remove_traces(state: State) -> None:
     """Remove all that a node leaves behind once its programs are stopped, however they ended."""
     for shim in running_with_argument(str(containerd.socket(state))):

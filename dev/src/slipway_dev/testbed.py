@@ -188,10 +188,13 @@ class Testbed:
             seen.update(self.get_model(namespace, name))
             if holds(seen):
                 return None
-            pods = self.cluster.kubectl("get", "pods", "-n", namespace, check=False).stdout
-            return f"{json.dumps(seen.get('status'), indent=2)}\n{pods}"
+            return json.dumps(seen.get("status"), indent=2)
 
-        wait_until(f"{namespace}/{name}: {what}", probe, timeout, interval=0.2)
+        try:
+            wait_until(f"{namespace}/{name}: {what}", probe, timeout, interval=0.2)
+        except DevError as error:
+            pods = self.cluster.kubectl("get", "pods", "-n", namespace, check=False).stdout
+            raise DevError(f"{error}\n{pods}") from None
         return seen
 
 
