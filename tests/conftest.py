@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 import signal
-from typing import Protocol
 
 import pytest
-from fault_record import FaultRecord
-
-
-class RecordFault(Protocol):
-    """Writes the row of docs/faults.md that the test's marker ``fault`` names."""
-
-    def __call__(
-        self,
-        *,
-        seen: str,
-        healed: str,
-        reason: str = "",
-        seconds: float | None = None,
-        sent: int = 0,
-        failed: int = 0,
-    ) -> None: ...
+from fault_record import FaultRecord, RecordFault
 
 
 def pytest_configure() -> None:

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "bench" / "results" / "faults.json"
 RECORDED = ROOT / ".tools" / "results" / "faults"
-SUITES = ("tests/controlplane", "tests/e2e")
+SUITES = ("tests/e2e", "tests/controlplane")
 
 Row = dict[str, Any]
 Name = tuple[str, str]

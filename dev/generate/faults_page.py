@@ -51,7 +51,7 @@ def render(root: Path) -> str:
     dates = sorted({row["date"] for row in rows})
     when = f" ({' to '.join(dict.fromkeys((dates[0], dates[-1])))})" if dates else ""
     text = f"{_INTRO}\n**{len(rows)} faults, {sent:,} requests sent, {failed} failed**{when}.\n"
-    for group in dict.fromkeys(row["group"] for row in rows):
+    for group in sorted({row["group"] for row in rows}):
         ours = [row for row in rows if row["group"] == group]
         text += f"\n## {group}\n\n{markdown_table.table(_HEADER, map(_row, ours))}"
     return text

@@ -1,4 +1,4 @@
-"""What goes wrong in the cluster around a rollout, one row a fault.
+"""What goes wrong in the cluster around a rollout, one row a fault; more are in tests/e2e.
 
 Each row breaks something, asks for a new version, and mends it again. The fault is named within ten
 seconds in its own words, the old version never has fewer pods than it should, nothing counts as
@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from operator_kit.api import Api, ApiError
 from operator_kit.operator_process import OperatorProcess
-from operator_kit.pod_status import now
-from operator_kit.space import MODEL, Space
+from operator_kit.space import Space
 
 Json = dict[str, Any]
 
@@ -52,16 +51,6 @@ def _until_pods_are_refused(space: Space) -> None:
 # ---- the ways to break and to mend ----
 
 
-def _quota(space: Space) -> None:
-    quota = {"metadata": {"name": "one-pod"}, "spec": {"hard": {"pods": "1"}}}
-    space.api.create("resourcequotas", quota, space.namespace)
-    _until_pods_are_refused(space)
-
-
-def _no_quota(space: Space) -> None:
-    space.api.delete("resourcequotas", space.namespace, "one-pod")
-
-
 def _limit_range(space: Space) -> None:
     least = {"limits": [{"type": "Container", "min": {"cpu": "4"}}]}
     obj = {"metadata": {"name": "at-least-four"}, "spec": least}
@@ -75,10 +64,6 @@ def _no_limit_range(space: Space) -> None:
 
 def _nothing(space: Space) -> None:
     pass
-
-
-def _service_account(space: Space) -> None:
-    space.api.create("serviceaccounts", {"metadata": {"name": "reader"}}, space.namespace)
 
 
 def _priority_class(space: Space) -> None:
@@ -138,11 +123,6 @@ def _no_admission_policy(space: Space) -> None:
         space.api.request("DELETE", f"{_ADMISSION}/{resource}/{space.namespace}")
 
 
-def _node_label(space: Space) -> None:
-    patch = {"metadata": {"labels": {f"slipway.dev/{space.namespace}": "yes"}}}
-    space.api.patch("nodes", None, "fake-node", patch)
-
-
 # ---- the table ----
 
 
@@ -161,7 +141,6 @@ class Fault:
 _DENIED = "PodCreationDenied"
 
 FAULTS = [
-    Fault("quota exceeded", _quota, _DENIED, "exceeded quota: one-pod", _no_quota),
     Fault("limit range", _limit_range, _DENIED, "minimum cpu usage per Container", _no_limit_range),
     Fault("webhook that is down", _webhook, _DENIED, "failed calling webhook", _no_webhook),
     Fault(
@@ -169,16 +148,8 @@ FAULTS = [
         _no_admission_policy,
     ),
     Fault(
-        "missing ServiceAccount", _nothing, _DENIED, 'serviceaccount "reader" not found',
-        _service_account, lambda space: {"template": {"serviceAccountName": "reader"}},
-    ),
-    Fault(
         "missing PriorityClass", _nothing, _DENIED, "no PriorityClass with name", _priority_class,
         lambda space: {"template": {"priorityClassName": f"high-{space.namespace}"}},
-    ),
-    Fault(
-        "no node with that label", _nothing, "Unschedulable", "node affinity/selector", _node_label,
-        lambda space: {"template": {"nodeSelector": {f"slipway.dev/{space.namespace}": "yes"}}},
     ),
 ]  # fmt: skip
 
@@ -244,28 +215,3 @@ def test_is_named_harms_nothing_and_heals(
     assert watchman.looks
     assert watchman.fewest >= 1, "the old version answered throughout"
     assert any(fault.words in event["message"] for event in space.events())
-
-
-def test_pods_that_are_evicted_again_and_again_are_given_up(
-    operator: OperatorProcess, space: Space
-) -> None:
-    def evicted() -> Json:
-        return {
-            "phase": "Failed",
-            "reason": "Evicted",
-            "message": "The node was low on resource: ephemeral-storage.",
-            "startTime": now(),
-        }
-
-    space.settle()
-    space.behave("v2", evicted)
-    with Watchman(space) as watchman:
-        space.apply(version="v2")
-        view = space.until("goes back", lambda m: m.stalled == "RolledBack", within=30)
-    assert view.reason == "Evicted"
-    assert "low on resource: ephemeral-storage" in view.message
-    assert view.serving == space.digest("v1")
-    assert watchman.fewest >= 1
-    assert space.deployment(MODEL)["spec"]["template"]["metadata"]["annotations"][
-        "slipway.dev/digest"
-    ] == space.digest("v1")

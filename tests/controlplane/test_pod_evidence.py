@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
+from fault_record import RecordFault
 from operator_kit import pod_status
 from operator_kit.api import Api
 from operator_kit.audit import AuditLog
@@ -82,14 +84,24 @@ def lost_node(api: Api) -> Iterator[FakeKubelet]:
     api.delete("nodes", None, LOST_NODE)
 
 
+@pytest.mark.fault("Cluster", "node lost")
 def test_a_lost_node_is_told_once_kubernetes_has_noticed(
-    operator: OperatorProcess, space: Space, lost_node: FakeKubelet
+    operator: OperatorProcess, space: Space, lost_node: FakeKubelet, record_fault: RecordFault
 ) -> None:
     space.settle(template={"nodeSelector": {LABEL: "lost"}})
     lost_node.stop()
+    began = time.monotonic()
     # The node controller waits for 50 s before it calls a silent node lost.
     view = space.until("tells it", lambda m: m.reason == "NodeLost", within=90)
+    seconds = time.monotonic() - began
     assert f"the node '{LOST_NODE}' no longer reports" in view.message
     assert view.condition("Available")["status"] == "False"
     assert view.condition("Ready")["status"] == "False"
     assert not view.stalled
+    record_fault(
+        reason=view.reason,
+        seen=view.message,
+        seconds=seconds,
+        healed="the pod is replaced when Kubernetes gives the node up, or counts again when it is "
+        "back; Kubernetes waits 50 s before it tells",
+    )

@@ -11,6 +11,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from slipway_operator.api.reasons import CLASS_OF, Reason
 
@@ -60,3 +61,18 @@ class FaultRecord:
         row = {**asdict(self), "failure_class": self.failure_class}
         file.write_text(json.dumps(row, indent=2) + "\n")
         return file
+
+
+class RecordFault(Protocol):
+    """Writes the row of docs/faults.md that the test's marker ``fault`` names."""
+
+    def __call__(
+        self,
+        *,
+        seen: str,
+        healed: str,
+        reason: str = "",
+        seconds: float | None = None,
+        sent: int = 0,
+        failed: int = 0,
+    ) -> None: ...

@@ -57,8 +57,13 @@ def tensor(name: str, shape: Sequence[int | str] | None, datatype: str = "FP32")
     return helper.make_tensor_value_info(name, ELEMENT_TYPES[datatype], shape)
 
 
-def linear(*, bias: float = 1.0, opset: int = OPSET, ir_version: int = IR_VERSION) -> bytes:
-    """x [n, 4] FP32 -> y [n, 2] = x W + bias, W = [[0, 1], [2, 3], [4, 5], [6, 7]]."""
+def linear(
+    *, bias: float = 1.0, opset: int = OPSET, ir_version: int = IR_VERSION, ballast: int = 0
+) -> bytes:
+    """x [n, 4] FP32 -> y [n, 2] = x W + bias, W = [[0, 1], [2, 3], [4, 5], [6, 7]].
+
+    ``ballast`` is a number of bytes that the file has besides.
+    """
     weights = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "w")
     biases = numpy_helper.from_array(np.full(2, bias, dtype=np.float32), "b")
     return build(
@@ -68,6 +73,7 @@ def linear(*, bias: float = 1.0, opset: int = OPSET, ir_version: int = IR_VERSIO
         [weights, biases],
         opset=opset,
         ir_version=ir_version,
+        metadata={"ballast": "x" * ballast} if ballast else None,
     )
 
 
@@ -200,6 +206,39 @@ def fails_when_warm() -> bytes:
         [tensor("x", ["n"])],
         [tensor("y", [2, 2])],
         [shape],
+    )
+
+
+def grows_when_loaded(mebibytes: int) -> bytes:
+    """x [n, 4] FP32 -> y [n, 4]: a small file whose constants are folded into so much at load."""
+    shape = numpy_helper.from_array(np.array([mebibytes, 1 << 18], dtype=np.int64), "shape")
+    one = numpy_helper.from_array(np.array([1], dtype=np.float32), "one")
+    return build(
+        [
+            helper.make_node("ConstantOfShape", ["shape"], ["large"], value=one),
+            helper.make_node("ReduceSum", ["large"], ["sum"], keepdims=0),
+            helper.make_node("Add", ["x", "sum"], ["y"]),
+        ],
+        [tensor("x", ["n", 4])],
+        [tensor("y", ["n", 4])],
+        [shape],
+    )
+
+
+def grows_with_its_batch() -> bytes:
+    """x [n, 4] FP32 -> y [n, 4]: a run takes n MiB."""
+    axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")
+    wide = numpy_helper.from_array(np.array([1, 1 << 18], dtype=np.int64), "wide")
+    return build(
+        [
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+            helper.make_node("Expand", ["sum", "wide"], ["expanded"]),
+            helper.make_node("ReduceMean", ["expanded", "axes"], ["mean"], keepdims=1),
+            helper.make_node("Add", ["x", "mean"], ["y"]),
+        ],
+        [tensor("x", ["n", 4])],
+        [tensor("y", ["n", 4])],
+        [axes, wide],
     )
 
 

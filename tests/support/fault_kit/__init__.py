@@ -1,0 +1,1 @@
+"""Faults brought in on a real cluster, and what every row of the fault table goes through."""
