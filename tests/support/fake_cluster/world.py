@@ -9,12 +9,13 @@ from typing import Any
 
 from fake_cluster import pods, samples
 from fake_cluster.api import FakeApi
-from slipway_operator.api.names import LABEL_DIGEST, LABEL_REVISION
+from slipway_operator.api.names import LABEL_DIGEST, LABEL_MANAGED_BY, LABEL_REVISION, MANAGED_BY
 from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
 from slipway_operator.reconcile.fetch_log import FetchLog
+from slipway_operator.reconcile.lost_revisions import LostRevisions
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.observe import observe
 from slipway_operator.reconcile.pace import StatusPace
@@ -55,13 +56,19 @@ class World:
         self.store = Store()
         self.api.deleted.clear()
         contention = Contention(self.settings.conflict_backoff_seconds, self._seconds)
-        executor = Executor(self.api, self.store, contention)  # type: ignore[arg-type]
+        executor = Executor(
+            self.api,  # type: ignore[arg-type]
+            self.store,
+            contention,
+            lambda: self.clock,
+        )
         pod_events = PodEvents(self.api, lambda: self.clock)
         self.reconciler = Reconciler(
             self.store,
             executor,
             pod_events,
             FetchLog(self.api, lambda: self.clock),
+            LostRevisions(self.api, self.store),
             StatusPace(monotonic=self._seconds),
             self.settings,
             lambda: self.clock,
@@ -76,8 +83,12 @@ class World:
             self.store.remove(kind, copy.deepcopy(obj))
         self.api.deleted.clear()
         for (name, _, _), obj in list(self.api.objects.items()):
-            if self.api.kinds[name] in kinds.WATCHED:
-                self.store.put(self.api.kinds[name], copy.deepcopy(obj))
+            kind = self.api.kinds[name]
+            if kind not in kinds.WATCHED:
+                continue
+            # An object that no longer matches the watch's selector is told of as deleted.
+            tell = self.store.put if _selected(kind, obj) else self.store.remove
+            tell(kind, copy.deepcopy(obj))
 
     async def reconcile(self) -> Result:
         self.watch()
@@ -323,6 +334,11 @@ class World:
 
     def own(self, kind: kinds.Kind) -> Json | None:
         return self.api.objects.get((kind.name, *KEY))
+
+
+def _selected(kind: kinds.Kind, obj: Json) -> bool:
+    labels = obj["metadata"].get("labels", {})
+    return not kind.owned or labels.get(LABEL_MANAGED_BY) == MANAGED_BY
 
 
 def _owned(obj: Json, owner: Json) -> bool:

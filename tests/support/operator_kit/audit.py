@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway_dev import audit
+
 _WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 _CREDENTIAL = "authentication.kubernetes.io/credential-id"
 
@@ -25,6 +27,7 @@ class Request:
     credential: str
     agent: str
     time: str
+    ended: str
 
     def __str__(self) -> str:
         return f"{self.time} {self.verb} {self.resource} {self.namespace}/{self.name} {self.code}"
@@ -48,6 +51,11 @@ class AuditLog:
         wanted = credential.encode() if credential else b""
         found = [_request(json.loads(line)) for line in lines if wanted in line]
         return [item for item in found if credential in (None, item.credential)]
+
+    def of(self, credentials: set[str]) -> list[Request]:
+        """All requests of these credentials since the cluster began, oldest first."""
+        found = map(_request, audit.events(self._log))
+        return [item for item in found if item.credential in credentials]
 
     def writes(self, mark: int, credential: str) -> list[Request]:
         """What one credential wrote after the mark, Lease renewals aside."""
@@ -75,4 +83,5 @@ def _request(event: dict[str, Any]) -> Request:
         credential=credential,
         agent=event.get("userAgent", ""),
         time=event["requestReceivedTimestamp"],
+        ended=event["stageTimestamp"],
     )

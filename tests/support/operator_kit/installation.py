@@ -62,9 +62,11 @@ class Installation:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return token, f"JTI={claims['jti']}"
 
-    def kubeconfig(self, path: Path, token: str) -> None:
-        """Write a kubeconfig that has nothing but this token."""
+    def kubeconfig(self, path: Path, token: str, server: str | None = None) -> None:
+        """Write a kubeconfig that has nothing but this token, and maybe another server."""
         admin: Json = yaml.safe_load(self._cluster.kubeconfig.read_text())
+        if server is not None:
+            admin["clusters"][0]["cluster"] = {"server": server}
         admin["users"][0]["user"] = {"token": token}
         kubeconfig.write(path, yaml.safe_dump(admin))
 

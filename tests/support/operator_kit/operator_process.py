@@ -19,13 +19,23 @@ from operator_kit.installation import Installation
 
 Json = dict[str, Any]
 
+# Ample: how long a process takes to start is no test's subject, and machines are busy.
+_START_SECONDS = 60.0
+
 
 class OperatorProcess:
     """One ``slipway-operator run`` with a credential of its own."""
 
     def __init__(
-        self, installation: Installation, folder: Path, name: str, changes: Json | None = None
+        self,
+        installation: Installation,
+        folder: Path,
+        name: str,
+        changes: Json | None = None,
+        server: str | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
+        """``server`` is the address of another API server than the cluster's own."""
         self.name = name
         self.log = folder / f"{name}.log"
         self._config = folder / f"{name}.yaml"
@@ -33,7 +43,8 @@ class OperatorProcess:
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         token, self.credential = installation.credential()
-        installation.kubeconfig(self._kubeconfig, token)
+        installation.kubeconfig(self._kubeconfig, token, server)
+        self._environment = environment or {}
         wanted = {**installation.configuration(), **(changes or {}), "httpPort": self._port}
         self._config.write_text(yaml.safe_dump(wanted))
 
@@ -42,7 +53,11 @@ class OperatorProcess:
     def start(self) -> OperatorProcess:
         """Start it; it is not ready yet."""
         assert not self.running(), f"{self.name} already runs"
-        environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(self._kubeconfig)}
+        environment = {
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(self._kubeconfig),
+            **self._environment,
+        }
         command = [Path(sys.executable).with_name("slipway-operator"), "run", "--config",
                    self._config]  # fmt: skip
         with self.log.open("ab") as log:
@@ -116,12 +131,12 @@ class OperatorProcess:
         """Whether it holds the lease, by its own word."""
         return self.metric("slipway_operator_leader") == 1
 
-    def until_ready(self, within: float = 20.0) -> OperatorProcess:
+    def until_ready(self, within: float = _START_SECONDS) -> OperatorProcess:
         """Wait until its view of the cluster is complete."""
         self._until(lambda: self.get("/readyz"), within)
         return self
 
-    def until_leading(self, within: float = 20.0) -> OperatorProcess:
+    def until_leading(self, within: float = _START_SECONDS) -> OperatorProcess:
         """Wait until it holds the lease."""
 
         def leads() -> None:

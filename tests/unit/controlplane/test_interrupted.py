@@ -439,6 +439,43 @@ class TestHealing:
         await world.reconciler.reconcile((samples.NAMESPACE, samples.NAME))
         assert "slipway.dev/model" in world.deployment["metadata"]["labels"]
 
+    @pytest.mark.parametrize("process", ["the same", "a new one"])
+    async def test_a_good_revision_whose_labels_were_taken_off_is_found_for_a_rollback(
+        self, world, process
+    ):
+        await serving_a(world)
+        (good,) = world.revisions
+        failing_rollout(world)
+        await world.reconcile()
+        name = good["metadata"]["name"]
+        world.api.update(
+            kinds.CONTROLLER_REVISION,
+            name,
+            samples.NAMESPACE,
+            lambda r: r["metadata"].update(labels={}),
+        )
+        if process == "a new one":
+            world.restart()
+        world.controllers()
+        await world.run()
+        assert world.condition("Stalled")["reason"] == "RolledBack"
+        assert world.applied_digest == samples.A
+        assert world.revisions[0]["metadata"]["labels"] == good["metadata"]["labels"]
+
+    async def test_a_person_may_ask_for_one_whose_labels_were_taken_off(self, world):
+        await serving_a(world)
+        rollout(world)
+        await world.run()
+        world.api.update(
+            kinds.CONTROLLER_REVISION,
+            world.revisions[0]["metadata"]["name"],
+            samples.NAMESPACE,
+            lambda r: r["metadata"].update(labels={}),
+        )
+        world.annotate(**{"rollback-to": "1"})
+        await world.run()
+        assert world.applied_digest == samples.A
+
     async def test_what_another_manager_added_stays(self, world):
         await serving_a(world)
 
@@ -494,7 +531,16 @@ class TestOthersThings:
         await world.run()
         assert world.deployment == before
         assert world.condition("Stalled")["reason"] == "NameConflict"
-        assert world.results[-1].requeue_after == 30.0
+        assert world.results[-1].requeue_after == 10.0
+
+    async def test_a_foreign_object_is_looked_at_again_without_a_write(self, world):
+        await self.test_a_foreign_object_of_the_name_is_never_written(world)
+        tried: list[Write] = []
+        world.api.before = tried.append
+        for _ in range(3):
+            world.advance(10)
+            await world.reconcile()
+        assert tried == []
 
     async def test_when_it_is_gone_the_child_comes(self, world):
         await self.test_a_foreign_object_of_the_name_is_never_written(world)
@@ -531,6 +577,53 @@ class TestOthersThings:
 
     async def test_a_resource_that_is_gone_is_gone(self, world):
         assert (await world.reconcile()).outcome == "gone"
+
+
+async def test_what_is_refused_is_tried_less_and_less_often(world):
+    tried: list[Write] = []
+
+    def before(write: Write) -> None:
+        if write.kind == "Deployment":
+            tried.append(write)
+            raise ApiError(403, "Forbidden", "denied by policy: images must be signed")
+
+    await serving_a(world)
+    rollout(world)
+    world.api.before = before
+    await world.reconcile()
+    pauses: list[float] = []
+    for _ in range(7):
+        pauses.append(world.results[-1].requeue_after)
+        world.advance(pauses[-1])
+        await world.reconcile()
+    assert world.condition("Stalled")["reason"] == "ApplyRejected"
+    assert pauses == [30, 30, 60, 120, 240, 300, 300]
+    assert len(tried) == 8
+    world.api.before = lambda _: None
+    await world.run()
+    assert world.applied_digest == samples.B
+
+
+async def test_a_leader_that_slept_reports_nothing_that_is_no_longer_so(world):
+    await serving_a(world)
+    failing_rollout(world)
+    await world.reconcile()
+    world.controllers()
+    slept: list[Write] = []
+
+    def before(write: Write) -> None:
+        if write.kind == "ModelDeployment" and not slept:
+            # It is frozen here; another leads, and a person asks for something else.
+            slept.append(write)
+            world.apply(digest=samples.A)
+
+    world.api.before = before
+    await world.reconcile()
+    assert slept
+    assert (
+        world.status["observedGeneration"]
+        == world.own(kinds.MODEL_DEPLOYMENT)["metadata"]["generation"]
+    )
 
 
 async def test_an_object_that_never_holds_still_is_given_up_for_now(world):

@@ -15,7 +15,13 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def with_metrics(world: World, metrics: Metrics) -> World:
-    executor = Executor(world.api, world.store, Contention(300), metrics.judged)  # type: ignore[arg-type]
+    executor = Executor(
+        world.api,  # type: ignore[arg-type]
+        world.store,
+        Contention(300),
+        lambda: world.clock,
+        metrics.judged,
+    )
     world.reconciler._executor = executor
     return world
 

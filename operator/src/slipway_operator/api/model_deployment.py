@@ -31,6 +31,7 @@ class ModelDeployment:
     status: Json = field(default_factory=dict[str, Any])
     deleting: bool = False
     unreadable: str | None = None
+    resource_version: str = ""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -67,6 +68,7 @@ class ModelDeployment:
             status=obj.get("status") or {},
             deleting="deletionTimestamp" in metadata,
             unreadable=unreadable,
+            resource_version=metadata.get("resourceVersion", ""),
         )
 
 

@@ -3,7 +3,8 @@
 The leader writes; the others keep their view of the cluster warm. A leader stops being one by its
 own monotonic clock before its Lease can expire for anybody else: every write asks ``is_leader``.
 Others judge the Lease by how long they themselves saw it unchanged, never by its timestamps, so
-clocks need not agree. Renewals are conditional on the resourceVersion.
+clocks need not agree. Renewals are conditional on the resourceVersion: one that was given up and
+arrives late all the same is refused once anybody else holds the Lease.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from slipway_operator.api.model_deployment import Json
@@ -20,9 +22,21 @@ from slipway_operator.reconcile.kube import KubeClient
 
 logger = logging.getLogger(__name__)
 
+_MOMENT = 0.01
+_ATTEMPTS = 3
+"""How many attempts to renew begin before the renew deadline, if each of them hangs."""
+
 
 def _micro_time() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Another's Lease as it was first seen: its resourceVersion, and until when it counts."""
+
+    version: str
+    expires: float
 
 
 class LeaderElector:
@@ -43,7 +57,7 @@ class LeaderElector:
         self._monotonic = monotonic
         self._valid_until = float("-inf")
         self._lease: Json | None = None
-        self._seen: tuple[str, float] | None = None
+        self._seen: _Seen | None = None
         self.elected = asyncio.Event()
 
     def is_leader(self) -> bool:
@@ -52,14 +66,52 @@ class LeaderElector:
 
     async def run(self) -> None:
         """Wait for the Lease, then hold it; returns when it could not be renewed in time."""
-        while not await self._attempt():  # noqa: ASYNC110 - the other side is a server
-            await asyncio.sleep(self._settings.retry_period_seconds)
+        started = self._monotonic()
+        while not await self._attempt():
+            await self._pause(started)
+            started = self._monotonic()
         logger.info("elected leader", extra={"identity": self._identity})
         self.elected.set()
         while self.is_leader():
-            await asyncio.sleep(self._settings.retry_period_seconds)
-            await self._attempt()
+            await self._pause(started)
+            started = self._monotonic()
+            await self._renew()
         logger.error("leadership lost: the lease could not be renewed in time")
+
+    async def _renew(self) -> None:
+        """Renew the Lease; returns when it is renewed or every attempt has failed.
+
+        An attempt that hangs is joined by another, which gets a new connection, and not given up: a
+        connection may be dead, or the API server slow.
+        """
+        attempts: set[asyncio.Task[bool]] = set()
+        patience = (
+            self._settings.renew_deadline_seconds - self._settings.retry_period_seconds
+        ) / _ATTEMPTS
+        try:
+            while self.is_leader():
+                attempts.add(asyncio.create_task(self._attempt()))
+                due = self._monotonic() + patience
+                while attempts and (left := due - self._monotonic()) > 0:
+                    done, attempts = await asyncio.wait(
+                        attempts, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if any(attempt.result() for attempt in done):
+                        return
+                if not attempts:
+                    return
+        finally:
+            for attempt in attempts:
+                attempt.cancel()
+            await asyncio.gather(*attempts, return_exceptions=True)
+
+    async def _pause(self, started: float) -> None:
+        """Wait until a retry period after the last attempt began, or until another's runs out."""
+        due = started + self._settings.retry_period_seconds
+        if self._seen is not None and started <= self._seen.expires:
+            # A moment later: it has run out once it is past its time.
+            due = min(due, self._seen.expires + _MOMENT)
+        await asyncio.sleep(max(_MOMENT, due - self._monotonic()))
 
     async def _attempt(self) -> bool:
         """Take or renew the Lease; any failure counts as not renewed."""
@@ -74,7 +126,8 @@ class LeaderElector:
             return False
         if held:
             # Counted from before the request: others count from when they see it, which is later.
-            self._valid_until = started + self._settings.renew_deadline_seconds
+            until = started + self._settings.renew_deadline_seconds
+            self._valid_until = max(self._valid_until, until)
         return held
 
     async def _take(self) -> bool:
@@ -119,23 +172,22 @@ class LeaderElector:
     def _expired(self, lease: Json) -> bool:
         """Whether the Lease has stood unchanged for its whole duration, by our own clock."""
         version: str = lease["metadata"]["resourceVersion"]
-        if self._seen is None or self._seen[0] != version:
-            self._seen = (version, self._monotonic())
-            return False
-        duration: float = lease["spec"].get("leaseDurationSeconds") or 1
-        return self._monotonic() - self._seen[1] > duration
+        if self._seen is None or self._seen.version != version:
+            duration: float = lease["spec"].get("leaseDurationSeconds") or 1
+            self._seen = _Seen(version, self._monotonic() + duration)
+        return self._monotonic() > self._seen.expires
 
     async def release(self) -> None:
         """Give the Lease back, so that another takes over at once."""
         held = self.is_leader()
         self._valid_until = float("-inf")
-        known, self._lease = self._lease, None
+        self._lease = None
         if not held:
             return
         try:
             async with asyncio.timeout(self._settings.renew_deadline_seconds):
-                # Unknown when a renewal was cut off half-way.
-                lease = known or await self._kube.get(LEASE, self._namespace, self._settings.name)
+                # Read anew: a renewal may have been cut off half-way.
+                lease = await self._kube.get(LEASE, self._namespace, self._settings.name)
                 if lease is None or lease["spec"].get("holderIdentity") != self._identity:
                     return
                 spec: Json = {**lease["spec"], "holderIdentity": "", "renewTime": _micro_time()}

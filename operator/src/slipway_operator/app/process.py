@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
 from slipway_operator.app.tasks import first_of
 from slipway_operator.app.workers import Workers
+from slipway_operator.reconcile.clock import ServerClock
 from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
 from slipway_operator.reconcile.fetch_log import FetchLog
@@ -33,6 +33,7 @@ from slipway_operator.reconcile.kube import (
     TransportError,
     connect,
 )
+from slipway_operator.reconcile.lost_revisions import LostRevisions
 from slipway_operator.reconcile.pace import StatusPace
 from slipway_operator.reconcile.pod_events import PodEvents
 from slipway_operator.reconcile.reconciler import Reconciler
@@ -58,33 +59,32 @@ def _identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid4().hex[:8]}"
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class _Operator:
     """The parts of one process, wired together."""
 
-    def __init__(self, settings: Settings, kube: KubeClient) -> None:
+    def __init__(
+        self, settings: Settings, kube: KubeClient, lease_kube: KubeClient, clock: ServerClock
+    ) -> None:
         self.settings = settings
         self.kube = kube
         self.store = Store()
         self.queue = WorkQueue()
         self.metrics = Metrics(self._statuses)
         self.elector = LeaderElector(
-            kube, settings.leader_election, _own_namespace(settings), _identity()
+            lease_kube, settings.leader_election, _own_namespace(settings), _identity()
         )
         writer = kube.guarded(self.elector.is_leader)
         contention = Contention(settings.conflict_backoff_seconds)
-        executor = Executor(writer, self.store, contention, self.metrics.judged)
+        executor = Executor(writer, self.store, contention, clock.now, self.metrics.judged)
         reconciler = Reconciler(
             self.store,
             executor,
-            PodEvents(kube, _now),
-            FetchLog(kube, _now),
+            PodEvents(kube, clock.now),
+            FetchLog(kube, clock.now),
+            LostRevisions(kube, self.store),
             StatusPace(),
             settings,
-            _now,
+            clock.now,
         )
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
@@ -134,8 +134,12 @@ async def run_operator(settings: Settings) -> int:
     Returns:
         The exit code: 0 after SIGTERM or SIGINT, 1 when the process wants to be started again.
     """
-    kube = await connect()
-    operator = _Operator(settings, kube)
+    clock = ServerClock()
+    kube = await connect(clock)
+    # The Lease has connections of its own: a renewal never waits behind other requests, and after
+    # one that hung none of the others' connections, which may hang as well, is tried.
+    lease_kube = await connect(clock)
+    operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
     asked = asyncio.Event()
     watching = asyncio.create_task(operator.watch(stop), name="watch")
@@ -168,4 +172,5 @@ async def run_operator(settings: Settings) -> int:
     watching.cancel()
     await http.cleanup()
     await kube.close()
+    await lease_kube.close()
     return code

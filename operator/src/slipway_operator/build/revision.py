@@ -80,6 +80,7 @@ class Revision:
         rollback_ended: such a request that was over when this revision was asked for.
         retry_seen: the retry token in force when the outcome was written.
         created: when the object was created (RFC 3339); None when it is yet to be.
+        labelled: whether it has the label that watches and lists go by.
     """
 
     object_name: str
@@ -99,6 +100,7 @@ class Revision:
     created: str | None
     rollback_to: str | None = None
     rollback_ended: str | None = None
+    labelled: bool = True
 
     @classmethod
     def parse(cls, obj: Json) -> "Revision":
@@ -108,6 +110,7 @@ class Revision:
         """
         metadata: Json = obj["metadata"]
         annotations: dict[str, str] = metadata.get("annotations") or {}
+        labels: dict[str, str] = metadata.get("labels") or {}
         data: Json = obj.get("data") or {}
         template: Json = data["template"]
         good_as = annotations.get(names.ANNOTATION_GOOD_AS, "")
@@ -129,6 +132,7 @@ class Revision:
             created=metadata.get("creationTimestamp"),
             rollback_to=annotations.get(names.ANNOTATION_ROLLBACK_TO) or None,
             rollback_ended=annotations.get(names.ANNOTATION_ROLLBACK_ENDED) or None,
+            labelled=labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY,
         )
 
 
@@ -146,6 +150,11 @@ def _evidence(annotation: str | None) -> Json | None:
     return cast("Json", recorded)
 
 
+def revision_labels(model_name: str, revision_hash: str) -> dict[str, str]:
+    """The labels of a ControllerRevision."""
+    return {**selector(model_name), names.LABEL_REVISION: revision_hash}
+
+
 def controller_revision(model: ModelDeployment, rendered: Rendered, number: int) -> Json:
     """The ControllerRevision of a revision that is asked for the first time."""
     annotations = {
@@ -160,7 +169,7 @@ def controller_revision(model: ModelDeployment, rendered: Rendered, number: int)
         "metadata": {
             "name": f"{model.name}-{rendered.hash}",
             "namespace": model.namespace,
-            "labels": {**selector(model.name), names.LABEL_REVISION: rendered.hash},
+            "labels": revision_labels(model.name, rendered.hash),
             "annotations": annotations,
             "ownerReferences": [model.owner_reference()],
         },

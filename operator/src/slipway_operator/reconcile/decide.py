@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from slipway_operator.api.conditions import Situation, Verdict
+from slipway_operator.api.conditions import STALLED, Situation, Verdict, find
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import short_digest
 from slipway_operator.api.settings import Settings
@@ -15,12 +15,12 @@ from slipway_operator.build.resolve import (
     resolve_pool,
     resolve_rollout,
 )
-from slipway_operator.build.revision import Revision, render
+from slipway_operator.build.revision import Revision, render, revision_labels
 from slipway_operator.reconcile.children import unwanted_kinds, wanted_children
 from slipway_operator.reconcile.evidence import damaged_cache, not_started_since
 from slipway_operator.reconcile.explain import Explanation, ready_replicas
-from slipway_operator.reconcile.judge import Action, judge, roll_back_after_all
-from slipway_operator.reconcile.observation import Impediment, Observation
+from slipway_operator.reconcile.judge import Action, Judgement, judge, roll_back_after_all
+from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
 from slipway_operator.reconcile.plan import Plan, RevisionMark
 from slipway_operator.reconcile.progress import Phase, phase_of
 from slipway_operator.reconcile.report import Report, events_of, report
@@ -32,12 +32,13 @@ LOOK_SECONDS = 10.0
 """What no event tells is looked at again after this time: see ``pod_events``, ``fetch_log``."""
 
 _RETRY_OBSTACLE_SECONDS = {
-    Impediment.NAME_CONFLICT: 30.0,
+    Impediment.NAME_CONFLICT: 10.0,
     Impediment.NAMESAKE_DELETING: 1.0,
     Impediment.REJECTED: 30.0,
     Impediment.FIELD_CONFLICT: 30.0,
     Impediment.FAILING: 5.0,
 }
+_LONGEST_OBSTACLE_SECONDS = 300.0
 
 
 def timestamp(moment: datetime) -> str:
@@ -83,7 +84,11 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         now,
         complete_as=target.revision.number,
     )
-    marks = [*subject.marks, *([judgement.mark] if judgement.mark else [])]
+    marks = [
+        *_relabelled(obs),
+        *subject.marks,
+        *([judgement.mark] if judgement.mark else []),
+    ]
     revision = judgement.revision
     if _should_roll_back_now(revision, rollout, good):
         changed = roll_back_after_all(revision)
@@ -114,7 +119,8 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         ),
         status=status,
         events=events_of(model.status, status),
-        requeue_after=_look_again(obs, judgement.look_again, settings),
+        requeue_after=_look_again(obs, judgement.look_again, settings, clock),
+        misses_revision=good is None and _is_verdict_of_failure(judgement),
         outcome=verdict.situation.value,
         labels={"revision": str(revision.number), "digest": short_digest(revision.digest)},
     )
@@ -137,7 +143,26 @@ def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
         verified=("Unknown", error.reason, "not looked at: the spec cannot be used"),
     )
     status = report(obs, Report(verdict, None, obs.revisions, outdated=False), now)
-    return Plan(status=status, events=events_of(obs.model.status, status), outcome="refused")
+    told = find(obs.model.status.get("conditions") or [], STALLED).get("reason")
+    return Plan(
+        status=status,
+        events=events_of(obs.model.status, status),
+        outcome="refused",
+        misses_revision=error.reason == "UnknownRevision" != told,
+    )
+
+
+def _is_verdict_of_failure(judgement: Judgement) -> bool:
+    return judgement.mark is not None and judgement.revision.outcome is Outcome.FAILED
+
+
+def _relabelled(obs: Observation) -> list[RevisionMark]:
+    """Give the labels back to revisions that were found without."""
+    return [
+        RevisionMark(r.object_name, {}, labels=revision_labels(obs.model.name, r.hash))
+        for r in obs.revisions
+        if not r.labelled
+    ]
 
 
 def _rolled_back(revision: Revision) -> bool:
@@ -176,6 +201,7 @@ def _merged(marks: list[RevisionMark]) -> tuple[RevisionMark, ...]:
                 mark.object_name,
                 {**before.annotations, **mark.annotations},
                 before.number if mark.number is None else mark.number,
+                mark.labels or before.labels,
             )
         )
     return tuple(merged.values())
@@ -223,11 +249,12 @@ def _is_ready(pod: Json) -> bool:
     )
 
 
-def _look_again(obs: Observation, judgement: float | None, settings: Settings) -> float | None:
+def _look_again(
+    obs: Observation, judgement: float | None, settings: Settings, clock: datetime
+) -> float | None:
     due = [] if judgement is None else [judgement]
     if obs.obstacle is not None:
-        usual = _RETRY_OBSTACLE_SECONDS[obs.obstacle.impediment]
-        due.append(usual if obs.obstacle.retry_after is None else obs.obstacle.retry_after)
+        due.append(_until_retry(obs.obstacle, obs.model.status, clock))
     if any(not_started_since(pod) is not None for pod in obs.pods):
         due.append(LOOK_SECONDS)
     if settings.fetch_progress and any(phase_of(pod) is Phase.FETCHING for pod in obs.pods):
@@ -235,3 +262,21 @@ def _look_again(obs: Observation, judgement: float | None, settings: Settings) -
     if any(damaged_cache(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())
     return min(due, default=None)
+
+
+def _until_retry(obstacle: Obstacle, status: Json, clock: datetime) -> float:
+    """Seconds until an obstacle is worth another look.
+
+    What the API server refuses is a write each time it is tried: it is left for as long as it has
+    lasted already, up to five minutes.
+    """
+    if obstacle.retry_after is not None:
+        return obstacle.retry_after
+    usual = _RETRY_OBSTACLE_SECONDS[obstacle.impediment]
+    if obstacle.impediment is not Impediment.REJECTED:
+        return usual
+    stalled = find(status.get("conditions") or [], STALLED)
+    if stalled.get("reason") != obstacle.impediment.value:
+        return usual
+    lasted = clock - datetime.fromisoformat(stalled["lastTransitionTime"])
+    return min(max(usual, lasted.total_seconds()), _LONGEST_OBSTACLE_SECONDS)

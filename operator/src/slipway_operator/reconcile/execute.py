@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import uuid4
 
 from slipway_operator.api.conditions import READY, find
@@ -18,6 +18,7 @@ from slipway_operator.api.names import (
 from slipway_operator.api.status import Outcome
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.contention import Contention, rivals
+from slipway_operator.reconcile.decide import timestamp
 from slipway_operator.reconcile.difference import needs_apply, taken_over
 from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kinds import Kind
@@ -33,6 +34,7 @@ _CONFLICT = 409
 _NOT_FOUND = 404
 _REFUSALS = (400, 403, 413, 422)
 _FAILURE = 500
+_IN_THE_WAY = (Impediment.NAME_CONFLICT.value, Impediment.NAMESAKE_DELETING.value)
 _TOLD = 1024  # characters of a refusal: some repeat the whole object
 
 
@@ -54,12 +56,14 @@ class Executor:
         kube: KubeClient,
         store: Store,
         contention: Contention,
+        clock: Callable[[], datetime],
         judged: Callable[[str, str], None] = lambda _outcome, _reason: None,
     ) -> None:
         """``judged`` is told the outcome and the reason of each verdict that was recorded."""
         self._kube = kube
         self._store = store
         self._contention = contention
+        self._clock = clock
         self._judged = judged
 
     async def execute(self, plan: Plan, obs: Observation) -> Obstacle | None:
@@ -131,19 +135,27 @@ class Executor:
             raise StaleError
 
     async def _create(self, kind: Kind, obj: Json, model: ModelDeployment) -> None:
+        name: str = obj["metadata"]["name"]
+        told = find(model.status.get("conditions") or [], READY).get("reason")
+        if told in _IN_THE_WAY:
+            # It may well still be there: to look is no write.
+            await self._find_place_free(kind, name, model)
         try:
             self._store.put(kind, await self._kube.create(kind, obj))
-            self._log("created", kind, obj["metadata"]["name"], model)
+            self._log("created", kind, name, model)
         except ApiError as error:
             if error.status == _CONFLICT:
-                await self._explain_conflict(kind, obj["metadata"]["name"], model)
-            raise self._refusal(kind, obj["metadata"]["name"], error) from error
+                await self._find_place_free(kind, name, model)
+                raise StaleError from error
+            raise self._refusal(kind, name, error) from error
 
-    async def _explain_conflict(self, kind: Kind, name: str, model: ModelDeployment) -> None:
+    async def _find_place_free(self, kind: Kind, name: str, model: ModelDeployment) -> None:
+        """Return if there is no object of that name; raise what it means if there is one."""
         live = await self._kube.get(kind, model.namespace, name)
-        if live is None or controlled_by(live, model.uid):
-            if live is not None:
-                self._store.confirm(kind, live)
+        if live is None:
+            return
+        if controlled_by(live, model.uid):
+            self._store.confirm(kind, live)
             raise StaleError
         owners = live["metadata"].get("ownerReferences") or ()
         if any(r["kind"] == KIND and r["name"] == model.name for r in owners):
@@ -183,6 +195,8 @@ class Executor:
     async def _mark(self, mark: RevisionMark, obs: Observation) -> None:
         known = next((r for r in obs.revisions if r.object_name == mark.object_name), None)
         patch: Json = {"metadata": {"annotations": mark.annotations}}
+        if mark.labels:
+            patch["metadata"]["labels"] = mark.labels
         if known is not None:
             patch["metadata"]["resourceVersion"] = known.resource_version
         if mark.number is not None:
@@ -268,7 +282,12 @@ class Executor:
         body: Json = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": model.name, "namespace": model.namespace},
+            "metadata": {
+                "name": model.name,
+                "namespace": model.namespace,
+                # Of what was decided about: a leader that slept must not report what was.
+                "resourceVersion": model.resource_version,
+            },
             "status": status,
         }
         try:
@@ -306,7 +325,7 @@ class Executor:
         )
 
     async def _tell(self, event: Event, model: ModelDeployment) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = timestamp(self._clock())
         body: Json = {
             "apiVersion": "v1",
             "kind": "Event",

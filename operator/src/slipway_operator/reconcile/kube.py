@@ -17,6 +17,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import FIELD_MANAGER
+from slipway_operator.reconcile.clock import ServerClock
 from slipway_operator.reconcile.kinds import EVENT, POD, Kind
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
@@ -66,13 +67,13 @@ async def load_configuration() -> Configuration:
     return configuration
 
 
-async def connect() -> "KubeClient":
-    """Connect as ``load_configuration`` says.
+async def connect(clock: ServerClock) -> "KubeClient":
+    """Connect as ``load_configuration`` says; the clock is told the time of every answer.
 
     Raises:
         kubernetes.aio.config.ConfigException: there are no credentials.
     """
-    return KubeClient(_Transport(ApiClient(await load_configuration())))
+    return KubeClient(_Transport(ApiClient(await load_configuration()), clock))
 
 
 def canonical(body: Json) -> bytes:
@@ -91,8 +92,9 @@ _ESCAPED_BY_GO = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"
 class _Transport:
     """One session: addresses, credentials and TLS by ``kubernetes.aio``, bodies by us."""
 
-    def __init__(self, api: Any) -> None:
+    def __init__(self, api: Any, clock: ServerClock) -> None:
         self._api = api
+        self._clock = clock
         self._proxy: str | None = api.configuration.proxy
         connector = aiohttp.TCPConnector(ssl=api.rest_client.ssl_context, limit=_CONNECTIONS)
         self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT)
@@ -109,6 +111,7 @@ class _Transport:
             async with self._session.request(
                 method, url, headers=headers, data=body, proxy=self._proxy
             ) as response:
+                self._clock.heard(response.headers.get("Date"))
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransportError(f"{method} {path}: {error or type(error).__name__}") from error

@@ -13,11 +13,13 @@ class RevisionMark:
         object_name: the ControllerRevision.
         number: its new number, or None to leave it.
         annotations: annotations to set; None removes one.
+        labels: labels to set.
     """
 
     object_name: str
     annotations: dict[str, str | None]
     number: int | None = None
+    labels: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Plan:
         events: what to tell.
         requeue_after: seconds until another look is due without any event.
         outcome: one word for the metrics.
+        misses_revision: another revision would make this another plan, and none is known: worth a
+            look for those that lost their labels.
     """
 
     new_revision: Json | None = None
@@ -56,6 +60,7 @@ class Plan:
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
     outcome: str = "unchanged"
+    misses_revision: bool = False
     # Kept out of equality: tells the executor and the logs which revision this was about.
     labels: dict[str, str] = field(default_factory=dict[str, str], compare=False)
 

@@ -8,6 +8,7 @@ from slipway_operator.api.settings import Settings
 from slipway_operator.reconcile.decide import decide
 from slipway_operator.reconcile.execute import Executor, StaleError
 from slipway_operator.reconcile.fetch_log import FetchLog
+from slipway_operator.reconcile.lost_revisions import LostRevisions
 from slipway_operator.reconcile.observation import Obstacle
 from slipway_operator.reconcile.observe import observe
 from slipway_operator.reconcile.pace import StatusPace
@@ -45,6 +46,7 @@ class Reconciler:
         executor: Executor,
         pod_events: PodEvents,
         fetch_log: FetchLog,
+        lost_revisions: LostRevisions,
         pace: StatusPace,
         settings: Settings,
         clock: Callable[[], datetime],
@@ -53,6 +55,7 @@ class Reconciler:
         self._executor = executor
         self._pod_events = pod_events
         self._fetch_log = fetch_log
+        self._lost_revisions = lost_revisions
         self._pace = pace
         self._settings = settings
         self._clock = clock
@@ -64,6 +67,7 @@ class Reconciler:
             UnsettledError, ApiError, TransportError, NotLeaderError: nothing is lost; try again.
         """
         obstacle: Obstacle | None = None
+        searched = False
         for _ in range(_ATTEMPTS):
             obs = observe(self._store, key, obstacle)
             if obs is None:
@@ -71,7 +75,12 @@ class Reconciler:
             obs = replace(obs, mount_failures=await self._pod_events.mount_failures(obs))
             if self._settings.fetch_progress:
                 obs = replace(obs, download=await self._fetch_log.download(obs))
-            plan = self._pace.paced(decide(obs, self._settings, self._clock()), obs)
+            plan = decide(obs, self._settings, self._clock())
+            if plan.misses_revision and not searched:
+                searched = True
+                if await self._lost_revisions.found(obs.model):
+                    continue
+            plan = self._pace.paced(plan, obs)
             try:
                 met = await self._executor.execute(plan, obs)
             except StaleError:
