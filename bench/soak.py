@@ -85,6 +85,7 @@ def table(results: Json) -> str:
         "seconds until all was in order, median and worst of the checkpoints": _median_and_worst(
             results["checkpoints_s"]
         ),
+        "1-minute load at the checkpoints, median and worst": _median_and_worst(results["loads"]),
         "violations": len(results["violations"]),
         "operators that ended, by exit code (-9: killed)": _counts(results["exits"]),
         "writes of the operators": results["writes"],
@@ -156,6 +157,7 @@ def measure(arguments: argparse.Namespace, cluster: Cluster, folder: Path) -> Js
         "actions": soak.users.actions,
         "faults": soak.saboteur.faults,
         "checkpoints_s": outcome.checkpoints,
+        "loads": outcome.loads,
         "expectations": outcome.expectations,
         "violations": outcome.violations,
         "exits": replicas.exits,

@@ -61,7 +61,7 @@ def _stages() -> list[Path]:
 
 def _node(number: int) -> dict[str, object]:
     name = f"kwok-{number}"
-    room = {"cpu": "64", "memory": "256Gi", "pods": "250"}
+    room = {"cpu": "1k", "memory": "4Ti", "pods": "2k"}
     return {
         "apiVersion": "v1",
         "kind": "Node",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Pace:
     """The share of actions beside which a child or a status is spoilt."""
     strike_every: float = 45.0
     checkpoint_every: float = 300.0
-    checkpoint_within: float = 120.0
+    checkpoint_within: float = 300.0
 
 
 @dataclass
@@ -44,6 +45,8 @@ class Outcome:
     checkpoints: list[float] = field(default_factory=list)
     """Seconds until all was in order, for each checkpoint passed."""
     violations: list[str] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
+    """The machine's 1-minute load at the end of each checkpoint."""
     expectations: dict[str, int] = field(default_factory=dict)
 
 
@@ -124,6 +127,7 @@ class Soak:
             seconds = time.monotonic() - began
             self.outcome.checkpoints.append(round(seconds, 1))
             self._tell(f"{name}: {len(self.users.population)} in order within {seconds:.1f} s")
+        self.outcome.loads.append(round(os.getloadavg()[0], 1))
         for asked in self.users.population.values():
             kind = asked.expectation().name
             self.outcome.expectations[kind] = self.outcome.expectations.get(kind, 0) + 1

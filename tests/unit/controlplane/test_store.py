@@ -98,41 +98,50 @@ def test_what_was_read_just_now_exists_whatever_a_watch_has_told():
     assert store.put(kinds.DEPLOYMENT, obj(8)) == KEY
 
 
+def replace_all(
+    store: Store, kind: kinds.Kind, namespace: str | None, listed: list[Json], version: str
+) -> set[tuple[str, str]]:
+    """Take in a whole list as the resync does."""
+    news = {store.put(kind, one) for one in listed} - {None}
+    present = {one["metadata"]["uid"] for one in listed}
+    return news | store.drop_absent(kind, namespace, present, version)
+
+
 class TestAList:
     def test_removes_what_is_gone(self):
         store = Store()
         store.put(kinds.DEPLOYMENT, obj(5))
-        assert store.replace_all(kinds.DEPLOYMENT, None, [], "7") == {KEY}
+        assert replace_all(store, kinds.DEPLOYMENT, None, [], "7") == {KEY}
         assert known(store) is None
         assert store.put(kinds.DEPLOYMENT, obj(6)) is None
 
     def test_leaves_what_is_newer_than_itself(self):
         store = Store()
         store.put(kinds.DEPLOYMENT, obj(8))
-        assert store.replace_all(kinds.DEPLOYMENT, None, [], "7") == set()
+        assert replace_all(store, kinds.DEPLOYMENT, None, [], "7") == set()
         assert known(store) == 8
 
     def test_does_not_undo_what_is_newer_than_itself(self):
         store = Store()
         store.put(kinds.DEPLOYMENT, obj(8))
-        assert store.replace_all(kinds.DEPLOYMENT, None, [obj(6)], "7") == set()
+        assert replace_all(store, kinds.DEPLOYMENT, None, [obj(6)], "7") == set()
         assert known(store) == 8
 
     def test_brings_what_was_missed(self):
         store = Store()
-        assert store.replace_all(kinds.DEPLOYMENT, None, [obj(6)], "7") == {KEY}
+        assert replace_all(store, kinds.DEPLOYMENT, None, [obj(6)], "7") == {KEY}
         assert known(store) == 6
 
     def test_of_one_namespace_leaves_the_others(self):
         store = Store()
         store.put(kinds.DEPLOYMENT, obj(5))
-        assert store.replace_all(kinds.DEPLOYMENT, "elsewhere", [], "7") == set()
+        assert replace_all(store, kinds.DEPLOYMENT, "elsewhere", [], "7") == set()
         assert known(store) == 5
 
     def test_of_one_kind_leaves_the_others(self):
         store = Store()
         store.put(kinds.SERVICE, obj(5))
-        store.replace_all(kinds.DEPLOYMENT, None, [], "7")
+        replace_all(store, kinds.DEPLOYMENT, None, [], "7")
         assert known(store, kinds.SERVICE) == 5
 
 

@@ -9,6 +9,7 @@ from slipway_operator.api.names import LABEL_MANAGED_BY, MANAGED_BY
 from slipway_operator.app.login import login
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.reconcile.kinds import WATCHED, Kind
+from slipway_operator.reconcile.kube import PAGE
 from slipway_operator.reconcile.store import Store
 
 OWNED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
@@ -67,6 +68,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 5
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
+    settings.watching.chunk_size = PAGE
     settings.queueing.idle_timeout = 1.0
     settings.persistence.diffbase_storage = _NoDifferences()
     for kind in WATCHED:

@@ -8,9 +8,9 @@ from itertools import count
 
 from slipway_operator.app.handlers import OWNED_SELECTOR
 from slipway_operator.app.queue import WorkQueue
-from slipway_operator.reconcile.kinds import WATCHED
+from slipway_operator.reconcile.kinds import WATCHED, Kind
 from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError
-from slipway_operator.reconcile.store import Store
+from slipway_operator.reconcile.store import Key, Store
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +37,23 @@ class Resync:
         """
         for kind in WATCHED:
             for namespace in self._namespaces:
-                selector = OWNED_SELECTOR if kind.owned else None
-                listed, version = await self._kube.list(kind, namespace, selector)
-                for key in self._store.replace_all(kind, namespace, listed, version):
-                    self._queue.add(key)
+                await self._list(kind, namespace)
+
+    async def _list(self, kind: Kind, namespace: str | None) -> None:
+        selector = OWNED_SELECTOR if kind.owned else None
+        present: set[str] = set()
+        changed: set[Key] = set()
+        version = "0"
+        # Each page is gone before the next one comes: a thousand objects fill tens of megabytes.
+        async for page, of_the_list in self._kube.pages(kind, namespace, selector):
+            version = of_the_list
+            for obj in page:
+                present.add(obj["metadata"]["uid"])
+                key = self._store.put(kind, obj)
+                if key is not None:
+                    changed.add(key)
+        for key in changed | self._store.drop_absent(kind, namespace, present, version):
+            self._queue.add(key)
 
     async def run(self, period: float) -> None:
         """Repeat for ever: the level-triggered safety net.

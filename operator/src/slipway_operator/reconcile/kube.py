@@ -22,7 +22,7 @@ from slipway_operator.reconcile.kinds import EVENT, POD, Kind
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _CONNECTIONS = 64
-_PAGE = 500
+PAGE = 100  # an object takes some ten times its JSON's size until it is in the store
 _EVENTS = 100
 
 
@@ -146,26 +146,16 @@ class KubeClient:
                 return None
             raise
 
-    async def list(
+    async def pages(
         self, kind: Kind, namespace: str | None, label_selector: str | None
-    ) -> tuple[list[Json], str]:
-        """All objects, page by page, and the resourceVersion of the list."""
-        found: list[Json] = []
-        version = ""
-        async for page in self._pages(kind, namespace, label_selector):
-            found.extend(page.get("items") or [])
-            version = version or page["metadata"]["resourceVersion"]
-        return found, version
-
-    async def _pages(
-        self, kind: Kind, namespace: str | None, label_selector: str | None
-    ) -> AsyncIterator[Json]:
-        query: dict[str, str] = {"limit": str(_PAGE)}
+    ) -> AsyncIterator[tuple[list[Json], str]]:
+        """All objects, page by page, each with the resourceVersion of the whole list."""
+        query: dict[str, str] = {"limit": str(PAGE)}
         if label_selector:
             query["labelSelector"] = label_selector
         while True:
             page = await self._request("GET", kind.path(namespace), query)
-            yield page
+            yield page.get("items") or [], page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:
                 return

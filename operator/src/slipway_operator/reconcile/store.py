@@ -7,7 +7,7 @@ would take several times the memory, all of it walked by the garbage collector a
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 
 import orjson
@@ -160,17 +160,15 @@ class Store:
         if not any(self._objects[key].values()):
             del self._objects[key]
 
-    def replace_all(
-        self, kind: Kind, namespace: str | None, listed: Iterable[Json], version: str
+    def drop_absent(
+        self, kind: Kind, namespace: str | None, present: Container[str], version: str
     ) -> set[Key]:
-        """Take in a whole list: what it lacks and is not newer than the list is gone."""
-        changed: set[Key] = set()
-        present: set[str] = set()
-        for obj in listed:
-            present.add(obj["metadata"]["uid"])
-            key = self.put(kind, obj)
-            if key is not None:
-                changed.add(key)
+        """Forget what a whole list lacked and is not newer than the list; the keys it concerned.
+
+        Args:
+            present: the uids in the list.
+            version: the resourceVersion of the list.
+        """
         gone = [
             (key, name, known.uid)
             for key, by_kind in self._objects.items()
@@ -181,8 +179,7 @@ class Store:
         for key, name, uid in gone:
             self._bury(uid)
             self._forget(kind, key, name, uid)
-            changed.add(key)
-        return changed
+        return {key for key, _, _ in gone}
 
     def _known(self, key: Key, kind: Kind) -> dict[str, _Known]:
         return self._objects.get(key, {}).get(kind, {})
