@@ -75,6 +75,14 @@ bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push ## M
 bench-controlplane: setup ## Measure the operator on a control plane
 	@PYTHONPATH=tests/support $(RUN) python bench/control_plane.py
 
+.PHONY: bench-scale
+bench-scale: setup ## Measure the operator with 1,000 and 5,000 models; half an hour
+	@PYTHONPATH=tests/support $(RUN) python bench/scale.py
+
+.PHONY: soak
+soak: setup ## Random life with faults for MINUTES (60), judged from outside
+	@PYTHONPATH=tests/support $(RUN) python bench/soak.py --minutes $(or $(MINUTES),60)
+
 .PHONY: bench-serving
 bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get install wrk)
 	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }

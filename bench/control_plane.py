@@ -78,7 +78,7 @@ def measure(bed: Testbed, arguments: argparse.Namespace) -> Json:
     space = bed.space("rest")
     time.sleep(5)
     results["empty_rss_mib"] = round(operator.resident_bytes() / 2**20, 1)
-    fill(space, "steady", arguments.models)
+    fill(space, operator, "steady", arguments.models)
     results["at_rest"] = memory(space, operator)
     results["at_rest"]["kib_per_model"] = round(
         1024 * (results["at_rest"]["rss_mib"] - results["empty_rss_mib"]) / arguments.models, 1

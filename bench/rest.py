@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from latency import is_ready, over_rounds, post_all
@@ -19,20 +20,27 @@ _SETTLING_SECONDS = 20.0
 IDLE_SECONDS = 45.0
 
 
-def fill(space: Space, prefix: str, models: int, within: float = 900.0) -> float:
-    """Create so many models and wait until all are Ready; returns the seconds that took."""
+def fill(
+    space: Space, operator: OperatorProcess, prefix: str, models: int, within: float = 900.0
+) -> None:
+    """Create so many models and wait until all are Ready."""
     names = [f"{prefix}-{number}" for number in range(models)]
-    began = time.monotonic()
     with step(f"{models} models") as detail:
         post_all(space, names)
-        until_ready(space, set(names), within, detail)
-    return time.monotonic() - began
+        until_ready(space, operator, set(names), within, detail)
 
 
-def until_ready(space: Space, names: set[str], within: float, detail: Any) -> None:
+def until_ready(
+    space: Space,
+    operator: OperatorProcess,
+    names: set[str],
+    within: float,
+    detail: Callable[[str], None],
+) -> None:
     """Wait until all of these models are Ready in their present generation."""
     deadline = time.monotonic() + within
     while True:
+        assert operator.running(), f"the operator ended\n{operator.tail()}"
         models = space.api.list("modeldeployments", space.namespace)
         waiting = [m for m in models if m["metadata"]["name"] in names and not is_ready(m)]
         detail(f"{len(waiting)} are not Ready yet")

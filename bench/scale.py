@@ -15,6 +15,7 @@ import statistics
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def start_of_a_leader(bed: Testbed, models: int) -> tuple[OperatorProcess, Json]
             time.sleep(_LOOK_SECONDS)
             now = time.perf_counter() - began
             detail(f"{now:.0f} s")
-            assert operator.running() and now < 300, operator.tail()
+            assert operator.running(), operator.tail()
+            assert now < 300, operator.tail()
             try:
                 if operator.leads():
                     moments.setdefault("leading_s", round(now, 2))
@@ -123,7 +125,7 @@ def change_all(bed: Testbed, space: Space, operator: OperatorProcess) -> Json:
         with ThreadPoolExecutor(_CHANGERS) as changers:
             for _ in changers.map(change, names):
                 pass
-        until_ready(space, set(names), 1800, detail)
+        until_ready(space, operator, set(names), 1800, detail)
     used, looked = load.end(), reconciles(operator) - before
     asked = Counter(
         f"{r.verb} {r.resource}"
@@ -160,7 +162,7 @@ def measure(bed: Testbed, arguments: argparse.Namespace) -> Json:
     space, there = bed.space("fleet"), 0
     for size in arguments.sizes:
         load = Load(operator)
-        fill(space, f"to-{size}", size - there, within=3600)
+        fill(space, operator, f"to-{size}", size - there, within=3600)
         found: Json = {"models": size, "fill": {"created": size - there, **load.end()}}
         there = size
         latency = bed.space(f"probe-{size}")
@@ -185,17 +187,21 @@ def table(results: Json) -> str:
     """The results for people."""
     sizes = results["sizes"]
     said = f"1-minute load at the end: {results['load_at_the_end']}. `bench/scale.py` says how."
-    lines = ["# The operator with thousands of models", "", *on_what(results), said, ""]
-    lines.append(
-        "| ModelDeployments | none | " + " | ".join(str(s["models"]) for s in sizes) + " |"
-    )
-    lines.append("|---|---|" + "---|" * len(sizes))
+    lines = [
+        "# The operator with thousands of models",
+        "",
+        *on_what(results),
+        said,
+        "",
+        f"| ModelDeployments | none | {' | '.join(str(size['models']) for size in sizes)} |",
+        "|---|---|" + "---|" * len(sizes),
+    ]
     places = [results["empty"], *sizes]
     for part in ("p50_ms", "p90_ms"):
         cells = (f"{place['latency']['deployment_seen'][part]} ms" for place in places)
         name = f"create until its Deployment is seen, {part.removesuffix('_ms')}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    rows = {
+    rows: dict[str, Callable[[Json], str]] = {
         "memory": lambda s: f"{s['memory']['rss_mib']} MiB",
         "memory of a newly started leader": lambda s: (
             f"{s['memory_of_a_new_leader']['rss_mib']} MiB"
@@ -224,18 +230,19 @@ def _starts(size: Json, part: str) -> str:
 
 
 def _of_the_change(change: Json) -> list[str]:
-    kinds = ", ".join(f"{n} {kind}" for kind, n in change["requests_by_kind"].items())
-    return [
-        f"| A new digest for all {change['models']} at once | |",
-        "|---|---|",
-        f"| until all are served | {change['seconds']} s |",
-        f"| the operator's cores, average and most in a second | {change['cores_average']}, "
-        f"{change['cores_most']} |",
-        f"| reconciles | {change['reconciles']} |",
-        f"| API requests, for each model and each reconcile | {change['requests_per_model']}, "
-        f"{change['requests_per_reconcile']} |",
-        f"| which | {kinds} |",
-    ]
+    rows = {
+        "until all are served": f"{change['seconds']} s",
+        "the operator's cores, average and most in a second": (
+            f"{change['cores_average']}, {change['cores_most']}"
+        ),
+        "reconciles": change["reconciles"],
+        "API requests for each model, and for each reconcile": (
+            f"{change['requests_per_model']}, {change['requests_per_reconcile']}"
+        ),
+        "which": ", ".join(f"{n} {kind}" for kind, n in change["requests_by_kind"].items()),
+    }
+    head = f"| A new digest for all {change['models']} at once | |"
+    return [head, "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
 
 def _arguments() -> argparse.Namespace:
