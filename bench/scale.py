@@ -149,75 +149,71 @@ def change_all(bed: Testbed, space: Space, operator: OperatorProcess) -> Json:
     }
 
 
-def measure(bed: Testbed, arguments: argparse.Namespace) -> Json:
-    """Size after size, in one cluster that is filled further and further."""
-    results: Json = {"environment": environment(), "sizes": []}
-    operator = bed.operator().start().until_leading()
-    probe = bed.space("probe")
-    results["empty"] = {
-        "latency": one_by_one(probe, "empty", arguments.creates),
-        "rss_mib": round(operator.resident_bytes() / 2**20, 1),
-    }
-    probe.clear()
-    space, there = bed.space("fleet"), 0
-    for size in arguments.sizes:
-        load = Load(operator)
-        fill(space, operator, f"to-{size}", size - there, within=3600)
-        found: Json = {"models": size, "fill": {"created": size - there, **load.end()}}
-        there = size
-        latency = bed.space(f"probe-{size}")
-        found["latency"] = one_by_one(latency, "probe", arguments.creates)
-        latency.clear()
-        found["memory"] = memory(space, operator)
-        found["starts"] = []
-        for _ in range(arguments.starts):
+def measure(bed: Testbed, arguments: argparse.Namespace, size: int) -> Json:
+    """One size, in a cluster of its own."""
+    operator = bed.operator(patient=True).start().until_leading(120)
+    space = bed.space("fleet")
+    load = Load(operator)
+    fill(space, operator, "m", size, within=3600)
+    found: Json = {"models": size, "fill": load.end()}
+    operator.stop()
+    if arguments.measure_at:
+        _wait_until(arguments.measure_at)
+    found["environment"] = environment()
+    found["starts"] = []
+    for number in range(arguments.starts):
+        operator, start = start_of_a_leader(bed, size)
+        found["starts"].append(start)
+        if number + 1 < arguments.starts:
             operator.stop()
-            operator, start = start_of_a_leader(bed, size)
-            found["starts"].append(start)
-        found["memory_of_a_new_leader"] = memory(space, operator)
-        if size == arguments.sizes[0]:
-            found["change_all"] = change_all(bed, space, operator)
-            found["memory_after_the_change"] = memory(space, operator)
-        results["sizes"].append(found)
-    results["load_at_the_end"] = environment()["load_1m"]
-    return results
+    found["memory"] = memory(space, operator)
+    found["latency"] = one_by_one(bed.space("probe"), "probe", arguments.creates)
+    if size <= arguments.change_up_to:
+        found["change_all"] = change_all(bed, space, operator)
+        found["memory_after_the_change"] = memory(space, operator)
+    found["load_at_the_end"] = environment()["load_1m"]
+    return found
+
+
+def _wait_until(moment: str) -> None:
+    """Wait for a time of this day, as 13:02, when the machine has nothing else to do."""
+    hours, minutes = moment.split(":")
+    with step(f"Wait until {moment}"):
+        while time.localtime()[3:5] < (int(hours), int(minutes)):
+            time.sleep(1)
 
 
 def table(results: Json) -> str:
     """The results for people."""
     sizes = results["sizes"]
-    said = f"1-minute load at the end: {results['load_at_the_end']}. `bench/scale.py` says how."
     lines = [
         "# The operator with thousands of models",
         "",
-        *on_what(results),
-        said,
+        *on_what(sizes[0]),
+        "Each size has a cluster of its own, filled before. `bench/scale.py` says how.",
         "",
-        f"| ModelDeployments | none | {' | '.join(str(size['models']) for size in sizes)} |",
-        "|---|---|" + "---|" * len(sizes),
+        f"| ModelDeployments | {' | '.join(str(size['models']) for size in sizes)} |",
+        "|---|" + "---|" * len(sizes),
     ]
-    places = [results["empty"], *sizes]
     for part in ("p50_ms", "p90_ms"):
-        cells = (f"{place['latency']['deployment_seen'][part]} ms" for place in places)
+        cells = (f"{size['latency']['deployment_seen'][part]} ms" for size in sizes)
         name = f"create until its Deployment is seen, {part.removesuffix('_ms')}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
     rows: dict[str, Callable[[Json], str]] = {
         "memory": lambda s: f"{s['memory']['rss_mib']} MiB",
-        "memory of a newly started leader": lambda s: (
-            f"{s['memory_of_a_new_leader']['rss_mib']} MiB"
+        "memory after a new digest for all": lambda s: (
+            f"{s['memory_after_the_change']['rss_mib']} MiB" if "change_all" in s else ""
         ),
         "start of a process until it leads": lambda s: _starts(s, "leading_s"),
         "… until its first reconcile": lambda s: _starts(s, "first_reconcile_s"),
         "… until it has looked at all": lambda s: _starts(s, "all_reconciled_s"),
         "processor time of that": lambda s: _starts(s, "cpu_seconds"),
-        "created": lambda s: f"{s['fill']['created']} in {s['fill']['seconds']} s",
-        "cores while they were created, average and most in a second": lambda s: (
-            f"{s['fill']['cores_average']}, {s['fill']['cores_most']}"
+        "1-minute load when measured, start and end": lambda s: (
+            f"{s['environment']['load_1m']}, {s['load_at_the_end']}"
         ),
     }
     for name, tell in rows.items():
-        first = f"{results['empty']['rss_mib']} MiB" if name == "memory" else ""
-        lines.append(f"| {name} | {first} | {' | '.join(tell(size) for size in sizes)} |")
+        lines.append(f"| {name} | {' | '.join(tell(size) for size in sizes)} |")
     for size in sizes:
         if "change_all" in size:
             lines += ["", *_of_the_change(size["change_all"])]
@@ -250,21 +246,27 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument("--creates", type=int, default=50)
     parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--change-up-to", type=int, default=1000, help="the largest to change")
+    parser.add_argument("--measure-at", default="", help="as 13:02: once filled, wait until then")
     parser.add_argument("--cluster", default="bench-scale")
     parser.add_argument("--output", type=Path, default=paths.repository() / "bench" / "results")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, write the results, print the table."""
+    """Measure size after size, write the results beside those of other sizes, print the table."""
     arguments = _arguments()
-    with testbed(arguments.cluster) as bed:
-        results = measure(bed, arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "scale.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    (arguments.output / "scale.md").write_text(text)
-    print(text)
+    file = arguments.output / "scale.json"
+    for size in arguments.sizes:
+        with testbed(arguments.cluster) as bed:
+            found = measure(bed, arguments, size)
+        known = json.loads(file.read_text())["sizes"] if file.exists() else []
+        sizes = [one for one in known if one["models"] != size]
+        results = {"sizes": sorted([*sizes, found], key=lambda one: one["models"])}
+        file.write_text(json.dumps(results, indent=2) + "\n")
+        (arguments.output / "scale.md").write_text(table(results))
+    print((arguments.output / "scale.md").read_text())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from operator_kit.api import Api
 from operator_kit.audit import AuditLog
@@ -19,6 +20,14 @@ from operator_kit.space import Space
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 from slipway_dev.console import say
+
+_PATIENT = {
+    "namespace": NAMESPACE,
+    "name": RELEASE,
+    "durationSeconds": 60,
+    "renewDeadlineSeconds": 50,
+    "retryPeriodSeconds": 1,
+}
 
 
 @dataclass
@@ -35,10 +44,14 @@ class Testbed:
         self._numbers = count(1)
         self._operators: list[OperatorProcess] = []
 
-    def operator(self) -> OperatorProcess:
-        """A new process of the operator, with the chart's configuration; not started yet."""
+    def operator(self, *, patient: bool = False) -> OperatorProcess:
+        """A new process of the operator, with the chart's configuration; not started yet.
+
+        A ``patient`` one keeps its Lease for a minute: it fills a cluster on a busy machine.
+        """
         name = f"operator-{next(self._numbers)}"
-        process = OperatorProcess(self.installation, self.folder, name)
+        changes: dict[str, Any] = {"leaderElection": _PATIENT} if patient else {}
+        process = OperatorProcess(self.installation, self.folder, name, changes)
         self._operators.append(process)
         return process
 

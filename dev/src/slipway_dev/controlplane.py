@@ -164,9 +164,15 @@ def _controller_manager(state: State, binaries: Mapping[str, Path]) -> Component
             "--leader-elect=false",
             "--kube-api-qps=200",
             "--kube-api-burst=400",
+            *_for_simulated_nodes(state),
         ],
         https_probe(f"{_url(state, 'controller-manager')}/healthz", state.authority),
     )
+
+
+def _for_simulated_nodes(state: State) -> list[str]:
+    """kwok never makes a pod ready again once its node was late, as on a busy machine."""
+    return ["--node-monitor-grace-period=24h"] if state.size is Size.KWOK else []
 
 
 def _scheduler(state: State, binaries: Mapping[str, Path]) -> Component:

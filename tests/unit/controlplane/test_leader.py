@@ -22,6 +22,7 @@ from slipway_operator.reconcile.kube import ApiError, TransportError
 Json = dict[str, Any]
 TIMES = LeaderElection()
 DURATION = math.ceil(TIMES.duration_seconds)
+BETWEEN_RENEWALS = TIMES.renew_deadline_seconds / 3
 CONFIGURATIONS = [
     TIMES,
     LeaderElection(duration_seconds=1.4, renew_deadline_seconds=1.3, retry_period_seconds=0.2),
@@ -117,6 +118,33 @@ def test_the_first_one_creates_the_lease_and_holds_it():
     run(main())
 
 
+def test_it_is_renewed_seldom_while_all_is_well():
+    async def main() -> int:
+        server = FakeLease()
+        _, task = await leader(server, "one")
+        await asyncio.sleep(60)
+        await stop(task)
+        return len(server.writes)
+
+    assert run(main()) == 60 / BETWEEN_RENEWALS  # the first one creates it
+
+
+def test_a_renewal_that_failed_is_tried_again_soon():
+    async def main() -> None:
+        server = FakeLease()
+        one, task = await leader(server, "one")
+        server.there = refuse
+        await asyncio.sleep(BETWEEN_RENEWALS + 0.01)
+        server.there = nothing
+        before = len(server.writes)
+        await asyncio.sleep(TIMES.retry_period_seconds)
+        assert len(server.writes) == before + 1
+        assert one.is_leader()
+        await stop(task)
+
+    run(main())
+
+
 def test_another_takes_over_only_after_the_whole_duration_without_a_change():
     async def main() -> float:
         server = FakeLease()
@@ -133,9 +161,9 @@ def test_another_takes_over_only_after_the_whole_duration_without_a_change():
         return asyncio.get_running_loop().time() - died
 
     waited = run(main())
-    # Renewed at most a retry period before it died, and that seen at most one after it was written.
-    retry = TIMES.retry_period_seconds
-    assert DURATION - retry <= waited <= DURATION + retry + 0.1
+    # That of its last renewal is seen at most a retry period after it was written.
+    latest = DURATION + TIMES.retry_period_seconds + 0.1
+    assert DURATION - BETWEEN_RENEWALS <= waited <= latest
 
 
 def test_a_holder_whose_clock_is_years_off_is_not_taken_for_expired():
@@ -173,7 +201,7 @@ def test_given_back_though_a_renewal_was_cut_off_half_way():
         server = FakeLease()
         one, task = await leader(server, "one")
         server.there = hang
-        await asyncio.sleep(TIMES.retry_period_seconds + 0.1)
+        await asyncio.sleep(BETWEEN_RENEWALS + 0.1)
         await stop(task)
         server.there = nothing
         await one.release()

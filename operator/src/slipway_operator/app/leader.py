@@ -73,7 +73,7 @@ class LeaderElector:
         logger.info("elected leader", extra={"identity": self._identity})
         self.elected.set()
         while self.is_leader():
-            await self._pause(started)
+            await self._pause(started, seldom=self._renewed_since(started))
             started = self._monotonic()
             await self._renew()
         logger.error("leadership lost: the lease could not be renewed in time")
@@ -105,9 +105,19 @@ class LeaderElector:
                 attempt.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
 
-    async def _pause(self, started: float) -> None:
-        """Wait until a retry period after the last attempt began, or until another's runs out."""
-        due = started + self._settings.retry_period_seconds
+    def _renewed_since(self, moment: float) -> bool:
+        return self._valid_until >= moment + self._settings.renew_deadline_seconds
+
+    async def _pause(self, started: float, *, seldom: bool = False) -> None:
+        """Wait until a retry period after the last attempt began, or until another's runs out.
+
+        With ``seldom``, for a third of the renew deadline if that is longer: renewals are most of
+        what an idle leader does, and the rest of the deadline is enough for a slow answer.
+        """
+        period = self._settings.retry_period_seconds
+        if seldom:
+            period = max(period, self._settings.renew_deadline_seconds / 3)
+        due = started + period
         if self._seen is not None and started <= self._seen.expires:
             # A moment later: it has run out once it is past its time.
             due = min(due, self._seen.expires + _MOMENT)
