@@ -18,6 +18,8 @@
     │   └── OutOfMemory          41   the model does not fit, seen by the process itself
     └── RequestError              answers one request; the server maps each class to a status once
         ├── BadRequest                the body does not fit the model's inputs
+        ├── Unauthorized              no token, or one that is not known
+        ├── InsecureConnection        in the clear, where TLS is asked for
         ├── UnknownResource           no such model, version or route
         ├── MethodNotAllowed          the route exists, for another method
         ├── NotSupported              a part of a protocol that this server leaves out on purpose
@@ -151,6 +153,14 @@ class RequestError(SlipwayError):
 
 class BadRequest(RequestError):
     """The body does not fit the model's inputs; the message says which input and why."""
+
+
+class Unauthorized(RequestError):
+    """The request brings no token, or one that is not known."""
+
+
+class InsecureConnection(RequestError):
+    """The request came in the clear, and this server takes it over TLS alone."""
 
 
 class UnknownResource(RequestError):

@@ -174,6 +174,10 @@ class ServeSettings(CommonSettings):
     drain_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, alias="SLIPWAY_DRAIN_TIMEOUT_SECONDS"
     )
+    tls_certificate: Path | None = Field(None, alias="SLIPWAY_TLS_CERTIFICATE")
+    tls_key: Path | None = Field(None, alias="SLIPWAY_TLS_KEY")
+    tls_port: Annotated[int, Field(ge=0, le=65535)] = Field(8443, alias="SLIPWAY_TLS_PORT")
+    token_file: Path | None = Field(None, alias="SLIPWAY_TOKEN_FILE")
     keep_alive: Annotated[int, Field(ge=1)] = Field(75, alias="SLIPWAY_KEEP_ALIVE_SECONDS")
     header_timeout: Annotated[float, Field(ge=0)] = Field(
         10.0, alias="SLIPWAY_HEADER_TIMEOUT_SECONDS"

@@ -13,9 +13,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from slipway_runtime import __version__, metrics
-from slipway_runtime.errors import MethodNotAllowed, NotReady, RequestError, UnknownResource
+from slipway_runtime.errors import (
+    InsecureConnection,
+    MethodNotAllowed,
+    NotReady,
+    RequestError,
+    UnknownResource,
+)
 from slipway_runtime.protocol.v2_info import EXTENSIONS
 from slipway_runtime.server import asgi, page
+from slipway_runtime.server.access import OPEN, PROBES, Tokens
 from slipway_runtime.server.compression import acceptable, deflate
 from slipway_runtime.server.http import (
     ClientGoneError,
@@ -53,6 +60,7 @@ class App:
         self._lifecycle = lifecycle
         self._access_log = access_log
         self.tracing: Tracing | None = None
+        self.tokens: Tokens | None = None
         self._routes: ModelRoutes | None = None
         self._pages: asgi.Application | None = None
         self._pages_lock = asyncio.Lock()
@@ -78,16 +86,27 @@ class App:
                 table[path] = {"GET": self._model_ready}
         self._table.update(table)
 
+    async def answer_in_the_clear(self, exchange: Exchange) -> Response:
+        """Answer one request that came without TLS where TLS is asked for: a probe, or refused."""
+        return await self._answer(exchange, secure=exchange.path in PROBES)
+
     async def answer(self, exchange: Exchange) -> Response:
         """Answer one request.
 
         Raises:
             ClientGoneError: there is nobody to answer.
         """
+        return await self._answer(exchange)
+
+    async def _answer(self, exchange: Exchange, *, secure: bool = True) -> Response:
         started = time.perf_counter()
         if self.tracing is not None:
             exchange.phases = Phases()
         try:
+            if not secure:
+                raise InsecureConnection("this port is for probes: use the one with TLS")
+            if self.tokens is not None and exchange.path not in OPEN:
+                self.tokens.check(exchange.header(b"authorization"))
             response = await self._handler(exchange)(exchange)
         except RequestError as error:
             response = error_response(error)

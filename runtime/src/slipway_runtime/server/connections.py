@@ -58,7 +58,9 @@ class Connections:
         self._empty = asyncio.Event()
         self._empty.set()
         self._date = (0, b"")
-        metrics.connections = lambda: len(self._open)
+        # There may be a port in the clear and one with TLS.
+        others = metrics.connections
+        metrics.connections = lambda: others() + len(self._open)
 
     def opened(self, connection: Connection) -> None:
         """Take a connection in; if that is one too many, let others make room."""

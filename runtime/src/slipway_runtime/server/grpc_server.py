@@ -24,10 +24,12 @@ from slipway_runtime.errors import (
     NotSupported,
     QueueFull,
     RequestError,
+    Unauthorized,
     UnknownResource,
 )
 from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.messages import POOL, SERVICE, message, methods
+from slipway_runtime.server.access import certificate_of, tokens_of
 from slipway_runtime.server.lifecycle import Lifecycle
 from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
@@ -48,6 +50,7 @@ _reflection_pb2: Final = cast("Any", reflection_pb2)
 
 _CODES: Final[dict[type[RequestError], Any]] = {
     BadRequest: _grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthorized: _grpc.StatusCode.UNAUTHENTICATED,
     UnknownResource: _grpc.StatusCode.NOT_FOUND,
     NotSupported: _grpc.StatusCode.UNIMPLEMENTED,
     QueueFull: _grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -65,6 +68,12 @@ class GrpcServer:
         self._lifecycle = lifecycle
         self._service: Service | None = None
         self.tracing: Tracing | None = None
+        self._tokens = tokens_of(settings)
+        certificate = certificate_of(settings)
+        self._credentials: Any = None
+        if certificate is not None:
+            chain, key = certificate
+            self._credentials = _grpc.ssl_server_credentials([(key, chain)])
         options = (
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", _UNLIMITED),
@@ -86,7 +95,11 @@ class GrpcServer:
         """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            bound = (
+                self._server.add_insecure_port(address)
+                if self._credentials is None
+                else self._server.add_secure_port(address, self._credentials)
+            )
         except RuntimeError as error:
             raise InvalidArguments(
                 f"cannot listen on {host} port {port} (SLIPWAY_GRPC_PORT)"
@@ -153,6 +166,7 @@ class GrpcServer:
         async def call(request: Any, context: Any) -> Any:
             context.set_trailing_metadata(digest)
             try:
+                self._check_token(context)
                 return await rpc(request, context)
             except RequestError as error:
                 code = _CODES.get(type(error), _grpc.StatusCode.INTERNAL)
@@ -168,6 +182,11 @@ class GrpcServer:
                 )
 
         return call
+
+    def _check_token(self, context: Any) -> None:
+        if self._tokens is not None:
+            metadata: dict[str, object] = dict(context.invocation_metadata() or ())
+            self._tokens.check(cast("str | None", metadata.get("authorization")))
 
     def _loaded(self, name: str | None = None, version: str = "") -> Service:
         """Return the service of the model of that name.
@@ -242,6 +261,10 @@ class GrpcServer:
     async def _stream_infer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """Answer each request of a stream in its order; one that fails does not end the stream."""
         response = message("ModelStreamInferResponse")
+        try:
+            self._check_token(context)
+        except Unauthorized as error:
+            await context.abort(_CODES[Unauthorized], error.message)
         async for request in requests:
             try:
                 yield response(infer_response=await self._infer(request, context))

@@ -15,11 +15,13 @@ from slipway_runtime.errors import (
     BodyTooLarge,
     DeadlineExceeded,
     InferenceFailed,
+    InsecureConnection,
     MethodNotAllowed,
     NotReady,
     NotSupported,
     QueueFull,
     RequestError,
+    Unauthorized,
     UnknownResource,
     UnrepresentableOutput,
     UnsupportedMediaType,
@@ -33,6 +35,8 @@ JSON: Final = b"application/json"
 
 STATUS: Final[dict[type[RequestError], int]] = {
     BadRequest: 400,
+    Unauthorized: 401,
+    InsecureConnection: 403,
     UnknownResource: 404,
     MethodNotAllowed: 405,
     BodyTooLarge: 413,
@@ -199,6 +203,13 @@ class Exchange:
 
     # What handlers ask.
 
+    def header(self, name: bytes) -> str | None:
+        """Return the value of a header that is seldom looked at; ``name`` in lower case."""
+        for key, value in self.headers:
+            if key == name:
+                return value.decode("latin-1")
+        return None
+
     @property
     def header_length(self) -> int | None:
         """The length of the JSON in front of binary tensors, if the client has told one.
@@ -273,6 +284,8 @@ def error_response(error: RequestError) -> Response:
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode()))
     return Response(

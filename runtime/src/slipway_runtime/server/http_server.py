@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from slipway_runtime.server.connection import Answer, Connection
@@ -28,12 +29,15 @@ class HttpServer:
         self._server: asyncio.Server
         self._watch: asyncio.Task[None]
 
-    async def start(self, listener: socket.socket) -> None:
+    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Begin."""
         loop = asyncio.get_running_loop()
         self._listener = listener
         self._server = await loop.create_server(
-            lambda: Connection(self._answer, self._connections), sock=listener, backlog=BACKLOG
+            lambda: Connection(self._answer, self._connections),
+            sock=listener,
+            backlog=BACKLOG,
+            ssl=tls,
         )
         self._watch = loop.create_task(self._connections.watch())
 

@@ -24,6 +24,7 @@ import uvloop
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import Failure, InternalError, InvalidArguments
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.server.access import tls_context, tokens_of
 from slipway_runtime.server.app import App
 from slipway_runtime.server.http_server import HttpServer
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
@@ -60,8 +61,8 @@ async def _serve(
     lifecycle = Lifecycle(name, digest, metrics)
     app = App(lifecycle, access_log=settings.access_log)
     app.tracing = tracing = await _start_tracing(name, digest, settings)
-    server = HttpServer(app.answer, settings, metrics)
-    await server.start(listener)
+    app.tokens = tokens_of(settings)
+    servers = await _start_http(app, settings, metrics, listener)
     loading = _load_in_thread(loop, name, digest, settings, lifecycle)
     rpc = await _start_grpc(lifecycle, settings)
     if rpc is not None:
@@ -84,9 +85,25 @@ async def _serve(
         lifecycle.providers = routes.model.providers
         lifecycle.enter(Phase.READY)
         await stopping
-    await _drain(server, rpc, lifecycle, hurry, settings)
+    await _drain(servers, rpc, lifecycle, hurry, settings)
     if tracing is not None:
         tracing.close(_LAST_SPANS_SECONDS)
+
+
+async def _start_http(
+    app: App, settings: ServeSettings, metrics: Metrics, listener: socket.socket
+) -> list[HttpServer]:
+    """Return the HTTP servers, listening: with TLS there is a second, and the first for probes."""
+    tls = tls_context(settings)
+    plain = HttpServer(app.answer if tls is None else app.answer_in_the_clear, settings, metrics)
+    await plain.start(listener)
+    if tls is None:
+        return [plain]
+    secured = listen(settings.host, settings.tls_port)
+    secure = HttpServer(app.answer, settings, metrics)
+    await secure.start(secured, tls)
+    logger.info("TLS is at port %d", secured.getsockname()[1])
+    return [plain, secure]
 
 
 async def _start_tracing(name: str, digest: Digest, settings: ServeSettings) -> Tracing | None:
@@ -128,7 +145,7 @@ async def _start_grpc(lifecycle: Lifecycle, settings: ServeSettings) -> GrpcServ
 
 
 async def _drain(
-    server: HttpServer,
+    servers: list[HttpServer],
     rpc: GrpcServer | None,
     lifecycle: Lifecycle,
     hurry: asyncio.Event,
@@ -145,7 +162,7 @@ async def _drain(
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), settings.drain_delay)
     await asyncio.gather(
-        server.stop(settings.drain_timeout),
+        *(server.stop(settings.drain_timeout) for server in servers),
         *([rpc.stop(settings.drain_timeout)] if rpc is not None else []),
     )
     logger.info("drained")

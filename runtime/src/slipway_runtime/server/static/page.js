@@ -39,8 +39,22 @@ function row(role, tensor) {
   return line;
 }
 
+// The token stays in this page alone: it is in no cookie and no storage.
+function ask(path, options = {}) {
+  const token = element("token").value;
+  const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
+  return fetch(path, { ...options, headers });
+}
+
 async function showModel(name) {
-  const metadata = await (await fetch(`v2/models/${encodeURIComponent(name)}`)).json();
+  const response = await ask(`v2/models/${encodeURIComponent(name)}`);
+  element("access").hidden = response.status !== 401;
+  if (!response.ok) {
+    say("outcome", (await response.json()).error, "bad");
+    return;
+  }
+  say("outcome", "");
+  const metadata = await response.json();
   element("tensors").replaceChildren(
     ...metadata.inputs.map((tensor) => row("input", tensor)),
     ...metadata.outputs.map((tensor) => row("output", tensor)));
@@ -75,7 +89,7 @@ async function send(event) {
   element("send").disabled = true;
   const begin = performance.now();
   try {
-    const response = await fetch("predict", {
+    const response = await ask("predict", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: element("sample").value,
@@ -94,5 +108,9 @@ async function send(event) {
   }
 }
 
+element("access").addEventListener("submit", (event) => {
+  event.preventDefault();
+  start();
+});
 element("form").addEventListener("submit", send);
 start();
