@@ -1,0 +1,102 @@
+"""The lists that correct what watches have told, and make sure that every key is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fake_cluster.virtual_time import run
+
+from slipway_operator.app.queue import WorkQueue
+from slipway_operator.app.resync import Resync
+from slipway_operator.reconcile import kinds
+from slipway_operator.reconcile.kinds import Kind
+from slipway_operator.reconcile.store import Store
+
+Json = dict[str, Any]
+_PERIOD = 60.0
+
+
+def model(number: int) -> Json:
+    name = f"m{number}"
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "payments",
+            "uid": f"uid-of-{name}",
+            "resourceVersion": "5",
+        },
+        "spec": {},
+    }
+
+
+class FakeKube:
+    """Gives ModelDeployments in pages of two, and nothing of other kinds."""
+
+    def __init__(self, *models: Json) -> None:
+        self.models = list(models)
+
+    async def pages(
+        self, kind: Kind, namespace: str | None, selector: str | None
+    ) -> AsyncIterator[tuple[list[Json], str]]:
+        found = self.models if kind is kinds.MODEL_DEPLOYMENT else []
+        for start in range(0, len(found) or 1, 2):
+            yield found[start : start + 2], "9"
+
+
+async def drained(queue: WorkQueue) -> list[str]:
+    """The names of the keys that wait; each counts as looked at."""
+    names: list[str] = []
+    while len(queue):
+        key = await queue.get()
+        queue.done(key)
+        names.append(key[1])
+    return sorted(names)
+
+
+def test_all_pages_are_taken_in():
+    async def main() -> None:
+        kube, store, queue = FakeKube(*map(model, range(5))), Store(), WorkQueue()
+        await Resync(kube, store, queue, []).once()  # type: ignore[arg-type]
+        assert await drained(queue) == ["m0", "m1", "m2", "m3", "m4"]
+        assert len(store.models()) == 5
+
+    run(main())
+
+
+def test_what_no_page_has_is_gone_and_looked_at():
+    async def main() -> None:
+        kube, store, queue = FakeKube(*map(model, range(5))), Store(), WorkQueue()
+        resync = Resync(kube, store, queue, [])  # type: ignore[arg-type]
+        await resync.once()
+        await drained(queue)
+        del kube.models[0]
+        await resync.once()
+        assert await drained(queue) == ["m0"]
+        assert ("payments", "m0") not in store.models()
+
+    run(main())
+
+
+def test_what_has_not_changed_is_looked_at_once_in_twelve_times():
+    async def main() -> None:
+        kube, store, queue = FakeKube(*map(model, range(50))), Store(), WorkQueue()
+        resync = Resync(kube, store, queue, [])  # type: ignore[arg-type]
+        await resync.once()
+        await drained(queue)
+        running = asyncio.create_task(resync.run(_PERIOD))
+        looked_at: list[str] = []
+        most = 0
+        # The jitter is a fifth at most: twelve turns are over, and the fifteenth has not begun.
+        for _ in range(145):
+            await asyncio.sleep(_PERIOD / 10)
+            now = await drained(queue)
+            most = max(most, len(now))
+            looked_at += now
+        running.cancel()
+        assert len(set(looked_at)) == 50
+        assert len(looked_at) < 100
+        assert most < 20
+
+    run(main())
