@@ -68,6 +68,14 @@ test-packaging: setup ## Tests of the slipway command with a real S3 server and 
 test-e2e: setup-node ## Tests on a real node with the real images (needs root)
 	@$(PYTEST) tests/e2e
 
+.PHONY: test-gpu
+test-gpu: setup ## Tests of the runtime on a GPU; says so and fails where there is none
+	@PYTHONPATH=tests/support $(RUN) python bench/gpu.py check
+
+.PHONY: bench-gpu
+bench-gpu: setup ## Measure the runtime on a GPU beside the CPU
+	@PYTHONPATH=tests/support $(RUN) python bench/gpu.py bench
+
 .PHONY: bench
 bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push ## Measure what the README promises; half an hour
 
