@@ -77,7 +77,7 @@ bench-gpu: setup ## Measure the runtime on a GPU beside the CPU
 	@PYTHONPATH=tests/support $(RUN) python bench/gpu.py bench
 
 .PHONY: bench
-bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push ## Measure what the README promises; half an hour
+bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push bench-sources ## Measure what the README promises; half an hour
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -107,6 +107,10 @@ bench-goodput: setup ## Measure what the runtime still answers under overload
 .PHONY: bench-push
 bench-push: setup ## Measure pushing beside a plain upload
 	@$(RUN) python bench/push.py
+
+.PHONY: bench-sources
+bench-sources: setup ## Compare answers over HTTP with each framework's own
+	@$(RUN) python bench/sources.py
 
 ##@ Keep it in order
 

@@ -136,7 +136,7 @@ def help_seconds(rounds: int) -> dict[str, float]:
 
 def install_mebibytes(folder: Path) -> dict[str, float]:
     """What `pip install slipway` takes, with and without what it needs, in a new environment."""
-    uv = os.environ["UV"]
+    uv = os.environ.get("UV", "uv")
     place = folder / "install"
     environment = dict(os.environ) | {"UV_PROJECT_ENVIRONMENT": str(place), "UV_LINK_MODE": "copy"}
     subprocess.run(

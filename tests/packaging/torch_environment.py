@@ -1,4 +1,4 @@
-"""The one environment with torch and scikit-learn, made by uv from the lock and kept between runs.
+"""The one environment with torch, scikit-learn and MLflow, made by uv from the lock and kept.
 
 The root environment stays free of them: torch alone is 5 GB.
 """
@@ -21,7 +21,7 @@ def program(name: str) -> Path:
     uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools" / "uv" / "bin" / "uv")
     command = [
         uv, "sync", "--frozen", "--quiet", "--no-dev", "--package", "slipway",
-        "--extra", "torch", "--extra", "sklearn",
+        "--extra", "torch", "--extra", "sklearn", "--extra", "mlflow",
     ]  # fmt: skip
     variables = {"UV_PROJECT_ENVIRONMENT": str(FOLDER), "UV_PYTHON_DOWNLOADS": "never"}
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | variables, timeout=1200)

@@ -32,7 +32,7 @@ class Slipway(LazyGroup):
     entries = {  # noqa: RUF012 - the base class types it as a read-only mapping
         name: Entry(f"slipway.commands.{name}", summary)
         for name, summary in {
-            "export": "Make an ONNX file from a PyTorch or scikit-learn model.",
+            "export": "Make an ONNX file from a PyTorch, scikit-learn or MLflow model.",
             "inspect": "Tell what is in an ONNX file, and what would refuse it.",
             "validate": "Check a model, and compare what it computes.",
             "optimize": "Write the graph as ONNX Runtime would optimize it, and measure it.",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_kit.run import slipway
 
+from slipway.export.mlflow.folder import read
 from slipway.export.obstacles import recognise, summary
 
 
@@ -42,6 +43,49 @@ def test_what_is_no_model_is_refused(folder: Path, model: str, code: int, told: 
     assert told in ended.err
 
 
+def test_an_mlflow_model_that_holds_a_pickle_is_not_loaded_without_trust(folder: Path) -> None:
+    (folder / "m").mkdir()
+    (folder / "m/MLmodel").write_text("flavors: {sklearn: {pickled_model: model.pkl}}\n")
+    ended = slipway("export", "m")
+    assert ended.code == 11
+    assert "m (sklearn) holds a pickle" in ended.err
+    without = slipway("export", "m", "--trust-pickle")
+    assert without.code == 2
+    assert "--env current" in without.err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("flavors: {prophet: {data: x}}", "prophet, none of which can be exported"),
+        ("flavors: {python_function: {loader_module: mine}}", "none of which"),
+        ("flavors: [", "no MLmodel file"),
+        ("text", "no MLmodel file"),
+    ],
+)
+def test_an_mlflow_model_of_another_flavour_is_refused(
+    folder: Path, content: str, told: str
+) -> None:
+    (folder / "m").mkdir()
+    (folder / "m/MLmodel").write_text(content)
+    ended = slipway("export", "m")
+    assert ended.code == 2
+    assert told in ended.err
+
+
+def test_the_columns_and_tensors_of_a_signature_are_read(folder: Path) -> None:
+    columns = '[{"type": "double", "name": "age"}, {"type": "long", "name": "term"}]'
+    tensor = '[{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 3, -1]}}]'
+    for name, inputs in (("columns", columns), ("tensor", tensor)):
+        (folder / name).mkdir()
+        (folder / name / "MLmodel").write_text(
+            f"flavors: {{pytorch: {{model_data: data}}}}\nsignature: {{inputs: '{inputs}'}}\n"
+        )
+    assert read(folder / "columns").columns == {"age": "FP64", "term": "INT64"}
+    (given,) = read(folder / "tensor").tensors
+    assert (given.name, given.datatype, given.shape) == ("input", "FP32", ("batch", 3, "size_2"))
+
+
 @pytest.mark.parametrize("text", ["x", "x=FP32", "x=FLOAT[2]", "x=FP32[a b]", "=FP32[2]"])
 def test_an_input_of_another_form_is_refused(text: str) -> None:
     ended = slipway("export", "json:dumps", "--input", text)
@@ -57,6 +101,8 @@ def test_an_input_of_another_form_is_refused(text: str) -> None:
         ("Converting a tensor to a Python integer might cause", "plain number"),
         ("Constraints violated (batch)! You marked batch as dynamic but", "a constant"),
         ("No ONNX function found for <OpOverload(op='acme.whirl')>", "no counterpart"),
+        ("Unsupported: interpolate with recompute_scale_factor", "interpolation"),
+        ("Unsupported: ONNX export of operator upsample_bicubic2d", "interpolation"),
         ("Duplicate definition-site for (y)", "returned twice"),
     ],
 )

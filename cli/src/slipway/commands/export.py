@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import metadata as distributions
 from pathlib import Path
@@ -16,6 +18,9 @@ from slipway.commands.values import DIMENSION, INPUT, NAMES, NUMBERS, PAIR, RANG
 from slipway.errors import Differs, InvalidArguments
 from slipway.export import run, sklearn_model, source, torch_model
 from slipway.export.attempt import Exportable
+from slipway.export.mlflow import flavors, loader
+from slipway.export.mlflow import folder as mlflow
+from slipway.export.mlflow.loader import Wishes
 from slipway.export.run import Exported
 from slipway.export.source import Kind
 from slipway.model.signature import Tensor
@@ -57,6 +62,13 @@ from slipway.validation.compare import Tolerance
 @click.option("--labels", type=NAMES, multiple=True, help="Names of an output: y=no,yes.")
 @click.option("--meta", type=PAIR, multiple=True, help="Written into the model: run=42.")
 @click.option(
+    "--env",
+    type=click.Choice(["model", "current"]),
+    default="model",
+    show_default=True,
+    help="Load an MLflow model with its own requirements, or with what is installed here.",
+)
+@click.option(
     "--trust-pickle", is_flag=True, help="Read pickles, which run code of whoever made them."
 )
 @json_option
@@ -79,38 +91,75 @@ def command(
     columns: tuple[tuple[str, tuple[str, ...]], ...],
     labels: tuple[tuple[str, tuple[str, ...]], ...],
     meta: tuple[tuple[str, str], ...],
+    env: str,
     trust_pickle: bool,
     as_json: bool,
 ) -> int:
-    """Make an ONNX file from a PyTorch or scikit-learn model.
+    """Make an ONNX file from a PyTorch, scikit-learn or MLflow model.
 
     MODEL is module:attribute (a torch.nn.Module, a class of them, or a fitted estimator), a
-    TorchScript file, or with --trust-pickle a pickled estimator or module. The file is compared
-    with the original, and only kept when it computes the same (exit code 4 otherwise).
+    TorchScript file, an MLflow model (its folder, models:/NAME/VERSION or runs:/RUN/PATH), or with
+    --trust-pickle a pickled estimator or module. The file is compared with the original, and only
+    kept when it computes the same (exit code 4 otherwise).
     """
     plan = Plan(batch_sizes, seeds, dict(dim), dict(ranges))
-    loaded = _load(model, state_dict, trust_pickle=trust_pickle)
-    if isinstance(loaded, _Estimator):
-        exportable = sklearn_model.exportable(loaded.value, inputs, opset=opset)
-    else:
-        exportable = _torch(loaded, inputs, outputs, plan, exporter=exporter, opset=opset)
-    exportable = replace(
-        exportable,
-        columns=dict(exportable.columns) | dict(columns),
-        labels=dict(exportable.labels) | dict(labels),
-    )
-    chosen = _cases(exportable, samples, plan) if validate else []
-    tolerance = Tolerance(rtol, atol)
-    done = run.export(
-        exportable,
-        out,
-        chosen,
-        tolerance,
-        _metadata(model) | dict(meta),
-        keep_frozen=exporter == "classic",
-    )
-    _tell(done, out, tolerance, as_json=as_json)
+    with _exportable(
+        model, state_dict, Wishes(inputs, outputs, plan, exporter, opset),
+        trust_pickle=trust_pickle, current=env == "current",
+    ) as found:  # fmt: skip
+        exportable = replace(
+            found,
+            columns=dict(found.columns) | dict(columns),
+            labels=dict(found.labels) | dict(labels),
+        )
+        chosen = _cases(exportable, samples, plan) if validate else []
+        tolerance = Tolerance(rtol, atol)
+        done = run.export(
+            exportable,
+            out,
+            chosen,
+            tolerance,
+            _metadata(model) | dict(meta),
+            keep_frozen=exporter == "classic",
+        )
+    _tell(done, out, tolerance, exportable.remedy, as_json=as_json)
     return 0 if done.outcome is None or done.outcome.close else Differs.exit_code
+
+
+@contextmanager
+def _exportable(
+    model: str, state: Path | None, wishes: Wishes, *, trust_pickle: bool, current: bool
+) -> Generator[Exportable]:
+    if source.recognise(model) is Kind.MLFLOW:
+        with _mlflow(model, wishes, trust_pickle=trust_pickle, current=current) as found:
+            yield found
+        return
+    loaded = _load(model, state, trust_pickle=trust_pickle)
+    if isinstance(loaded, _Estimator):
+        yield sklearn_model.exportable(loaded.value, wishes.inputs, opset=wishes.opset)
+    else:
+        yield _torch(
+            loaded, wishes.inputs, wishes.outputs, wishes.plan,
+            exporter=wishes.exporter, opset=wishes.opset,
+        )  # fmt: skip
+
+
+@contextmanager
+def _mlflow(
+    model: str, wishes: Wishes, *, trust_pickle: bool, current: bool
+) -> Generator[Exportable]:
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        place = mlflow.download(model, Path(folder)) if flavors.is_uri(model) else Path(model)
+        found = mlflow.read(place)
+        if not found.runs_code:
+            yield loader.copied(found)
+            return
+        source.require_trust(f"{model} ({found.flavor})", trust_pickle)
+        with terminal.working("loading the model in an environment of its own"):
+            stack = ExitStack()
+            exportable = stack.enter_context(loader.loaded(found, wishes, current=current))
+        with stack:
+            yield exportable
 
 
 class _Estimator:
@@ -167,7 +216,7 @@ def _metadata(model: str) -> dict[str, str]:
     return told | {"source_commit": done.stdout.strip()}
 
 
-def _tell(done: Exported, out: Path, tolerance: Tolerance, *, as_json: bool) -> None:
+def _tell(done: Exported, out: Path, tolerance: Tolerance, remedy: str, *, as_json: bool) -> None:
     close = done.outcome is None or done.outcome.close
     digest = files.digest(out) if close else None
     for text in done.warnings:
@@ -190,5 +239,7 @@ def _tell(done: Exported, out: Path, tolerance: Tolerance, *, as_json: bool) -> 
         terminal.note(f"tried before: {failure}")
     if digest is None:
         click.echo(f"{out} was not written: the exported model computes something else", err=True)
+        if remedy:
+            click.echo(f"  try: {remedy}", err=True)
         return
     terminal.print_facts([("model", str(out)), ("digest", digest), ("exporter", done.exporter)])

@@ -23,7 +23,8 @@ class Attempt:
 class Exportable:
     """A loaded model; ``reference`` is what it computes, arrays by output name.
 
-    ``columns`` and ``labels`` are names of the last dimension of inputs and outputs, if known.
+    ``columns`` and ``labels`` are names of the last dimension of inputs and outputs, if known;
+    ``remedy`` says what to do when every attempt computes something else.
     """
 
     framework: str
@@ -33,3 +34,4 @@ class Exportable:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     columns: Names = field(default_factory=dict[str, Sequence[str]])
     labels: Names = field(default_factory=dict[str, Sequence[str]])
+    remedy: str = ""

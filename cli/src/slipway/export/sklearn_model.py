@@ -93,6 +93,16 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
     )
 
 
+def converted(transformer: Any, name: str, width: int, opset: int) -> Any:
+    """Return a transformer as a graph of its own, from [batch, width] FP32 under ``name``."""
+    types = importlib.import_module("skl2onnx.common.data_types")
+    return _skl2onnx().to_onnx(
+        transformer,
+        initial_types=[(name, types.FloatTensorType([None, width]))],
+        target_opset={"": opset, "ai.onnx.ml": 3},
+    )
+
+
 def _names(tensor: str, values: Any) -> dict[str, list[str]]:
     found = [str(value) for value in values]
     return {tensor: found} if found else {}

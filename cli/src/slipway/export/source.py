@@ -12,6 +12,7 @@ from typing import Any
 
 from slipway import files
 from slipway.errors import InvalidArguments, MissingExtra, NotFound, UntrustedPickle
+from slipway.export.mlflow import flavors as mlflow
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
@@ -23,6 +24,7 @@ class Kind(Enum):
     TORCHSCRIPT = "a TorchScript file"
     TORCH_PICKLE = "a PyTorch file"
     PICKLE = "a pickle"
+    MLFLOW = "an MLflow model"
 
 
 def recognise(source: str) -> Kind:
@@ -34,6 +36,8 @@ def recognise(source: str) -> Kind:
     path = Path(source)
     if not path.exists() and _REFERENCE.fullmatch(source):
         return Kind.PYTHON
+    if mlflow.is_uri(source) or (path / mlflow.FILE_NAME).is_file():
+        return Kind.MLFLOW
     files.require_file(path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -45,8 +49,9 @@ def recognise(source: str) -> Kind:
     if path.suffix in (".pkl", ".pickle", ".joblib"):
         return Kind.PICKLE
     raise InvalidArguments(
-        f"{source} is neither a Python reference, nor TorchScript, nor a pickle",
-        "module:attribute, FILE.pt (torch.jit.save), or FILE.pkl with --trust-pickle",
+        f"{source} is neither a Python reference, nor TorchScript, nor MLflow, nor a pickle",
+        "module:attribute, FILE.pt (torch.jit.save), a folder with an MLmodel file, or with"
+        " --trust-pickle FILE.pkl",
     )
 
 
@@ -84,7 +89,7 @@ def require_trust(source: str, trusted: bool) -> None:
     """
     if not trusted:
         raise UntrustedPickle(
-            f"{source} is a pickle: reading it runs whatever code whoever made it put there",
+            f"{source} holds a pickle: reading it runs whatever code whoever made it put there",
             "--trust-pickle if you made it yourself; better a state_dict: module:Class"
             " --state-dict FILE",
         )
