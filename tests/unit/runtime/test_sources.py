@@ -338,6 +338,18 @@ def test_s3_an_object_that_is_replaced_between_two_ranges_is_fetched_anew(tmp_pa
     assert [request.headers.get("If-Match") for request in seen] == [None, '"old"', None]
 
 
+def test_s3_an_object_that_is_shorter_than_it_announces_is_told(tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Answer:
+        if not seen.headers["Range"].startswith("bytes=0-"):
+            return s3_error(416, "InvalidRange")
+        whole = s3_object(seen)
+        told = whole.headers["Content-Range"].replace(f"/{len(CONTENT)}", f"/{len(CONTENT) + 9}")
+        return replace(whole, headers={**whole.headers, "Content-Range": told})
+
+    with pytest.raises(errors.SourceUnavailable, match="is shorter than it announced"):
+        s3(tmp_path, answer)
+
+
 def test_an_empty_object_has_no_first_range(tmp_path: Path) -> None:
     def answer(seen: Seen) -> Answer:
         return s3_error(416, "InvalidRange") if "Range" in seen.headers else Answer()

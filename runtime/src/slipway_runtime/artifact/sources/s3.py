@@ -125,6 +125,10 @@ class S3Source:
         except aws.ClientError as error:
             if "Range" not in parameters or _code_and_status(error)[1] != _UNSATISFIABLE:
                 raise self.translated(error) from error
+            if not parameters["Range"].startswith("bytes=0-"):
+                raise ReplacedError(
+                    f"{self.description}{self._at()} is shorter than it announced"
+                ) from error
         except _NO_ANSWER as error:
             raise self.translated(error) from error
         # An empty object has no first byte.
