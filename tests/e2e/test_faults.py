@@ -71,7 +71,7 @@ STORAGE = [
     Fault(A, "connections cut", artifact.cut_connections, Reason.SOURCE_UNAVAILABLE,
           "was cut off", within=60, mend=artifact.storage_behaves, mended="they held"),
     Fault(A, "storage that lies about the length", artifact.lies_about_length,
-          Reason.SOURCE_UNAVAILABLE, "bytes announced", within=60,
+          Reason.SOURCE_UNAVAILABLE, "is shorter than it announced", within=60,
           mend=artifact.storage_behaves, mended="it told the truth"),
     Scene(A, "slow storage", scenes.slow_storage),
 ]  # fmt: skip

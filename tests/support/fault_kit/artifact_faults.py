@@ -151,7 +151,7 @@ def storage_silent(stage: Stage) -> Change:
 
 
 def cut_connections(stage: Stage) -> Change:
-    return _through(stage, Disturbance(cut_after=100))
+    return _through(stage, Disturbance(cut_after=0))
 
 
 def lies_about_length(stage: Stage) -> Change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -175,6 +176,7 @@ class Campaign:
         self._api = Api.of_cluster(testbed.name)
         self._pool = ThreadPoolExecutor(workers)
         self._starts = bounded(starts)
+        self._over = threading.Event()
         self._playing: dict[str, Future[Seen]] = {}
 
     def __enter__(self) -> Self:
@@ -186,6 +188,7 @@ class Campaign:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over.set()
         self._pool.shutdown(cancel_futures=True)
 
     def begin(self, rows: Sequence[Row]) -> None:
@@ -208,9 +211,8 @@ class Campaign:
 
     def _play(self, row: Row) -> Seen:
         words = re.sub(r"[^a-z0-9]+", "-", row.name.lower()).strip("-")
-        with Stage(
-            self._testbed, self._api, f"fault-{words}"[:50].strip("-"), self._starts
-        ) as stage:
+        name = f"fault-{words}"[:50].strip("-")
+        with Stage(self._testbed, self._api, name, self._starts, self._over) as stage:
             try:
                 return row.play(stage)
             except BaseException as error:

@@ -43,13 +43,21 @@ class Stage:
     """A namespace of a cluster that other stages share, and a ModelDeployment in it."""
 
     def __init__(
-        self, testbed: Testbed, api: Api, namespace: str, starts: AbstractContextManager[Any]
+        self,
+        testbed: Testbed,
+        api: Api,
+        namespace: str,
+        starts: AbstractContextManager[Any],
+        over: threading.Event,
     ) -> None:
-        """``starts`` bounds how many stages start pods at once, as two cores can bear."""
+        """``starts`` bounds how many stages start pods at once, as two cores can bear; once
+        ``over`` is set nothing is waited for any more.
+        """
         self.testbed = testbed
         self.api = api
         self.namespace = namespace
         self.starts = starts
+        self._over = over
         self.good = Artifact("", "")
         self.notes: dict[str, Any] = {}
         """What a fault keeps for its mending."""
@@ -123,7 +131,13 @@ class Stage:
 
     def eventually(self, check: Callable[[], T], within: float = 30) -> T:
         """`eventually`, looking less often than it would: other stages are at work."""
-        return eventually(check, within, interval=_INTERVAL)
+
+        def look() -> T:
+            if self._over.is_set():
+                raise InterruptedError("the run was ended")
+            return check()
+
+        return eventually(look, within, interval=_INTERVAL)
 
     def until(self, what: str, holds: Callable[[View], bool], within: float) -> View:
         """Wait for something to be true of the ModelDeployment."""

@@ -26,7 +26,7 @@ class Disturbance:
     Attributes:
         bytes_per_second: the pace of a body.
         cut_after: bytes of a body after which the connection is cut.
-        promises: bytes by which a HEAD overstates the size.
+        promises: bytes by which the size of the object is overstated.
         hides_missing: 403 in place of 404, as S3 answers who may not list the bucket.
         silent: connections are accepted, and nothing is answered.
     """
@@ -130,7 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
             length = int(answer.headers.get("Content-Length", "0")) + how.promises
         self.send_response(status)
         for name, value in answer.headers.items():
-            if name.lower() not in _OWN_HEADERS:
+            if name.lower() == "content-range" and "/" in value:
+                part, _, total = value.partition("/")
+                self.send_header(name, f"{part}/{int(total) + how.promises}")
+            elif name.lower() not in _OWN_HEADERS:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
