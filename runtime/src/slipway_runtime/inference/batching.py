@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,11 +140,11 @@ class _Trial:
     def reason(self, typical: Sequence[Arrays]) -> str | None:
         """Return why rows must not be batched, or None."""
         failure = ""
+        elements = _elements(self.model.signature)
+        if self.must_gain and elements > _MAX_ELEMENTS:
+            # Nobody asked for batches: do not risk the memory of many large rows.
+            return f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
         for rows in self._candidates(typical):
-            elements = sum(array.size for array in rows[0].values())
-            if self.must_gain and elements > _MAX_ELEMENTS:
-                # Nobody asked for batches: do not risk the memory of many large rows.
-                return f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
             try:
                 return self._compare(rows)
             except RequestError as error:
@@ -209,6 +210,14 @@ def _timed(run: Callable[[], dict[str, Array]], times: int) -> tuple[dict[str, A
         outputs = run()
         best = min(best, time.perf_counter() - started)
     return outputs, best
+
+
+def _elements(signature: Signature) -> int:
+    """Return how many elements a row has at least: symbolic sizes count 1."""
+    return sum(
+        math.prod(size for size in (spec.shape or ())[1:] if size is not None)
+        for spec in signature.inputs
+    )
 
 
 def _row(signature: Signature, number: int, inner: int) -> dict[str, Array]:

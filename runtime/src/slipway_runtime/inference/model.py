@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from slipway_runtime.inference.tensors import (
     check_names,
     check_shape,
 )
+
+_MAX_INPUT_BYTES: Final = 1024 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -267,6 +270,12 @@ def load(
 
 def _zeros(spec: TensorSpec) -> Array:
     shape = tuple(1 if size is None else size for size in spec.shape or ())
+    size = math.prod(shape) * spec.datatype.dtype.itemsize
+    if size > _MAX_INPUT_BYTES:
+        raise WarmupFailed(
+            f"input {spec.name!r} has the shape {spec.wire_shape}, so one row of it takes {size}"
+            f" bytes; up to {_MAX_INPUT_BYTES} can be served: export the model with smaller inputs"
+        )
     if spec.datatype.kind == "O":
         return np.full(shape, "", dtype=np.object_)
     return np.zeros(shape, dtype=spec.datatype.dtype)
