@@ -77,7 +77,7 @@ bench-gpu: setup ## Measure the runtime on a GPU beside the CPU
 	@PYTHONPATH=tests/support $(RUN) python bench/gpu.py bench
 
 .PHONY: bench
-bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push bench-sources ## Measure what the README promises; half an hour
+bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push bench-sources bench-fetch ## Measure what the README promises; half an hour
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -103,6 +103,10 @@ bench-int8: setup ## Measure what INT8 and FP16 gain and lose on a transformer a
 .PHONY: bench-goodput
 bench-goodput: setup ## Measure what the runtime still answers under overload
 	@PYTHONPATH=tests/support $(RUN) python bench/goodput.py
+
+.PHONY: bench-fetch
+bench-fetch: setup ## Measure fetching beside a plain download and SHA-256 alone
+	@PYTHONPATH=tests/support $(RUN) python bench/fetch.py
 
 .PHONY: bench-push
 bench-push: setup ## Measure pushing beside a plain upload
