@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from importlib import metadata as distributions
@@ -115,26 +114,3 @@ def test_a_custom_model_that_does_more_than_its_artifacts_is_refused(
     assert "DIFFERS" in ended.out
     assert "must move into the graph" in ended.err
     assert not (folder / "model.onnx").exists()
-
-
-def test_a_model_is_fetched_by_its_uri(models: Path, folder: Path) -> None:
-    code = (
-        "import sys, mlflow; mlflow.set_tracking_uri('file:' + sys.argv[2])\n"
-        "with mlflow.start_run() as run:\n"
-        "    mlflow.log_artifacts(sys.argv[1], 'model')\n"
-        "print(run.info.run_id)"
-    )
-    store = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_TRACKING_URI": f"file:{folder}/runs"}
-    done = subprocess.run(
-        [program("python"), "-c", code, models / "onnx", folder / "runs"],
-        env={**os.environ, **store}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    run = done.stdout.split()[-1]
-    ended = process(
-        "export", f"runs:/{run}/model", "--json", program=program("slipway"), extra=store,
-        cwd=folder, timeout=300,
-    )  # fmt: skip
-    assert ended.code == 0, ended.err + ended.out
-    here = slipway("export", f"runs:/{run}/model")
-    assert here.code == 9
-    assert "slipway[mlflow]" in here.err
