@@ -34,6 +34,10 @@ setup: ## Check this machine, and install the Python tools into .venv
 setup-node:
 	@dev/setup node
 
+.PHONY: setup-clock
+setup-clock:
+	@dev/setup clock
+
 .PHONY: setup-browser
 setup-browser:
 	@dev/setup browser
@@ -56,9 +60,13 @@ test: setup-node ## All checks and tests; tells the time of each stage
 test-unit: setup-browser ## Tests without a cluster
 	@$(PYTEST) tests/unit
 
+# Each worker has a control plane of its own; about as many as cores, since starting operators is
+# most of the work.
+CONTROLPLANE_WORKERS ?= 2
+
 .PHONY: test-controlplane
-test-controlplane: setup ## Tests of the operator against a real API server
-	@$(PYTEST) tests/controlplane
+test-controlplane: setup-clock ## Tests of the operator against real API servers, side by side
+	@$(PYTEST) --numprocesses=$(CONTROLPLANE_WORKERS) --dist=loadfile tests/controlplane
 
 .PHONY: test-packaging
 test-packaging: setup ## Tests of the slipway command with a real S3 server and PyTorch
@@ -90,6 +98,10 @@ bench-scale: setup ## Measure the operator with 1,000 and 5,000 models; half an 
 .PHONY: soak
 soak: setup ## Random life with faults for MINUTES (60), judged from outside
 	@PYTHONPATH=tests/support $(RUN) python bench/soak.py --minutes $(or $(MINUTES),60)
+
+.PHONY: bench-leadership
+bench-leadership: setup ## Force leaders out 100 times while rollouts are under way; a quarter of an hour
+	@PYTHONPATH=tests/support $(RUN) python bench/leadership.py
 
 .PHONY: bench-serving
 bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get install wrk)

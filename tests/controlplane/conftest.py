@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from operator_kit.api import Api
+from operator_kit.api_proxy import ApiProxy
 from operator_kit.audit import AuditLog
 from operator_kit.fake_kubelet import FakeKubelet
 from operator_kit.installation import NAMESPACE, RELEASE, Installation
@@ -26,12 +28,24 @@ from slipway_dev import binaries
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
-# A second run at the same time on one machine needs a cluster of its own.
-CLUSTER = os.environ.get("SLIPWAY_TEST_CLUSTER", "controlplane")
+# A second run at the same time on one machine needs a cluster of its own, and so does each worker
+# of one run: operators that serve a whole cluster, and tests that stop parts of it, share none.
+CLUSTER = "-".join(
+    part
+    for part in (
+        os.environ.get("SLIPWAY_TEST_CLUSTER", "controlplane"),
+        os.environ.get("PYTEST_XDIST_WORKER"),
+    )
+    if part
+)
+# For tests of anything but leadership: a machine that is slow for seconds ends no leader.
+PATIENT = {"namespace": NAMESPACE, "name": RELEASE, "durationSeconds": 60,
+           "renewDeadlineSeconds": 50, "retryPeriodSeconds": 0.5}  # fmt: skip
 _TERMINATING = "because it is being terminated"
 _numbers = count(1)
 
 Launch = Callable[..., OperatorProcess]
+RecordFault = Callable[..., None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,20 +102,39 @@ def _launcher(
     folder: Path,
     started: list[OperatorProcess],
 ) -> Launch:
-    def launch(name: str = "operator", **changes: Any) -> OperatorProcess:
+    def launch(
+        name: str = "operator",
+        server: str | None = None,
+        environment: dict[str, str] | None = None,
+        **changes: Any,
+    ) -> OperatorProcess:
         settings = {"pools": pools, **changes}
-        process = OperatorProcess(installation, folder, f"{name}-{next(_numbers)}", settings)
+        numbered = f"{name}-{next(_numbers)}"
+        process = OperatorProcess(installation, folder, numbered, settings, server, environment)
         started.append(process)
         return process.start()
 
     return launch
 
 
-def _end(started: list[OperatorProcess], api: Api) -> None:
+@contextmanager
+def _ended(api: Api) -> Iterator[list[OperatorProcess]]:
     """Leave neither a process nor a lease that the next one would have to wait for."""
-    for process in started:
-        process.kill()
-    api.delete("leases", NAMESPACE, RELEASE)
+    started: list[OperatorProcess] = []
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+        api.delete("leases", NAMESPACE, RELEASE)
+
+
+@pytest.fixture
+def proxy(cluster: Cluster) -> Iterator[ApiProxy]:
+    """A way to the API server that a test can disturb: ``launch(server=proxy.url)``."""
+    made = ApiProxy(cluster.name).start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture
@@ -113,9 +146,8 @@ def launch(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Launch]:
     """Starts operators that end with the test."""
-    started: list[OperatorProcess] = []
-    yield _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
-    _end(started, api)
+    with _ended(api) as started:
+        yield _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
 
 
 @pytest.fixture(scope="module")
@@ -129,11 +161,10 @@ def operator(
 ) -> Iterator[OperatorProcess]:
     """The operator that the tests of a module share; at the end it was refused nothing."""
     mark = audit.mark()
-    started: list[OperatorProcess] = []
-    launch = _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
-    shared = launch("shared").until_leading()
-    yield shared
-    _end(started, api)
+    with _ended(api) as started:
+        launch = _launcher(installation, pools, tmp_path_factory.mktemp("operators"), started)
+        shared = launch("shared", leaderElection=PATIENT).until_leading()
+        yield shared
     refused = [
         f"{request}: {request.message}"
         for request in audit.since(mark, shared.credential)

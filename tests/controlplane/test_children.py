@@ -8,6 +8,8 @@ from operator_kit.eventually import eventually
 from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import MODEL, Space
 
+from .conftest import RecordFault
+
 _SCALED = {"replicas": 2, "autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
 
 
@@ -73,9 +75,18 @@ def test_the_scale_subresource_reaches_the_deployment(
     assert len(pods) == 3
 
 
-@pytest.mark.parametrize("policy", ["Background", "Foreground"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(
+            policy,
+            marks=pytest.mark.fault("People", f"deleted ({policy.lower()}) and created at once"),
+        )
+        for policy in ("Background", "Foreground")
+    ],
+)
 def test_deleted_and_created_again_at_once_converges(
-    operator: OperatorProcess, space: Space, policy: str
+    operator: OperatorProcess, space: Space, policy: str, record_fault: RecordFault
 ) -> None:
     before = space.settle(replicas=2).obj["metadata"]["uid"]
     space.delete(policy=policy)
@@ -97,10 +108,16 @@ def test_deleted_and_created_again_at_once_converges(
     for resource in ("deployments", "services", "controllerrevisions", "poddisruptionbudgets"):
         owners = {o["metadata"]["ownerReferences"][0]["uid"] for o in space.of(resource)}
         assert owners == {uid}, resource
+    record_fault(
+        reason="WaitingForDeletion" if policy == "Background" else "",
+        seen="waits until the children of the deleted one are gone, and touches none of them",
+        healed="by itself: served anew by children of its own",
+    )
 
 
+@pytest.mark.fault("People", "namespace deleted")
 def test_a_namespace_with_a_served_model_can_be_deleted(
-    operator: OperatorProcess, space: Space, api: Api
+    operator: OperatorProcess, space: Space, api: Api, record_fault: RecordFault
 ) -> None:
     space.settle(**_SCALED)
     space.remove()
@@ -111,3 +128,4 @@ def test_a_namespace_with_a_served_model_can_be_deleted(
 
     eventually(gone, within=60)
     assert operator.running()
+    record_fault(seen="nothing holds it up", healed="all is gone; the operator goes on")

@@ -7,7 +7,6 @@ failed, and the rollout completes by itself when the cause is gone.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from operator_kit.api import Api, ApiError
 from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import Space
+from operator_kit.watchman import Watchman
 
 Json = dict[str, Any]
 
@@ -152,31 +152,6 @@ FAULTS = [
         lambda space: {"template": {"priorityClassName": f"high-{space.namespace}"}},
     ),
 ]  # fmt: skip
-
-
-class Watchman:
-    """Looks again and again how many pods are available, and remembers the fewest."""
-
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self.fewest = 99
-        self.looks = 0
-
-    def __enter__(self) -> Watchman:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.1):
-            status = self._space.deployment().get("status", {})
-            self.fewest = min(self.fewest, status.get("availableReplicas", 0))
-            self.looks += 1
 
 
 @pytest.fixture

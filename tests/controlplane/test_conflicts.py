@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from operator_kit.audit import AuditLog
 from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import MODEL, Space
+
+from .conftest import RecordFault
 
 Json = dict[str, Any]
 
@@ -41,22 +44,33 @@ def _foreign_service() -> Json:
     return {"metadata": {"name": MODEL}, "spec": {"ports": [{"port": 80}]}}
 
 
+def _foreign(what: str, resource: str, foreign: Json) -> Any:
+    mark = pytest.mark.fault("People", f"foreign {what} of the same name")
+    return pytest.param(resource, foreign, id=what, marks=mark)
+
+
 @pytest.mark.parametrize(
     ("resource", "foreign"),
     [
-        ("deployments", _foreign_deployment()),
-        ("deployments", _looks_like_ours()),
-        ("services", _foreign_service()),
+        _foreign("Deployment", "deployments", _foreign_deployment()),
+        _foreign("Deployment with our labels", "deployments", _looks_like_ours()),
+        _foreign("Service", "services", _foreign_service()),
     ],
-    ids=["Deployment", "Deployment with our labels", "Service"],
 )
 def test_a_foreign_object_of_that_name_is_told_and_never_written(
-    resource: str, foreign: Json, operator: OperatorProcess, space: Space, audit: AuditLog
+    resource: str,
+    foreign: Json,
+    operator: OperatorProcess,
+    space: Space,
+    audit: AuditLog,
+    record_fault: RecordFault,
 ) -> None:
     space.api.create(resource, foreign, space.namespace)
     mark = audit.mark()
     space.apply()
+    began = time.monotonic()
     view = space.until("tells the conflict", lambda m: m.stalled == "NameConflict", within=10)
+    seconds = time.monotonic() - began
     assert f"'{MODEL}' that does not belong to this ModelDeployment exists" in view.message
     assert "remove or rename it, or give the ModelDeployment another name" in view.message
     written = [
@@ -67,8 +81,14 @@ def test_a_foreign_object_of_that_name_is_told_and_never_written(
     ]
     assert not written
     space.api.delete(resource, space.namespace, MODEL)
-    # It is looked at again every half minute: a foreign object's removal causes no event.
-    space.until("is served", lambda m: m.settled, within=45)
+    # A foreign object's removal causes no event: its place is looked at every ten seconds.
+    space.until("is served", lambda m: m.settled, within=25)
+    record_fault(
+        reason="NameConflict",
+        seen="the object is named and never written, and how to end it is said",
+        seconds=seconds,
+        healed="by itself within ten seconds of the object's removal",
+    )
 
 
 def test_an_orphaned_child_is_foreign(operator: OperatorProcess, space: Space) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from operator_kit.api import ApiError
 from operator_kit.audit import AuditLog
-from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import MODEL, Space
+
+from .conftest import Launch
 
 BACKOFF = 6.0
 FIELD = "minReadySeconds"
-
-Launch = Callable[..., OperatorProcess]
 
 
 class Rival:

@@ -13,6 +13,8 @@ from operator_kit.operator_process import OperatorProcess
 from operator_kit.pod_status import Behaviour
 from operator_kit.space import MODEL, Space, View
 
+from .conftest import RecordFault
+
 Json = dict[str, Any]
 
 _TOLD = "what is wrong, where, and how to mend it"
@@ -364,8 +366,9 @@ def test_a_failed_revision_is_not_tried_again_by_itself(
     assert _rolled_back(space.view())
 
 
+@pytest.mark.fault("People", "a failed version tried again by annotation, twice")
 def test_the_retry_annotation_tries_a_failed_revision_again(
-    operator: OperatorProcess, space: Space
+    operator: OperatorProcess, space: Space, record_fault: RecordFault
 ) -> None:
     _failed_v2(space)
     space.apply(version="v2", annotations={"slipway.dev/retry": "1"})
@@ -380,6 +383,11 @@ def test_the_retry_annotation_tries_a_failed_revision_again(
     done = space.until("serves it", lambda m: m.settled and m.serving == space.digest("v2"))
     assert "lastFailure" not in done.status
     assert len(space.replica_sets()) == 2
+    record_fault(
+        reason="DigestMismatch",
+        seen="one try for each new value of slipway.dev/retry; rolled back after the first",
+        healed="the second try completed, since the artifact was mended",
+    )
 
 
 def _rollouts_of_v2(space: Space) -> int:
@@ -387,13 +395,21 @@ def _rollouts_of_v2(space: Space) -> int:
     return sum(event["reason"] == "RolledBack" for event in space.events())
 
 
-def test_a_revert_ends_the_failure(operator: OperatorProcess, space: Space) -> None:
+@pytest.mark.fault("People", "reverted to the good digest after a failure")
+def test_a_revert_ends_the_failure(
+    operator: OperatorProcess, space: Space, record_fault: RecordFault
+) -> None:
     _failed_v2(space)
     pods = _uids(space.pods("v1"))
     view = space.settle(version="v1")
     assert view.serving == space.digest("v1")
     assert view.row == ("True", "-", "-", "True")
     assert _uids(space.pods("v1")) == pods
+    record_fault(
+        reason="Serving",
+        seen="Ready again; the very same pods serve",
+        healed="the failure is over with the revert",
+    )
 
 
 def test_a_third_version_is_rolled_out_after_a_failure(

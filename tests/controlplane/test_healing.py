@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ from operator_kit import pod_status
 from operator_kit.audit import AuditLog
 from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import MODEL, Space
+
+from slipway_dev.cluster import Cluster
+
+from .conftest import RecordFault
 
 Json = dict[str, Any]
 
@@ -48,9 +53,15 @@ def _healed(space: Space, wanted: Json) -> Callable[[], None]:
     return check
 
 
-@pytest.mark.parametrize("case", _EDITS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.fault("People", f"edited by hand: {case}"))
+        for case in _EDITS
+    ],
+)
 def test_an_edit_of_the_deployment_heals(
-    case: str, operator: OperatorProcess, space: Space
+    case: str, operator: OperatorProcess, space: Space, record_fault: RecordFault
 ) -> None:
     space.settle()
     wanted = space.deployment()
@@ -58,9 +69,16 @@ def test_an_edit_of_the_deployment_heals(
         "deployments", space.namespace, MODEL, _EDITS[case], "json", manager="kubectl-edit"
     )
     assert edited["metadata"]["resourceVersion"] != wanted["metadata"]["resourceVersion"]
+    began = time.monotonic()
     space.eventually(_healed(space, wanted), within=10)
+    seconds = time.monotonic() - began
     space.until("is served again", lambda m: m.settled)
     assert len(space.revisions()) == 1
+    record_fault(
+        reason="Serving",
+        seen=f"the Deployment is as it was after {seconds:.1f} s; no new revision",
+        healed="by itself",
+    )
 
 
 @pytest.mark.parametrize("resource", ["deployments", "services"])
@@ -210,14 +228,29 @@ def test_the_operator_is_one_field_manager(operator: OperatorProcess, space: Spa
         assert managers - {"kube-controller-manager"} == {"slipway-operator"}, resource
 
 
-def test_a_paused_rollout_goes_on(operator: OperatorProcess, space: Space) -> None:
+@pytest.mark.fault("People", "kubectl rollout pause in the middle of a rollout")
+def test_a_paused_rollout_goes_on(
+    operator: OperatorProcess, space: Space, cluster: Cluster, record_fault: RecordFault
+) -> None:
     space.settle()
     space.behave("v2", pod_status.loading)
     space.apply(version="v2")
     space.eventually(lambda: _has_pods(space, "v2"))
-    space.api.patch("deployments", space.namespace, MODEL, {"spec": {"paused": True}})
+    cluster.kubectl("rollout", "pause", f"deployment/{MODEL}", "-n", space.namespace)
+    began = time.monotonic()
+    space.eventually(lambda: _is_not_paused(space))
+    seconds = time.monotonic() - began
     space.behave("v2", pod_status.ready)
     space.until("serves the new version", lambda m: m.settled and m.serving == space.digest("v2"))
+    record_fault(
+        reason="RollingOut",
+        seen=f"the pause was taken back after {seconds:.1f} s",
+        healed="the rollout went on and completed",
+    )
+
+
+def _is_not_paused(space: Space) -> None:
+    assert not space.deployment()["spec"].get("paused"), "the Deployment is paused"
 
 
 def _has_pods(space: Space, version: str) -> None:

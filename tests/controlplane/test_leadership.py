@@ -93,7 +93,7 @@ def test_a_leader_that_slept_past_its_lease_writes_nothing_more_and_ends(
     space.until("is worked on by the other", lambda m: m.current and m.reason == "RollingOut")
     mark = audit.mark()
     leader.signal(signal.SIGCONT)
-    assert leader.exit_code(within=10) == 1
+    assert leader.exit_code() == 1
     written = [
         request
         for request in audit.since(mark, leader.credential)
@@ -130,7 +130,7 @@ def test_an_operator_that_cannot_reach_its_lease_stops_leading(launch: Launch, a
 
     # A renewal in between answers with a conflict.
     eventually(taken, within=5)
-    assert leader.exit_code(within=10) == 1
+    assert leader.exit_code() == 1
     lease = api.get("leases", NAMESPACE, RELEASE)
     assert lease is not None
     assert lease["spec"]["holderIdentity"] == "somebody-else"

@@ -6,20 +6,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import Space
 
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
-Launch = Callable[..., OperatorProcess]
-
-# Longer than the pause: with a shorter lease the operator rightly ends, as test_leadership shows.
-_PATIENT = {"namespace": "slipway-system", "name": "slipway", "durationSeconds": 30,
-            "renewDeadlineSeconds": 25, "retryPeriodSeconds": 0.5}  # fmt: skip
+from .conftest import PATIENT, Launch
 
 
 @contextmanager
@@ -37,7 +32,8 @@ def paused_etcd(cluster: Cluster) -> Iterator[None]:
 def test_a_rollout_outlasts_a_store_that_pauses(
     launch: Launch, space: Space, cluster: Cluster
 ) -> None:
-    operator = launch(leaderElection=_PATIENT).until_leading()
+    # Longer than the pause: with a shorter lease the operator rightly ends, see test_leadership.
+    operator = launch(leaderElection=PATIENT).until_leading()
     space.settle(replicas=2)
     for version in ("v2", "v3"):
         space.apply(version=version, replicas=2)

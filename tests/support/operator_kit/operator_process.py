@@ -86,7 +86,7 @@ class OperatorProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def exit_code(self, within: float = 10.0) -> int:
+    def exit_code(self, within: float = 30.0) -> int:
         """Wait for its end."""
         assert self._process is not None
         try:

@@ -22,7 +22,7 @@ from operator_kit.space import Space
 
 _WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 _LONGEST_LEAD = 0.6
-_WITHIN = 30.0
+_WITHIN = 120.0
 _BAD = pod_status.fetch_fails(20, "DigestMismatch", "other bytes")
 
 

@@ -1,0 +1,24 @@
+"""Leaders forced out in every way with rollouts under way; bench/leadership.py forces 100."""
+
+from __future__ import annotations
+
+from operator_kit.audit import AuditLog
+from operator_kit.space import Space
+from operator_kit.takeovers import Takeovers, Way
+
+from .conftest import Launch
+
+_WAYS = (Way.KILLED, Way.STOPPED, Way.ASKED, Way.KILLED, Way.ASKED)
+
+
+def test_takeovers_in_the_middle_of_rollouts_do_nothing_twice(
+    launch: Launch, space: Space, audit: AuditLog
+) -> None:
+    takeovers = Takeovers(launch, space, audit, models=6, seed=20261121)
+    takeovers.prepare()
+    seen = [takeovers.force(way) for way in _WAYS]
+    requests = audit.of({operator.credential for operator in takeovers.operators})
+    assert takeovers.double_actions(requests) == []
+    for takeover in seen:
+        allowed = 2.0 if takeover.way is Way.ASKED else 5.0
+        assert takeover.leads < allowed, takeover
