@@ -153,8 +153,8 @@ Seconds from the signal:
 In {total} takeovers with {rollouts["good"] + rollouts["failed"]:,} rollouts under way, of which
 {rollouts["failed"]:,} were to a wrong artifact, and {results["requests"]:,} requests of the
 operators: **{len(doubles)} double actions**. Looked for: a write of one process after another had
-taken the Lease, an object created twice, a revision judged other than once, a template changed
-other than once for each version and once more for each rollback, and a rollback told twice.
+taken the Lease, an object created twice, a revision judged twice, a template changed other than
+once for each version and once more for each rollback, and a rollback told twice.
 {"".join(f"- {double}{chr(10)}" for double in doubles)}"""
 
 
