@@ -69,9 +69,7 @@ def test_a_fight_is_told_with_the_rivals_name_costs_few_writes_and_ends_with_it(
         if request.resource == "deployments" and request.namespace == space.namespace
     ]
     assert len([r for r in applied if r.code < 300]) <= 4
-    assert any(
-        e["reason"] == "FieldConflict" and "the-rival" in e["message"] for e in space.events()
-    )
+    space.eventually(lambda: _told(space))
     # A new version is rolled out all the same.
     space.apply(version="v2")
     digest = space.digest("v2")
@@ -79,3 +77,9 @@ def test_a_fight_is_told_with_the_rivals_name_costs_few_writes_and_ends_with_it(
     rival.stop()
     space.until("has healed", lambda m: m.settled, within=4 * BACKOFF)
     assert space.deployment()["spec"].get(FIELD, 0) == 0
+
+
+def _told(space: Space) -> None:
+    """The Event comes after the status."""
+    told = [e["message"] for e in space.events() if e["reason"] == "FieldConflict"]
+    assert any("the-rival" in message for message in told), told
