@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -53,15 +53,15 @@ class FakeApi:
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         return copy.deepcopy(self.objects.get((kind.name, namespace, name)))
 
-    async def list(
+    async def pages(
         self, kind: Kind, namespace: str | None, label_selector: str | None
-    ) -> tuple[list[Json], str]:
+    ) -> AsyncIterator[tuple[list[Json], str]]:
         found = [
             copy.deepcopy(obj)
             for (name, space, _), obj in self.objects.items()
             if name == kind.name and namespace in (None, space)
         ]
-        return found, str(next(self._numbers))
+        yield found, str(next(self._numbers))
 
     async def events_about(self, namespace: str, uid: str) -> Sequence[Json]:
         self.event_reads += 1

@@ -5,6 +5,7 @@ owner, and only when it matters: before a failed rollout is recorded as one with
 to, or a revision that a person asks for as unknown.
 """
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
@@ -14,9 +15,9 @@ from slipway_operator.reconcile.store import Store
 
 
 class _Lister(Protocol):
-    async def list(
+    def pages(
         self, kind: Kind, namespace: str | None, label_selector: str | None
-    ) -> tuple[list[Json], str]: ...
+    ) -> AsyncIterator[tuple[list[Json], str]]: ...
 
 
 class LostRevisions:
@@ -33,10 +34,11 @@ class LostRevisions:
             ApiError, TransportError: they could not be listed.
         """
         known = self._store.get(model.key, CONTROLLER_REVISION)
-        listed, _ = await self._lister.list(CONTROLLER_REVISION, model.namespace, None)
+        pages = self._lister.pages(CONTROLLER_REVISION, model.namespace, None)
         lost = [
             revision
-            for revision in listed
+            async for page, _ in pages
+            for revision in page
             if controlled_by(revision, model.uid) and revision["metadata"]["name"] not in known
         ]
         for revision in lost:
