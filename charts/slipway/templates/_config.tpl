@@ -19,6 +19,7 @@ default.
 {{/* The operator's configuration file. */}}
 {{- define "slipway.config" -}}
 namespaces: {{ toJson .Values.watch.namespaces }}
+selector: {{ toJson .Values.watch.selector }}
 workers: {{ .Values.controller.workers }}
 resyncSeconds: {{ .Values.controller.resyncSeconds }}
 ambiguousRestarts: {{ .Values.controller.ambiguousRestarts }}

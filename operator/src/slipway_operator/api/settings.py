@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from slipway_operator.api.selector import LabelSelector
 from slipway_operator.api.spec import Cidr, IntOrPercent, ProviderOptions, Quantity
 
 
@@ -161,6 +162,10 @@ class Settings(_Strict):
     pools: dict[PoolName, Pool] = Field(min_length=1)
     namespaces: list[str] = Field(
         default_factory=list[str], description="Empty: the whole cluster."
+    )
+    selector: LabelSelector = Field(
+        default_factory=LabelSelector,
+        description="Which ModelDeployments are served, by their labels. Empty: all.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     resync_seconds: float = Field(default=300.0, gt=0)

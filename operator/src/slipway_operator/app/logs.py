@@ -5,9 +5,26 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from slipway_operator.reconcile import log_context
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 # kopf hangs whole objects and its settings on its records.
 _KOPF = frozenset({"settings", "k8s_skip", "k8s_ref"})
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    """What the reconcile is about, and what the line itself adds."""
+    own = {k: v for k, v in record.__dict__.items() if k not in _STANDARD and k not in _KOPF}
+    return {**log_context.fields(), **own}
+
+
+class TextFormatter(logging.Formatter):
+    """For a person: the extra fields in brackets at the end of the message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """One line."""
+        extras = " ".join(f"{key}={value}" for key, value in _extras(record).items())
+        return super().formatMessage(record) + (f"  ({extras})" if extras else "")
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,10 +37,8 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_extras(record),
         }
-        line.update(
-            {k: v for k, v in record.__dict__.items() if k not in _STANDARD and k not in _KOPF}
-        )
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -35,7 +50,7 @@ def configure(log_format: str) -> None:
     handler.setFormatter(
         JsonFormatter()
         if log_format == "json"
-        else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        else TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # kopf tells each event of each object at INFO and DEBUG; its warnings are worth reading.

@@ -6,9 +6,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from slipway_operator.api.conditions import READY, find
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.reasons import Reason
 from slipway_operator.api.status import Outcome
+from slipway_operator.reconcile.observation import Impediment
 
 # Reasons of the API server's Status objects, and our own.
 _ERRORS = frozenset(
@@ -34,6 +36,13 @@ _ERRORS = frozenset(
     }
 )
 _REASONS = frozenset(reason.value for reason in Reason)
+_READY_REASONS = (
+    _REASONS
+    | {impediment.value for impediment in Impediment}
+    | {"Deploying", "InvalidRollout", "PodsMissing", "RollbackRequested", "RollingOut"}
+    | {"RolloutWithGap", "ScaledToZero", "Serving", "Suspended", "UnknownPool", "UnknownRevision"}
+    | {"UnreadableSpec"}
+)
 OTHER = "Other"
 
 Statuses = Callable[[], Iterator[Json]]
@@ -47,7 +56,7 @@ class Metrics:
         self.registry.register(_Conditions(statuses))
         self.reconcile_seconds = Histogram(
             "slipway_operator_reconcile_seconds",
-            "Duration of a reconcile, by outcome.",
+            "Duration of a reconcile, by outcome; error when it will be tried again.",
             ["outcome"],
             registry=self.registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
@@ -70,6 +79,20 @@ class Metrics:
             self.rollouts.labels(Outcome.FAILED, reason)
         for error in (*_ERRORS, OTHER):
             self.errors.labels(error)
+        self.queue_seconds = Histogram(
+            "slipway_operator_queue_seconds",
+            "How long a ModelDeployment that wants a look waited for a worker.",
+            registry=self.registry,
+            buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60),
+        )
+        self.events = Counter(
+            "slipway_operator_events_total",
+            "Events, sent or left out since there were too many.",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("sent", "left out"):
+            self.events.labels(result)
         self.queue_depth = Gauge(
             "slipway_operator_queue_depth",
             "ModelDeployments that wait for a worker.",
@@ -88,6 +111,10 @@ class Metrics:
         """A reconcile ended with an error; a word that is not known counts as another."""
         self.errors.labels(error if error in _ERRORS else OTHER).inc()
 
+    def told(self, sent: bool) -> None:
+        """An Event was sent, or left out."""
+        self.events.labels("sent" if sent else "left out").inc()
+
     def judged(self, outcome: str, reason: str) -> None:
         """A verdict on a rollout was recorded."""
         known = reason if reason in _REASONS or not reason else OTHER
@@ -101,7 +128,7 @@ class _Conditions(Collector):
         self._statuses = statuses
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One family; each condition has a sample for each of its three statuses."""
+        """Each condition has a sample for each of its three statuses; each reason of Ready one."""
         family = GaugeMetricFamily(
             "slipway_operator_models_by_condition",
             "ModelDeployments by condition and its status; absent conditions count as False.",
@@ -112,10 +139,22 @@ class _Conditions(Collector):
             for kind in ("Ready", "Reconciling", "Stalled", "Available", "ArtifactVerified")
             for status in ("True", "False", "Unknown")
         }
+        reasons = dict.fromkeys((*sorted(_READY_REASONS), OTHER), 0)
         for model in self._statuses():
+            if ready := find(model.get("conditions") or [], READY):
+                reason = ready.get("reason", "")
+                reasons[reason if reason in _READY_REASONS else OTHER] += 1
             told = {c["type"]: c["status"] for c in model.get("conditions") or ()}
             for kind in {kind for kind, _ in counts}:
                 counts[kind, told.get(kind, "False" if told else "Unknown")] += 1
         for about, count in counts.items():
             family.add_metric(about, count)
         yield family
+        why = GaugeMetricFamily(
+            "slipway_operator_models_by_reason",
+            "ModelDeployments by the reason of their condition Ready.",
+            labels=["reason"],
+        )
+        for reason, count in reasons.items():
+            why.add_metric([reason], count)
+        yield why

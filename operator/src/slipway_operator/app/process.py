@@ -67,15 +67,17 @@ class _Operator:
     ) -> None:
         self.settings = settings
         self.kube = kube
-        self.store = Store()
-        self.queue = WorkQueue()
+        self.store = Store(self._serves)
         self.metrics = Metrics(self._statuses)
+        self.queue = WorkQueue(self.metrics.queue_seconds.observe)
         self.elector = LeaderElector(
             lease_kube, settings.leader_election, _own_namespace(settings), _identity()
         )
         writer = kube.guarded(self.elector.is_leader)
         contention = Contention(settings.conflict_backoff_seconds)
-        executor = Executor(writer, self.store, contention, clock.now, self.metrics.judged)
+        executor = Executor(
+            writer, self.store, contention, clock.now, self.metrics.judged, self.metrics.told
+        )
         reconciler = Reconciler(
             self.store,
             executor,
@@ -90,7 +92,11 @@ class _Operator:
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
         self.synced = False
         self.metrics.leader.set_function(lambda: float(self.elector.is_leader()))
+        self.metrics.queue_depth.set_function(lambda: float(len(self.queue)))
         self.metrics.models.set_function(lambda: float(len(self.store.models())))
+
+    def _serves(self, model: Json) -> bool:
+        return self.settings.selector.matches(model["metadata"].get("labels") or {})
 
     def _statuses(self) -> Iterator[Json]:
         models = (self.store.model(key) for key in self.store.models())

@@ -1,7 +1,9 @@
 """The work queue: keys without duplicates, never two workers on one key, back-off per key."""
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Callable
 
 from slipway_operator.reconcile.store import Key
 
@@ -17,7 +19,10 @@ class WorkQueue:
     lost and no key is worked on twice at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waited: Callable[[float], None] = lambda _seconds: None) -> None:
+        """``waited`` is told of each key how long it had to wait for a worker."""
+        self._waited = waited
+        self._since: dict[Key, float] = {}
         self._waiting: deque[Key] = deque()
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
@@ -35,6 +40,7 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._queued:
             self._queued.add(key)
+            self._since[key] = time.monotonic()
             self._waiting.append(key)
             self._available.set()
 
@@ -60,6 +66,7 @@ class WorkQueue:
             await self._available.wait()
         key = self._waiting.popleft()
         self._queued.discard(key)
+        self._waited(time.monotonic() - self._since.pop(key))
         self._working.add(key)
         return key
 

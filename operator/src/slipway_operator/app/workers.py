@@ -6,6 +6,7 @@ import time
 from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.tasks import first_of
+from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kube import ApiError, NotLeaderError, TransportError
 from slipway_operator.reconcile.reconciler import Reconciler, UnsettledError
 from slipway_operator.reconcile.store import Key
@@ -29,7 +30,6 @@ class Workers:
         """One worker; it ends by raising, never by returning."""
         while True:
             key = await self._queue.get()
-            self._metrics.queue_depth.set(len(self._queue))
             try:
                 await self._one(key)
             finally:
@@ -37,7 +37,7 @@ class Workers:
 
     async def _one(self, key: Key) -> None:
         started = time.perf_counter()
-        fields = {"model": f"{key[0]}/{key[1]}"}
+        outcome = "error"
         try:
             result = await self._reconciler.reconcile(key)
         except NotLeaderError:
@@ -48,24 +48,17 @@ class Workers:
             delay = self._queue.failed(key)
             logger.warning(
                 "reconcile will be tried again",
-                extra={**fields, "error": str(error)[:1024], "in_seconds": delay},
+                extra={"error": without_noise(str(error))[:1024], "in_seconds": delay},
             )
         except Exception:  # one object's defect must not stop the others
             self._metrics.failed("Defect")
             delay = self._queue.failed(key)
-            logger.exception("reconcile failed", extra={**fields, "in_seconds": delay})
+            logger.exception("reconcile failed", extra={"in_seconds": delay})
         else:
             self._queue.succeeded(key)
             if result.requeue_after is not None:
                 self._queue.add_after(key, result.requeue_after)
-            seconds = time.perf_counter() - started
-            self._metrics.reconcile_seconds.labels(result.outcome).observe(seconds)
-            logger.debug(
-                "reconciled",
-                extra={
-                    **fields,
-                    **(result.labels or {}),
-                    "outcome": result.outcome,
-                    "seconds": round(seconds, 4),
-                },
-            )
+            outcome = result.outcome
+        seconds = time.perf_counter() - started
+        self._metrics.reconcile_seconds.labels(outcome).observe(seconds)
+        logger.debug("reconciled", extra={"outcome": outcome, "seconds": round(seconds, 4)})

@@ -20,6 +20,7 @@ from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.contention import Contention, rivals
 from slipway_operator.reconcile.decide import timestamp
 from slipway_operator.reconcile.difference import needs_apply, taken_over
+from slipway_operator.reconcile.event_budget import EventBudget
 from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kinds import Kind
 from slipway_operator.reconcile.kube import ApiError, KubeClient
@@ -58,13 +59,19 @@ class Executor:
         contention: Contention,
         clock: Callable[[], datetime],
         judged: Callable[[str, str], None] = lambda _outcome, _reason: None,
+        told: Callable[[bool], None] = lambda _sent: None,
+        budget: EventBudget | None = None,
     ) -> None:
-        """``judged`` is told the outcome and the reason of each verdict that was recorded."""
+        """``judged`` is told the outcome and the reason of each verdict that was recorded, and
+        ``told`` of each Event whether it was sent or left out.
+        """
         self._kube = kube
         self._store = store
         self._contention = contention
         self._clock = clock
         self._judged = judged
+        self._told = told
+        self._budget = budget or EventBudget()
 
     async def execute(self, plan: Plan, obs: Observation) -> Obstacle | None:
         """Carry out a plan.
@@ -98,7 +105,10 @@ class Executor:
         if plan.status is not None and plan.status != obs.model.status:
             await self._report(plan.status, obs.model)
         for event in plan.events:
-            await self._tell(event, obs.model)
+            sent = self._budget.allows(obs.model.uid)
+            if sent:
+                await self._tell(event, obs.model)
+            self._told(sent)
         return None
 
     def _to_write(self, child: Json, obs: Observation) -> bool:

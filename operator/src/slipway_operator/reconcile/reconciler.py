@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from slipway_operator.api.names import short_digest
 from slipway_operator.api.settings import Settings
+from slipway_operator.reconcile import log_context
 from slipway_operator.reconcile.decide import decide
 from slipway_operator.reconcile.execute import Executor, StaleError
 from slipway_operator.reconcile.fetch_log import FetchLog
 from slipway_operator.reconcile.lost_revisions import LostRevisions
-from slipway_operator.reconcile.observation import Obstacle
+from slipway_operator.reconcile.observation import Observation, Obstacle
 from slipway_operator.reconcile.observe import observe
 from slipway_operator.reconcile.pace import StatusPace
 from slipway_operator.reconcile.pod_events import PodEvents
@@ -35,6 +37,11 @@ class Result:
     outcome: str
     requeue_after: float | None = None
     labels: dict[str, str] | None = None
+
+
+def _digest(obs: Observation) -> str:
+    """Of what the spec asks for; nothing where the spec cannot be read."""
+    return "" if obs.model.unreadable else short_digest(obs.model.spec.model.digest)
 
 
 class Reconciler:
@@ -66,16 +73,19 @@ class Reconciler:
         Raises:
             UnsettledError, ApiError, TransportError, NotLeaderError: nothing is lost; try again.
         """
+        log_context.begin(*key)
         obstacle: Obstacle | None = None
         searched = False
         for _ in range(_ATTEMPTS):
             obs = observe(self._store, key, obstacle)
             if obs is None:
                 return Result("gone")
+            log_context.add(digest=_digest(obs))
             obs = replace(obs, mount_failures=await self._pod_events.mount_failures(obs))
             if self._settings.fetch_progress:
                 obs = replace(obs, download=await self._fetch_log.download(obs))
             plan = decide(obs, self._settings, self._clock())
+            log_context.add(**plan.labels)
             if plan.misses_revision and not searched:
                 searched = True
                 if await self._lost_revisions.found(obs.model):

@@ -7,7 +7,7 @@ would take several times the memory, all of it walked by the garbage collector a
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 import orjson
@@ -97,7 +97,9 @@ class Store:
     What it gives is the caller's own: changing it changes nothing in here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, serves: Callable[[Json], bool] = lambda _model: True) -> None:
+        """``serves`` says of a ModelDeployment whether it is this operator's at all."""
+        self._serves = serves
         self._objects: dict[Key, dict[Kind, dict[str, _Known]]] = defaultdict(
             lambda: defaultdict(dict)
         )
@@ -110,7 +112,9 @@ class Store:
         if uid in self._tombstones:
             return None
         name: str = obj["metadata"]["name"]
-        key, before = key_of(kind, obj), self._keys.get(uid)
+        mine = kind is not kinds.MODEL_DEPLOYMENT or self._serves(obj)
+        # Of one that another operator serves nothing is kept; it may come back any time.
+        key, before = key_of(kind, obj) if mine else None, self._keys.get(uid)
         place = before or key
         if place is None:
             return None
