@@ -6,6 +6,7 @@ from fake_cluster import pods, samples
 from fake_cluster.world import World
 
 from slipway_operator.app.metrics import Metrics
+from slipway_operator.app.queue import WorkQueue
 from slipway_operator.reconcile.contention import Contention
 from slipway_operator.reconcile.execute import Executor
 
@@ -72,3 +73,26 @@ def test_every_series_that_an_alert_may_need_is_there_from_the_first_scrape():
     assert value(metrics, "rollouts_total", outcome="Good", reason="") == 0
     assert value(metrics, "rollouts_total", outcome="Failed", reason="Other") == 0
     assert value(metrics, "models_by_condition", condition="Stalled", status="True") == 0
+
+
+async def test_models_are_counted_by_the_reason_of_ready(world: World):
+    world.behaviours["a"] = pods.fetch_ends(31)
+    world.apply(digest=samples.A)
+    await world.run()
+    unknown = {"conditions": [{"type": "Ready", "status": "False", "reason": "EditedByHand"}]}
+    metrics = Metrics(lambda: iter([world.status, unknown, {}]))
+
+    def count(reason: str) -> float | None:
+        return value(metrics, "models_by_reason", reason=reason)
+
+    assert (count("AccessDenied"), count("Other"), count("Serving")) == (1, 1, 0)
+
+
+async def test_the_time_that_a_key_waits_for_a_worker_is_measured():
+    metrics = Metrics()
+    queue = WorkQueue(metrics.queue_seconds.observe)
+    for name in ("a", "b", "a"):
+        queue.add(("payments", name))
+    for _ in range(2):
+        queue.done(await queue.get())
+    assert value(metrics, "queue_seconds_count") == 2
