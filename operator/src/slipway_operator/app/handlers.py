@@ -69,7 +69,8 @@ def build_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.chunk_size = PAGE
-    settings.queueing.idle_timeout = 1.0
+    # For so long after an event kopf keeps a task with the whole object.
+    settings.queueing.idle_timeout = 0.1
     settings.persistence.diffbase_storage = _NoDifferences()
     for kind in WATCHED:
         if kind.owned:
