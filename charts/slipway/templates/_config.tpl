@@ -34,6 +34,7 @@ leaderElection:
   retryPeriodSeconds: {{ .Values.controller.leaderElection.retryPeriodSeconds }}
 proxy: {{ toJson .Values.proxy }}
 modelNetworkPolicy: {{ toJson .Values.modelNetworkPolicy }}
+integrations: {{ toJson .Values.integrations }}
 httpPort: {{ .Values.httpPort }}
 logFormat: {{ .Values.controller.logFormat }}
 pools:

@@ -52,9 +52,55 @@ No wildcard, and no verb on Secrets: pods refer to them, the operator never read
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
+{{- with .Values.integrations }}
+{{- if .podMonitor.enabled }}
+# By which the Prometheus Operator finds the models' metrics.
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+{{- if .keda.enabled }}
+# Autoscaling by triggers of KEDA.
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+{{- if .gateway.enabled }}
+# The way to a model through a Gateway.
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+{{- if .ingress.enabled }}
+# The way to a model through an Ingress.
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+{{- end }}
+{{- end }}
 # What happened, for `kubectl describe`; and why a volume of a pod cannot be mounted, which the
 # kubelet tells in the pod's Events alone.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create, patch]
+{{- end }}
+
+{{/*
+To notice when a kind of another project is installed: its definition, and no other. An install for
+some namespaces has no such right, and looks again at every resync.
+*/}}
+{{- define "slipway.definitionRules" -}}
+{{- $names := list }}
+{{- with .Values.integrations }}
+{{- if .podMonitor.enabled }}{{ $names = append $names "podmonitors.monitoring.coreos.com" }}{{ end }}
+{{- if .keda.enabled }}{{ $names = append $names "scaledobjects.keda.sh" }}{{ end }}
+{{- if .gateway.enabled }}{{ $names = append $names "httproutes.gateway.networking.k8s.io" }}{{ end }}
+{{- end }}
+{{- if $names }}
+# To notice when one of these kinds is installed; no other definition can be read.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: {{ toJson $names }}
+  verbs: [list, watch]
+{{- end }}
 {{- end }}

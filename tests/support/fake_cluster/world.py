@@ -42,6 +42,8 @@ class World:
         self.clock = samples.NOON
         self.settings = settings or samples.settings()
         self.api = FakeApi(lambda: self.clock)
+        self.served: frozenset[str] = frozenset()
+        """Optional kinds that this cluster has."""
         self.behaviours: dict[str, pods.Behaviour] = {}
         self._alone: dict[str, pods.Behaviour] = {}
         self.results: list[Result] = []
@@ -72,6 +74,7 @@ class World:
             StatusPace(monotonic=self._seconds),
             self.settings,
             lambda: self.clock,
+            lambda: self.served,
         )
 
     def _seconds(self) -> float:
@@ -84,7 +87,7 @@ class World:
         self.api.deleted.clear()
         for (name, _, _), obj in list(self.api.objects.items()):
             kind = self.api.kinds[name]
-            if kind not in kinds.WATCHED:
+            if name not in kinds.BY_NAME:
                 continue
             # An object that no longer matches the watch's selector is told of as deleted.
             tell = self.store.put if _selected(kind, obj) else self.store.remove

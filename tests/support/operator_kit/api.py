@@ -26,6 +26,11 @@ _GROUPS = {
     "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "poddisruptionbudgets": "/apis/policy/v1",
     "networkpolicies": "/apis/networking.k8s.io/v1",
+    "ingresses": "/apis/networking.k8s.io/v1",
+    "podmonitors": "/apis/monitoring.coreos.com/v1",
+    "scaledobjects": "/apis/keda.sh/v1alpha1",
+    "httproutes": "/apis/gateway.networking.k8s.io/v1",
+    "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
 }
 _PATCHES = {

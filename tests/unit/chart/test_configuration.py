@@ -8,7 +8,7 @@ import yaml
 
 from slipway_operator.api.settings import Pool, Proxy, Settings, load_settings
 
-INSTALLS = ["default", "namespaced", "ha", "gpu"]
+INSTALLS = ["default", "namespaced", "ha", "gpu", "integrations"]
 
 
 @pytest.fixture

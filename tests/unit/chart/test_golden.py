@@ -8,7 +8,7 @@ import pytest
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("ci", ["default", "namespaced", "ha", "gpu"])
+@pytest.mark.parametrize("ci", ["default", "namespaced", "ha", "gpu", "integrations"])
 def test_the_chart_renders_what_was_reviewed(render_text, ci):
     # The CRD is a generated file of its own, reviewed in crds/.
     text = render_text({"crds": {"install": False}}, ci)

@@ -48,6 +48,39 @@ def test_a_namespaced_operator_has_the_same_rights_in_its_namespaces_and_no_clus
     assert roles == {"team-a": NEEDED, "team-b": NEEDED}
 
 
+ALL = READ | {"create", "patch", "delete"}
+OPTIONAL = {
+    "podMonitor": ("monitoring.coreos.com", "podmonitors"),
+    "keda": ("keda.sh", "scaledobjects"),
+    "gateway": ("gateway.networking.k8s.io", "httproutes"),
+    "ingress": ("networking.k8s.io", "ingresses"),
+}
+DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_an_integration_brings_the_right_to_its_own_kind_and_no_other(render, pick, name):
+    objects = render({"integrations": {name: {"enabled": True}}})
+    role = pick(objects, "ClusterRole", name="slipway")
+    group, plural = OPTIONAL[name]
+    more = {(group, plural): ALL}
+    if name != "ingress":
+        more[DEFINITIONS] = {"list", "watch"}
+    assert granted(role) == NEEDED | more
+    named = [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule]
+    assert named == ([] if name == "ingress" else [[f"{plural}.{group}"]])
+
+
+def test_an_integration_of_a_namespaced_operator_brings_nothing_of_the_cluster(render):
+    on = {name: {"enabled": True} for name in OPTIONAL}
+    objects = render({"integrations": on}, ci="namespaced")
+    assert not [item for item in objects if item["kind"].startswith("ClusterRole")]
+    (role, _) = (
+        item for item in objects if item["kind"] == "Role" and item["metadata"]["name"] == "slipway"
+    )
+    assert granted(role) == NEEDED | dict.fromkeys(OPTIONAL.values(), ALL)
+
+
 def test_each_namespace_binds_the_operator_of_the_release_namespace(render):
     bindings = [
         item
@@ -69,7 +102,7 @@ def test_only_the_operators_own_lease_can_be_changed(render, pick):
     assert (named["resourceNames"], named["verbs"]) == (["slipway"], ["get", "update"])
 
 
-@pytest.mark.parametrize("ci", ["default", "namespaced", "ha", "gpu"])
+@pytest.mark.parametrize("ci", ["default", "namespaced", "ha", "gpu", "integrations"])
 def test_no_role_has_a_wildcard_or_touches_secrets(render, ci):
     for role in render(ci=ci):
         for rule in role.get("rules", []):

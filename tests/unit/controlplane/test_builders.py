@@ -29,7 +29,9 @@ from slipway_operator.build.resolve import (
 )
 from slipway_operator.build.revision import Revision, controller_revision, render
 from slipway_operator.build.service import service, url
+from slipway_operator.build.whole import Whole
 from slipway_operator.reconcile.children import wanted_children
+from slipway_operator.reconcile.kinds import OPTIONAL
 from slipway_operator.reconcile.observation import Observation
 
 Json = dict[str, Any]
@@ -116,6 +118,49 @@ CASES: dict[str, Json] = {
             "sharedMemory": "512Mi",
         }
     },
+    "keda-and-gateway": {
+        "autoscaling": {
+            "minReplicas": 0,
+            "maxReplicas": 6,
+            "targetMemoryUtilization": 80,
+            "triggers": [
+                {
+                    "type": "prometheus",
+                    "name": "queue",
+                    "metadata": {
+                        "serverAddress": "http://prometheus.monitoring:9090",
+                        "query": "sum(nv_inference_pending_request_count{model='fraud'})",
+                        "threshold": "4",
+                    },
+                    "metricType": "AverageValue",
+                    "authenticationRef": {"name": "prometheus"},
+                }
+            ],
+            "pollingIntervalSeconds": 5,
+            "cooldownSeconds": 600,
+        },
+        "route": {
+            "hostnames": ["models.example.com", "models.example.org"],
+            "path": "/fraud",
+            "gateway": {
+                "parentRefs": [
+                    {"name": "public", "namespace": "gateways", "sectionName": "https"},
+                    {"name": "public", "namespace": "gateways", "port": 8443},
+                ]
+            },
+        },
+        "monitoring": {"enabled": True},
+    },
+    "ingress": {
+        "route": {
+            "hostnames": ["fraud.example.com"],
+            "ingress": {
+                "className": "nginx",
+                "tlsSecretName": "fraud-tls",
+                "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
+            },
+        }
+    },
 }
 
 
@@ -126,6 +171,9 @@ class Plain(yaml.SafeDumper):
         return True
 
 
+Plain.add_representer(Whole, yaml.SafeDumper.represent_dict)
+
+
 def children(settings: Settings | None = None, **changes: Any) -> dict[str, Json]:
     """The children of a new ModelDeployment, by kind."""
     model = samples.model(**changes)
@@ -133,7 +181,8 @@ def children(settings: Settings | None = None, **changes: Any) -> dict[str, Json
     pool = resolve_pool(model.spec, settings)
     revision = Revision.parse(controller_revision(model, render(model, pool), 1))
     rollout = resolve_rollout(model.spec, pool)
-    wanted = wanted_children(Observation(model), revision, rollout, settings)
+    served = frozenset(kind.name for kind in OPTIONAL)
+    wanted = wanted_children(Observation(model, served=served), revision, rollout, settings)
     return {child["kind"]: child for child in wanted}
 
 

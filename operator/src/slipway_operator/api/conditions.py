@@ -5,6 +5,7 @@
 | first rollout | False | True | - | False |
 | rolling, something answers | Unknown | True | - | True |
 | failed (rolled back, held, refused) | False | - | True | observed |
+| served, but not all that was asked for can be had | False | - | True | observed |
 | complete | True | - | - | True |
 | complete, then no pod left | False | True | - | False |
 | scaled to zero | True | - | - | False |
@@ -39,6 +40,9 @@ class Situation(Enum):
 
     COMPLETE = "complete"
     """The target is served, or was and lost some of its pods."""
+
+    INCOMPLETE = "incomplete"
+    """The target is served, but something else that the spec asks for cannot be had here."""
 
     SCALED_TO_ZERO = "scaled to zero"
     """As asked, with no pod."""
@@ -81,7 +85,7 @@ def conditions(verdict: Verdict, generation: int, previous: list[Json], now: str
         case Situation.PROGRESSING:
             ready: Status = "Unknown" if verdict.available else "False"
             rows = [(READY, ready, reason, message), (RECONCILING, "True", reason, message)]
-        case Situation.FAILED:
+        case Situation.FAILED | Situation.INCOMPLETE:
             rows = [
                 (READY, "False", reason, message),
                 (STALLED, "True", verdict.stalled_reason or reason, message),

@@ -134,6 +134,33 @@ class ModelNetworkPolicy(_Strict):
     )
 
 
+class Integration(_Strict):
+    """Kinds of another project that the operator may use; it needs rights for them."""
+
+    enabled: bool = False
+
+
+class PodMonitors(Integration):
+    """PodMonitors of models that do not say it themselves."""
+
+    labels: dict[str, str] = Field(
+        default_factory=dict[str, str], description="By which a Prometheus selects PodMonitors."
+    )
+    interval: Annotated[
+        Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m|h)$")] | None,
+        BeforeValidator(_empty_is_none),
+    ] = Field(default=None, description="How often metrics are read.")
+
+
+class Integrations(_Strict):
+    """What children may be of a kind that not every cluster or not every user has."""
+
+    pod_monitor: PodMonitors = Field(default_factory=PodMonitors)
+    keda: Integration = Field(default_factory=Integration)
+    gateway: Integration = Field(default_factory=Integration)
+    ingress: Integration = Field(default_factory=Integration)
+
+
 class LeaderElection(_Strict):
     """Times of the Lease. renew < retry budget < duration, so that a leader ends before it is
     replaced.
@@ -188,6 +215,7 @@ class Settings(_Strict):
         "way. Needs the right to get pods/log.",
     )
     model_network_policy: ModelNetworkPolicy = Field(default_factory=ModelNetworkPolicy)
+    integrations: Integrations = Field(default_factory=Integrations)
     leader_election: LeaderElection = Field(default_factory=LeaderElection)
     http_port: int = Field(default=8080, ge=1, le=65535, description="/metrics, /healthz, /readyz.")
     log_format: str = Field(default="json", pattern="^(json|text)$")

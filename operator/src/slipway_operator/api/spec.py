@@ -63,6 +63,13 @@ Cidr = Annotated[
 ]
 
 
+HostName = Annotated[
+    str,
+    Field(
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
+]
 ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
 ModelAlias = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
 
@@ -344,9 +351,56 @@ class PodMetric(Schema):
     average_value: Quantity = Field(description="Wanted average over the pods.")
 
 
+class TriggerMetricType(StrEnum):
+    """How KEDA compares a trigger's value with its target."""
+
+    AVERAGE_VALUE = "AverageValue"
+    VALUE = "Value"
+    UTILIZATION = "Utilization"
+
+
+class TriggerAuthenticationKind(StrEnum):
+    """Where a TriggerAuthentication lives."""
+
+    TRIGGER_AUTHENTICATION = "TriggerAuthentication"
+    CLUSTER_TRIGGER_AUTHENTICATION = "ClusterTriggerAuthentication"
+
+
+class TriggerAuthentication(Schema):
+    """Credentials of a trigger, as an object of KEDA."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the object.")
+    kind: TriggerAuthenticationKind | None = Field(
+        default=None, description="Its kind. Absent: TriggerAuthentication."
+    )
+
+
+class Trigger(Schema):
+    """A trigger of KEDA, such as a queue's length or the result of a Prometheus query."""
+
+    type: str = Field(
+        min_length=1, max_length=63, description="Kind of scaler, such as prometheus."
+    )
+    name: str | None = Field(
+        default=None, min_length=1, max_length=63, description="Name of the trigger."
+    )
+    metadata: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="What the scaler wants to know; KEDA documents it. All values are strings.",
+    )
+    metric_type: TriggerMetricType | None = Field(
+        default=None, description="How the value is compared. Absent: AverageValue."
+    )
+    authentication_ref: TriggerAuthentication | None = Field(
+        default=None, description="Credentials of the trigger."
+    )
+
+
 class Autoscaling(Schema):
-    """A HorizontalPodAutoscaler on the Deployment; spec.replicas is then the starting value. Of
-    several targets the one that asks for most pods counts.
+    """A HorizontalPodAutoscaler on the Deployment, or with triggers a ScaledObject of KEDA;
+    spec.replicas is then the starting value. Of several targets the one that asks for most pods
+    counts.
     """
 
     model_config = ConfigDict(
@@ -354,14 +408,37 @@ class Autoscaling(Schema):
             cel(
                 "self.minReplicas <= self.maxReplicas",
                 "minReplicas must not be above maxReplicas: raise maxReplicas or lower minReplicas",
-            )
+            ),
+            cel(
+                "self.minReplicas > 0 || has(self.triggers) && self.triggers.size() > 0",
+                "minReplicas 0 needs triggers, by which KEDA scales up from zero: add one, or set "
+                "spec.replicas to 0 to switch the model off",
+            ),
+            cel(
+                "self.targetCpuUtilization > 0 || has(self.targetMemoryUtilization) "
+                "|| has(self.podMetrics) && self.podMetrics.size() > 0 "
+                "|| has(self.triggers) && self.triggers.size() > 0",
+                "there is no target: set targetCpuUtilization, targetMemoryUtilization, podMetrics "
+                "or triggers",
+            ),
+            cel(
+                "!(has(self.podMetrics) && self.podMetrics.size() > 0 "
+                "&& has(self.triggers) && self.triggers.size() > 0)",
+                "podMetrics are for a HorizontalPodAutoscaler and triggers for KEDA: use a trigger "
+                "of type prometheus instead of podMetrics",
+            ),
         )
     )
 
-    min_replicas: int = Field(default=1, ge=1, description="Never fewer pods than this.")
+    min_replicas: int = Field(
+        default=1, ge=0, description="Never fewer pods than this. 0 needs triggers."
+    )
     max_replicas: int = Field(ge=1, description="Never more pods than this.")
     target_cpu_utilization: int = Field(
-        default=70, ge=1, le=1000, description="Average CPU use in percent of the request."
+        default=70,
+        ge=0,
+        le=1000,
+        description="Average CPU use in percent of the request. 0: CPU use is no target.",
     )
     target_memory_utilization: int | None = Field(
         default=None, ge=1, le=1000, description="Average memory use in percent of the request."
@@ -374,6 +451,20 @@ class Autoscaling(Schema):
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
         },
+    )
+    triggers: list[Trigger] | None = Field(
+        default=None,
+        max_length=16,
+        description="Triggers of KEDA, which must be installed and switched on in the operator's "
+        "configuration. KEDA then makes the HorizontalPodAutoscaler.",
+    )
+    polling_interval_seconds: int | None = Field(
+        default=None, ge=1, description="How often KEDA looks at the triggers. Absent: 30."
+    )
+    cooldown_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        description="How long all triggers must be silent before KEDA scales to zero. Absent: 300.",
     )
 
 
@@ -391,6 +482,100 @@ class NetworkPolicy(Schema):
         max_length=64,
         description="The only networks that the pods may reach, such as the storage's; name "
         "servers are always added. Empty: not limited.",
+    )
+
+
+class ParentRef(Schema):
+    """The Gateway, or one of its listeners, that the route belongs to."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Gateway.")
+    namespace: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        description="Its namespace. Absent: that of this object.",
+    )
+    section_name: str | None = Field(
+        default=None, min_length=1, max_length=253, description="One of its listeners."
+    )
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="Listeners with this port only."
+    )
+
+
+class GatewayRoute(Schema):
+    """An HTTPRoute of the Gateway API. It takes a path other than / off again, since models answer
+    below /.
+    """
+
+    parent_refs: list[ParentRef] = Field(
+        min_length=1, max_length=32, description="Gateways that the route belongs to."
+    )
+
+
+class IngressRoute(Schema):
+    """An Ingress. To take a path other than / off again is a matter of its controller's
+    annotations.
+    """
+
+    class_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="IngressClass. Absent: the cluster's default.",
+    )
+    tls_secret_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="Secret with the certificate of the host names.",
+    )
+    annotations: dict[str, str] | None = Field(
+        default=None, max_length=64, description="Annotations for the controller."
+    )
+
+
+class Route(Schema):
+    """The way to the model from outside the cluster."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validated(
+            cel(
+                "has(self.gateway) != has(self.ingress)",
+                "a route is either for a Gateway or an Ingress: set gateway or ingress, not both",
+            )
+        )
+    )
+
+    hostnames: list[HostName] = Field(
+        min_length=1,
+        max_length=16,
+        description="Host names under which the model answers; the first is shown in status.url.",
+    )
+    path: str = Field(
+        default="/",
+        max_length=1024,
+        pattern="^/[A-Za-z0-9/._~-]*$",
+        description="Path prefix under which the model answers.",
+    )
+    https: bool | None = Field(
+        default=None,
+        description="Whether clients come by https, for status.url. Absent: with a gateway true, "
+        "with an ingress if it has a tlsSecretName.",
+    )
+    gateway: GatewayRoute | None = Field(
+        default=None, description="Make an HTTPRoute of the Gateway API."
+    )
+    ingress: IngressRoute | None = Field(default=None, description="Make an Ingress.")
+
+
+class Monitoring(Schema):
+    """How the pods' metrics are read."""
+
+    enabled: bool | None = Field(
+        default=None,
+        description="Make a PodMonitor for the Prometheus Operator. Absent: as the operator's "
+        "configuration says, where the Prometheus Operator is installed.",
     )
 
 
@@ -471,5 +656,11 @@ class ModelDeploymentSpec(Schema):
     )
     network_policy: NetworkPolicy = Field(
         default_factory=NetworkPolicy, description="Limits on the pods' connections."
+    )
+    route: Route | None = Field(
+        default=None, description="The way to the model from outside the cluster."
+    )
+    monitoring: Monitoring = Field(
+        default_factory=Monitoring, description="How the pods' metrics are read."
     )
     template: PodTemplate = Field(default_factory=PodTemplate, description="Additions to the pods.")

@@ -137,7 +137,9 @@ class ModelDeploymentStatus(Schema):
     replicas: int | None = Field(default=None, description="Pods that exist.")
     ready_replicas: int | None = Field(default=None, description="Pods that are ready.")
     selector: str | None = Field(default=None, description="Label selector of the pods.")
-    url: str | None = Field(default=None, description="Where the model answers in the cluster.")
+    url: str | None = Field(
+        default=None, description="Where the model answers: by its route, else in the cluster."
+    )
 
     def dump(self) -> dict[str, Any]:
         """As Kubernetes wants it: camelCase, absent fields left out."""

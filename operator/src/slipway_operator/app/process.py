@@ -18,6 +18,7 @@ from slipway_operator.app.handlers import build_registry, build_settings
 from slipway_operator.app.http import serve_http
 from slipway_operator.app.leader import LeaderElector
 from slipway_operator.app.metrics import Metrics
+from slipway_operator.app.optional_kinds import OptionalKinds
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
 from slipway_operator.app.tasks import first_of
@@ -78,6 +79,7 @@ class _Operator:
         executor = Executor(
             writer, self.store, contention, clock.now, self.metrics.judged, self.metrics.told
         )
+        self.optional = OptionalKinds(kube, self.store, self.queue, settings)
         reconciler = Reconciler(
             self.store,
             executor,
@@ -87,6 +89,7 @@ class _Operator:
             StatusPace(),
             settings,
             clock.now,
+            self.optional.served,
         )
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
@@ -117,11 +120,14 @@ class _Operator:
         while not self.synced:
             try:
                 await self.resync.once()
+                await self.optional.once()
                 self.synced = True
             except (ApiError, TransportError) as error:
                 logger.warning("waiting for the API server", extra={"error": str(error)})
                 await asyncio.sleep(_FIRST_SYNC_RETRY_SECONDS)
-        await first_of(self._lead(), self.resync.run(self.settings.resync_seconds))
+        await first_of(
+            self._lead(), self.resync.run(self.settings.resync_seconds), self.optional.run()
+        )
 
     async def _lead(self) -> None:
         await first_of(self.elector.run(), self._reconcile())

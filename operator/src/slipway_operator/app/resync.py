@@ -18,6 +18,31 @@ _JITTER = 0.2
 _SHARES = 12
 
 
+async def take_in(
+    kube: KubeClient, store: Store, queue: WorkQueue, kind: Kind, namespace: str | None
+) -> str:
+    """List one kind, and queue what differs from what was known; the list's resourceVersion.
+
+    Raises:
+        ApiError, TransportError: the list could not be had.
+    """
+    selector = OWNED_SELECTOR if kind.owned else None
+    present: set[str] = set()
+    changed: set[Key] = set()
+    version = "0"
+    # Each page is gone before the next one comes: a thousand objects fill tens of megabytes.
+    async for page, of_the_list in kube.pages(kind, namespace, selector):
+        version = of_the_list
+        for obj in page:
+            present.add(obj["metadata"]["uid"])
+            key = store.put(kind, obj)
+            if key is not None:
+                changed.add(key)
+    for key in changed | store.drop_absent(kind, namespace, present, version):
+        queue.add(key)
+    return version
+
+
 class Resync:
     """Brings the store up to date by listing, once and then every while."""
 
@@ -37,23 +62,7 @@ class Resync:
         """
         for kind in WATCHED:
             for namespace in self._namespaces:
-                await self._list(kind, namespace)
-
-    async def _list(self, kind: Kind, namespace: str | None) -> None:
-        selector = OWNED_SELECTOR if kind.owned else None
-        present: set[str] = set()
-        changed: set[Key] = set()
-        version = "0"
-        # Each page is gone before the next one comes: a thousand objects fill tens of megabytes.
-        async for page, of_the_list in self._kube.pages(kind, namespace, selector):
-            version = of_the_list
-            for obj in page:
-                present.add(obj["metadata"]["uid"])
-                key = self._store.put(kind, obj)
-                if key is not None:
-                    changed.add(key)
-        for key in changed | self._store.drop_absent(kind, namespace, present, version):
-            self._queue.add(key)
+                await take_in(self._kube, self._store, self._queue, kind, namespace)
 
     async def run(self, period: float) -> None:
         """Repeat for ever: the level-triggered safety net.

@@ -6,9 +6,11 @@ from slipway_operator.build.labels import child_metadata
 
 
 def horizontal_pod_autoscaler(model: ModelDeployment) -> Json | None:
-    """The autoscaler, or None when none was asked for or the model is scaled to zero by hand."""
+    """The autoscaler; None when none was asked for, KEDA makes it by triggers, or the model is
+    scaled to zero by hand.
+    """
     autoscaling = model.spec.autoscaling
-    if autoscaling is None or model.spec.replicas == 0:
+    if autoscaling is None or autoscaling.triggers or model.spec.replicas == 0:
         return None
     return {
         "apiVersion": "autoscaling/v2",
@@ -37,7 +39,7 @@ def _metrics(autoscaling: Autoscaling) -> list[Json]:
             },
         }
         for name, target in targets.items()
-        if target is not None
+        if target
     ]
     pods: list[Json] = [
         {

@@ -25,6 +25,7 @@ from slipway_operator.reconcile.plan import Plan, RevisionMark
 from slipway_operator.reconcile.progress import Phase, phase_of
 from slipway_operator.reconcile.report import Report, events_of, report
 from slipway_operator.reconcile.rollback import find_subject
+from slipway_operator.reconcile.shortfall import routed, shortfall
 from slipway_operator.reconcile.target import Target, find_target, last_good, surplus
 
 _DAMAGED_CACHE_GRACE = timedelta(seconds=30)
@@ -102,9 +103,13 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     asked_for = target.revision if subject.redirected else revision
     revisions = _with(_with(obs.revisions, asked_for), revision)
     judgement = replace(judgement, revision=revision)
-    verdict = Explanation(obs, rollout, judgement, applied, asked_for).verdict()
+    verdict = Explanation(
+        obs, rollout, judgement, applied, asked_for, shortfall(obs, settings)
+    ).verdict()
     outdated = rendered.hash != asked_for.hash
-    status = report(obs, Report(verdict, revision, revisions, outdated, asked_for), now)
+    outside = routed(obs, {child["kind"] for child in children})
+    told = Report(verdict, revision, revisions, outdated, asked_for, routed=outside)
+    status = report(obs, told, now)
     return Plan(
         # Whatever it is that met an obstacle, the status must be reached: do not run into it again.
         new_revision=None if obs.obstacle else target.new,
@@ -142,7 +147,10 @@ def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
         available=ready_replicas(deployment) > 0,
         verified=("Unknown", error.reason, "not looked at: the spec cannot be used"),
     )
-    status = report(obs, Report(verdict, None, obs.revisions, outdated=False), now)
+    told_now = Report(
+        verdict, None, obs.revisions, outdated=False, routed=routed(obs, obs.children.keys())
+    )
+    status = report(obs, told_now, now)
     told = find(obs.model.status.get("conditions") or [], STALLED).get("reason")
     return Plan(
         status=status,

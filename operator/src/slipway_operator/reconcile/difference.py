@@ -11,12 +11,22 @@ from typing import Any, cast
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import FIELD_MANAGER
 from slipway_operator.api.quantity import quantity
+from slipway_operator.build.whole import Whole
 
 _QUANTITY_PARENTS = {"requests", "limits"}
 _QUANTITY_FIELDS = {"sizeLimit", "averageValue"}
 
 Path = tuple[str, ...]
 """The way to a field; an item of a list keyed by name is written ``[name]``."""
+
+
+_REMOVABLE: dict[str, tuple[Path, ...]] = {
+    "Service": (("spec", "ports"),),
+    "Ingress": (("metadata", "annotations"), ("spec", "tls")),
+    "ScaledObject": (("spec", "pollingInterval"), ("spec", "cooldownPeriod")),
+    "PodMonitor": (("metadata", "labels"),),
+}
+"""What a spec can take away again from a child, and what the API server adds nothing to."""
 
 
 def needs_apply(wanted: Json, live: Json) -> bool:
@@ -35,6 +45,8 @@ def _differing(wanted: Any, live: Any, path: Path) -> Iterator[Path]:
     if isinstance(wanted, dict):
         fields = cast("Json", wanted)
         if isinstance(live, dict):
+            if isinstance(wanted, Whole) and live.keys() - fields.keys():
+                yield path
             for key, value in fields.items():
                 yield from _differing(value, cast("Json", live).get(key), (*path, key))
         elif fields or live is not None:
@@ -57,7 +69,8 @@ def _same(wanted: Any, live: Any, path: Path) -> bool:
 
 
 def _differing_items(wanted: list[Any], live: list[Any], path: Path) -> Iterator[Path]:
-    if wanted and all(isinstance(item, dict) and "name" in item for item in wanted):
+    names = [cast("Json", item).get("name") for item in wanted if isinstance(item, dict)]
+    if wanted and None not in names and len(set(names)) == len(wanted):
         # A list keyed by name: others may add items, so those of ours are looked up.
         by_name = {cast("Json", item).get("name"): item for item in live}
         for item in wanted:
@@ -102,10 +115,25 @@ def _managed(live: Json) -> list[Json]:
 
 def _owns_more(wanted: Json, live: Json) -> bool:
     """Whether we own a field of ``live`` that is not in ``wanted``."""
-    for entry in _managed(live):
-        if entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply":
+    ours = [entry for entry in _managed(live) if entry.get("manager") == FIELD_MANAGER]
+    for entry in ours:
+        if entry.get("operation") == "Apply":
             return not _within(entry.get("fieldsV1", {}), wanted)
-    return False
+    # Never applied since it was created: what was sent then is ours together with all defaults, so
+    # only what no default adds can tell.
+    paths = _REMOVABLE.get(wanted.get("kind", ""), ())
+    return any(_left_over(entry, path, wanted) for entry in ours for path in paths)
+
+
+def _left_over(entry: Json, path: Path, wanted: Any) -> bool:
+    """Whether the entry has a field at ``path`` or below it that is not wanted."""
+    below: Json = entry.get("fieldsV1", {})
+    for name in path:
+        if f"f:{name}" not in below:
+            return False
+        below = below[f"f:{name}"]
+        wanted = cast("Json", wanted).get(name) if isinstance(wanted, dict) else None
+    return wanted is None or not _within(below, wanted)
 
 
 def _within(owned: Json, wanted: Any) -> bool:

@@ -36,6 +36,7 @@ _NOT_FOUND = 404
 _REFUSALS = (400, 403, 413, 422)
 _FAILURE = 500
 _IN_THE_WAY = (Impediment.NAME_CONFLICT.value, Impediment.NAMESAKE_DELETING.value)
+_ENDING = ("being terminated", "definition is terminating")  # a namespace, a kind
 _TOLD = 1024  # characters of a refusal: some repeat the whole object
 
 
@@ -193,7 +194,7 @@ class Executor:
                     Impediment.FAILING, f"the API server fails on the {kind.name} '{name}': {told}"
                 )
             )
-        if error.status not in _REFUSALS or "being terminated" in str(error):
+        if error.status not in _REFUSALS or any(sign in str(error) for sign in _ENDING):
             return error
         return _ObstacleError(
             Obstacle(
@@ -268,10 +269,15 @@ class Executor:
         namespace = obs.model.namespace
         for kind_name in plan.delete_children:
             kind, child = kinds.BY_NAME[kind_name], obs.children[kind_name]
-            await self._kube.delete(
+            left = await self._kube.delete(
                 kind, namespace, child["metadata"]["name"], child["metadata"]["uid"]
             )
-            self._store.remove(kind, child)
+            if left is None:
+                self._store.remove(kind, child)
+            else:
+                # Somebody's finalizer holds it.
+                self._store.put(kind, left)
+            self._log("deleted", kind, child["metadata"]["name"], obs.model)
         for revision in obs.revisions:
             if revision.object_name in plan.delete_revisions:
                 await self._kube.delete(

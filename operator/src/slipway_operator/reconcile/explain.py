@@ -1,6 +1,6 @@
 """Explains a decision: the one place where the status gets its reasons and sentences."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slipway_operator.api import names
 from slipway_operator.api.conditions import Situation, Status, Verdict
@@ -15,6 +15,7 @@ from slipway_operator.reconcile.evidence import Evidence, fetched
 from slipway_operator.reconcile.judge import Action, Judgement, live_hash, settled
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
 from slipway_operator.reconcile.progress import not_ready_yet
+from slipway_operator.reconcile.shortfall import Shortfall
 
 _ABOUT_THE_ARTIFACT = {
     Reason.DIGEST_MISMATCH,
@@ -63,6 +64,7 @@ class Explanation:
         judgement: the target revision after judging, and what speaks against it now.
         applied: the revision whose template is applied; another one after a rollback.
         asked_for: the spec's own revision; another one than judged when a person wants that.
+        shortfall: what the spec asks for besides and cannot get.
     """
 
     obs: Observation
@@ -70,9 +72,22 @@ class Explanation:
     judgement: Judgement
     applied: Revision
     asked_for: Revision
+    shortfall: Shortfall | None = None
 
     def verdict(self) -> Verdict:
-        """The conditions' content."""
+        """The conditions' content. A shortfall is told when there is nothing worse to tell."""
+        verdict, lack = self._of_the_rollout(), self.shortfall
+        served = verdict.situation is Situation.COMPLETE and verdict.available
+        if lack is None or not (served or verdict.situation is Situation.SCALED_TO_ZERO):
+            return verdict
+        return replace(
+            verdict,
+            situation=Situation.INCOMPLETE,
+            reason=lack.reason,
+            message=f"{verdict.message}; but {lack.message}",
+        )
+
+    def _of_the_rollout(self) -> Verdict:
         revision = self.judgement.revision
         if self.obs.obstacle is not None:
             return self._obstructed(self.obs.obstacle)
@@ -81,9 +96,9 @@ class Explanation:
         deployment = self.obs.children.get("Deployment")
         if deployment is not None and live_hash(deployment) == revision.hash:
             if deployment["spec"].get("replicas", 1) == 0 and settled(deployment, revision):
-                return self._say(
-                    Situation.SCALED_TO_ZERO, "ScaledToZero", "no pod, as spec.replicas asks"
-                )
+                by_hand = self.obs.model.spec.replicas == 0
+                why = "as spec.replicas asks" if by_hand else "until a trigger of KEDA asks for one"
+                return self._say(Situation.SCALED_TO_ZERO, "ScaledToZero", f"no pod, {why}")
             if revision.outcome is Outcome.GOOD and revision.good_as == self.asked_for.number:
                 return self._complete(deployment)
         return self._progressing(revision, deployment)

@@ -40,11 +40,28 @@ SERVICE = Kind("", "v1", "services", "Service")
 POD_DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
 AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor")
+SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
+INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")
+CUSTOM_RESOURCE_DEFINITION = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    owned=False,
+)
 EVENT = Kind("", "v1", "events", "Event", owned=False)
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease", owned=False)
 
-CHILDREN = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, AUTOSCALER, NETWORK_POLICY)
-WATCHED = (MODEL_DEPLOYMENT, CONTROLLER_REVISION, REPLICA_SET, POD, *CHILDREN)
-BY_NAME = {kind.name: kind for kind in WATCHED}
+ALWAYS = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, AUTOSCALER, NETWORK_POLICY)
+OPTIONAL = (POD_MONITOR, SCALED_OBJECT, HTTP_ROUTE, INGRESS)
+"""Children of kinds that the cluster may lack, or the operator have no rights for."""
+
+CHILDREN = (*ALWAYS, *OPTIONAL)
+WATCHED = (MODEL_DEPLOYMENT, CONTROLLER_REVISION, REPLICA_SET, POD, *ALWAYS)
+"""What every cluster has; kopf watches it."""
+
+BY_NAME = {kind.name: kind for kind in (*WATCHED, *OPTIONAL)}
 
 assert MODEL_DEPLOYMENT.api_version == API_VERSION

@@ -6,7 +6,8 @@ models are left aside, since server-side apply must send only the fields that ar
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -21,6 +22,9 @@ from slipway_operator.reconcile.clock import ServerClock
 from slipway_operator.reconcile.kinds import EVENT, POD, Kind
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+_WATCH_SECONDS = 300
+# Longer than the server keeps a watch open: a connection that is dead without saying so ends too.
+_WATCH_TIMEOUT = aiohttp.ClientTimeout(total=_WATCH_SECONDS + 30, sock_connect=5)
 _CONNECTIONS = 64
 PAGE = 100  # an object takes some ten times its JSON's size until it is in the store
 _EVENTS = 100
@@ -116,6 +120,33 @@ class _Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransportError(f"{method} {path}: {error or type(error).__name__}") from error
 
+    async def lines(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes]:
+        """The lines of a long answer, as they come.
+
+        Raises:
+            ApiError: the request is refused.
+            TransportError: it cannot be made. A connection that breaks later ends the lines.
+        """
+        method, url, headers, _, _ = await self._api.param_serialize(
+            "GET", path, header_params=headers, auth_settings=["BearerToken"]
+        )
+        try:
+            async with self._session.request(
+                method, url, headers=headers, proxy=self._proxy, timeout=_WATCH_TIMEOUT
+            ) as response:
+                if response.status >= 400:  # noqa: PLR2004
+                    raise _error(response.status, await response.read())
+                buffer = b""
+                try:
+                    async for chunk in response.content.iter_any():
+                        *whole, buffer = (buffer + chunk).split(b"\n")
+                        for line in whole:
+                            yield line
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    return
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TransportError(f"GET {path}: {error or type(error).__name__}") from error
+
     async def close(self) -> None:
         await self._session.close()
         await self._api.close()
@@ -161,6 +192,34 @@ class KubeClient:
                 return
             query["continue"] = token
 
+    async def named(self, kind: Kind, name: str) -> tuple[Json | None, str]:
+        """The cluster-wide object of that name, and the resourceVersion to watch it from."""
+        page = await self._request("GET", kind.path(), {"fieldSelector": f"metadata.name={name}"})
+        return next(iter(page.get("items") or ()), None), page["metadata"]["resourceVersion"]
+
+    async def watch(
+        self, kind: Kind, namespace: str | None, version: str, selector: dict[str, str]
+    ) -> AsyncGenerator[tuple[str, Json]]:
+        """What happens after a list: ADDED, MODIFIED or DELETED and the object.
+
+        It ends after a few minutes, and when the version is too old: list again then.
+
+        Args:
+            kind: what to watch.
+            namespace: None for all of them.
+            version: the resourceVersion of the list.
+            selector: ``labelSelector`` or ``fieldSelector``.
+        """
+        query = {**selector, "watch": "1", "resourceVersion": version}
+        query["timeoutSeconds"] = str(_WATCH_SECONDS)
+        path = f"{kind.path(namespace)}?{urlencode(query)}"
+        async with aclosing(self._transport.lines(path, {"Accept": "application/json"})) as lines:
+            async for line in lines:
+                event: Json = json.loads(line)
+                if event["type"] == "ERROR":
+                    return
+                yield event["type"], event["object"]
+
     async def events_about(self, namespace: str, uid: str) -> Sequence[Json]:
         """The Events about one object, at most a page of them."""
         query = {"limit": str(_EVENTS), "fieldSelector": f"involvedObject.uid={uid}"}
@@ -193,16 +252,22 @@ class KubeClient:
             "PATCH", kind.path(namespace, name), {}, patch, "application/merge-patch+json"
         )
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> None:
-        """Delete; when a uid is given, only while the object still has it. Absence is fine."""
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> Json | None:
+        """Delete; when a uid is given, only while the object still has it. Absence is fine.
+
+        Returns:
+            The object while finalizers hold it, else None.
+        """
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
-            await self._write("DELETE", kind.path(namespace, name), body=body)
+            left = await self._write("DELETE", kind.path(namespace, name), body=body)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+            return None
+        return left if left.get("metadata", {}).get("finalizers") else None
 
     async def replace(self, kind: Kind, obj: Json) -> Json:
         """PUT; conditional on the resourceVersion in the object."""

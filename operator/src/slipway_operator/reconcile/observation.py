@@ -51,6 +51,7 @@ class Observation:
         pods: all pods of those ReplicaSets that are not being deleted.
         mount_failures: why a volume of a pod cannot be mounted, by the pod's uid.
         download: how far the pod that fetches longest has come, where that is known.
+        served: names of the optional kinds that can be used now.
         obstacle: what stood in the way when the plan was last carried out.
     """
 
@@ -61,6 +62,7 @@ class Observation:
     pods: tuple[Json, ...] = ()
     mount_failures: dict[str, str] = field(default_factory=dict[str, str])
     download: Fetched | None = None
+    served: frozenset[str] = frozenset()
     obstacle: Obstacle | None = None
 
     def pods_of(self, revision_hash: str) -> list[Json]:

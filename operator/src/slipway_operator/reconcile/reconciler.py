@@ -57,7 +57,9 @@ class Reconciler:
         pace: StatusPace,
         settings: Settings,
         clock: Callable[[], datetime],
+        served: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
+        """``served`` tells the names of the optional kinds that can be used now."""
         self._store = store
         self._executor = executor
         self._pod_events = pod_events
@@ -66,6 +68,7 @@ class Reconciler:
         self._pace = pace
         self._settings = settings
         self._clock = clock
+        self._served = served
 
     async def reconcile(self, key: Key) -> Result:
         """Bring one ModelDeployment closer to its spec.
@@ -81,7 +84,8 @@ class Reconciler:
             if obs is None:
                 return Result("gone")
             log_context.add(digest=_digest(obs))
-            obs = replace(obs, mount_failures=await self._pod_events.mount_failures(obs))
+            failures = await self._pod_events.mount_failures(obs)
+            obs = replace(obs, mount_failures=failures, served=self._served())
             if self._settings.fetch_progress:
                 obs = replace(obs, download=await self._fetch_log.download(obs))
             plan = decide(obs, self._settings, self._clock())

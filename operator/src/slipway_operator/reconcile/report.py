@@ -19,12 +19,14 @@ from slipway_operator.api.status import (
 )
 from slipway_operator.build.labels import selector_text
 from slipway_operator.build.revision import Revision
+from slipway_operator.build.route import external_url
 from slipway_operator.build.service import url
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.plan import Event
 from slipway_operator.reconcile.progress import progress
 
 _HISTORY_SHOWN = 10
+_AT_THE_TARGET = (Situation.COMPLETE, Situation.INCOMPLETE)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Report:
         revisions: all revisions as they are after the plan's records, newest first.
         outdated: whether a revision made now would differ from the spec's.
         asked_for: the spec's own revision; another one than the target when a person wants that.
+        routed: whether there is a way to the model from outside the cluster.
     """
 
     verdict: Verdict
@@ -43,6 +46,7 @@ class Report:
     revisions: tuple[Revision, ...]
     outdated: bool
     asked_for: Revision | None = None
+    routed: bool = False
 
 
 def report(obs: Observation, told: Report | None, now: str) -> Json:
@@ -82,7 +86,7 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
         history=history or None,
         outdated=True if told.outdated else None,
         selector=selector_text(model.name),
-        url=url(model),
+        url=(external_url(model) if told.routed else None) or url(model),
     )
     return status.model_copy(update=_counts(obs)).dump()
 
@@ -133,7 +137,7 @@ def _serving(obs: Observation, told: Report, now: str) -> Served | None:
     target = told.target
     answering = [r for r in told.revisions if obs.ready_pods(r.hash) > 0]
     leaving = [r for r in answering if target is None or r.hash != target.hash]
-    if target is not None and told.verdict.situation is Situation.COMPLETE:
+    if target is not None and told.verdict.situation in _AT_THE_TARGET:
         serving = target if told.verdict.available else None
     else:
         serving = max(leaving or answering, key=lambda r: obs.ready_pods(r.hash), default=None)

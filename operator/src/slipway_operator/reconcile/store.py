@@ -20,6 +20,7 @@ from slipway_operator.reconcile.kinds import Kind
 Key = tuple[str, str]
 
 _TOMBSTONES = 4096
+_LATER_THAN_ALL = 2**63
 _POD_STATUS = ("phase", "reason", "message", "initContainerStatuses", "containerStatuses")
 _POD_CONDITIONS = {"PodScheduled", "PodReadyToStartContainers", "Ready"}
 _METADATA = (
@@ -184,6 +185,10 @@ class Store:
             self._bury(uid)
             self._forget(kind, key, name, uid)
         return {key for key, _, _ in gone}
+
+    def forget(self, kind: Kind) -> set[Key]:
+        """A kind is gone from the cluster, and with it all its objects."""
+        return self.drop_absent(kind, None, (), str(_LATER_THAN_ALL))
 
     def _known(self, key: Key, kind: Kind) -> dict[str, _Known]:
         return self._objects.get(key, {}).get(kind, {})

@@ -1,0 +1,157 @@
+"""Kinds that the cluster may lack: finds out which there are, and watches their objects.
+
+kopf ends the whole process when a kind that it watches goes away, so these are watched here. A kind
+is there when it can be listed. While it is not, its CustomResourceDefinition is watched, if the
+operator may; an install for some namespaces looks again at every resync instead.
+"""
+
+import asyncio
+import logging
+from contextlib import aclosing
+from enum import Enum
+
+from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.settings import Settings
+from slipway_operator.app.handlers import OWNED_SELECTOR
+from slipway_operator.app.queue import WorkQueue
+from slipway_operator.app.resync import take_in
+from slipway_operator.app.tasks import first_of
+from slipway_operator.reconcile.kinds import CUSTOM_RESOURCE_DEFINITION, Kind
+from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError
+from slipway_operator.reconcile.shortfall import enabled_kinds
+from slipway_operator.reconcile.store import Store
+
+logger = logging.getLogger(__name__)
+
+_FORBIDDEN = 403
+_NOT_FOUND = 404
+_FIRST_PAUSE = 0.2
+_MOST_DOUBLINGS = 16
+_AFTER_AN_ERROR = 5.0
+
+
+class OptionalKinds:
+    """Feeds the store and the queue, as kopf does for the kinds that every cluster has."""
+
+    def __init__(
+        self, kube: KubeClient, store: Store, queue: WorkQueue, settings: Settings
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._queue = queue
+        self._kinds = enabled_kinds(settings)
+        self._namespaces: list[str | None] = [*settings.namespaces] or [None]
+        self._period = settings.resync_seconds
+        self._found: dict[Kind, _Found] = {}
+
+    def served(self) -> frozenset[str]:
+        """Names of the kinds that can be used now."""
+        return frozenset(kind.name for kind, found in self._found.items() if found is _Found.SERVED)
+
+    async def once(self) -> None:
+        """Find out which kinds there are, and list their objects.
+
+        Raises:
+            ApiError, TransportError: it could not be found out.
+        """
+        for kind in self._kinds:
+            await self._list(kind)
+
+    async def run(self) -> None:
+        """Follow every kind for ever."""
+        if not self._kinds:
+            await asyncio.Event().wait()
+        await first_of(*map(self._follow, self._kinds))
+
+    async def _follow(self, kind: Kind) -> None:
+        tries = 0
+        while True:
+            try:
+                versions = await self._list(kind)
+                if versions is None:
+                    await self._until_there(kind, _FIRST_PAUSE * 2 ** min(tries, _MOST_DOUBLINGS))
+                    tries += 1
+                    continue
+                tries = 0
+                await first_of(
+                    *(self._watch(kind, space, since) for space, since in versions.items())
+                )
+                await asyncio.sleep(_FIRST_PAUSE)
+            except (ApiError, TransportError) as error:
+                logger.warning(
+                    "cannot follow a kind", extra={"kind": kind.name, "error": str(error)[:1024]}
+                )
+                await asyncio.sleep(min(_AFTER_AN_ERROR, self._period))
+
+    async def _list(self, kind: Kind) -> dict[str | None, str] | None:
+        """Take in all objects; the version of each namespace's list, None without such a kind."""
+        versions: dict[str | None, str] = {}
+        try:
+            for namespace in self._namespaces:
+                versions[namespace] = await take_in(
+                    self._kube, self._store, self._queue, kind, namespace
+                )
+        except ApiError as error:
+            if error.status == _NOT_FOUND:
+                self._store.forget(kind)
+                self._note(kind, _Found.MISSING)
+            elif error.status == _FORBIDDEN:
+                self._note(kind, _Found.FORBIDDEN)
+            else:
+                raise
+            return None
+        self._note(kind, _Found.SERVED)
+        return versions
+
+    def _note(self, kind: Kind, found: "_Found") -> None:
+        """A kind that comes or goes concerns every model: it may be what one asked for."""
+        if self._found.get(kind) is found:
+            return
+        self._found[kind] = found
+        logger.info("optional kind", extra={"kind": kind.name, "found": found.value})
+        for key in self._store.models():
+            self._queue.add(key)
+
+    async def _watch(self, kind: Kind, namespace: str | None, version: str) -> None:
+        selector = {"labelSelector": OWNED_SELECTOR}
+        async for event, obj in self._kube.watch(kind, namespace, version, selector):
+            take = self._store.remove if event == "DELETED" else self._store.put
+            key = take(kind, obj)
+            if key is not None:
+                self._queue.add(key)
+
+    async def _until_there(self, kind: Kind, pause: float) -> None:
+        """Wait until it is worth another look at a kind that there was not."""
+        if self._namespaces != [None]:
+            await asyncio.sleep(self._period)
+            return
+        name = f"{kind.plural}.{kind.group}"
+        definition, version = await self._kube.named(CUSTOM_RESOURCE_DEFINITION, name)
+        if definition is not None and _established("", definition):
+            # It is about to be served; or never, with another version, or without rights.
+            await asyncio.sleep(min(pause, self._period))
+            return
+        selector = {"fieldSelector": f"metadata.name={name}"}
+        following = self._kube.watch(CUSTOM_RESOURCE_DEFINITION, None, version, selector)
+        async with aclosing(following):
+            async for event, seen in following:
+                if _established(event, seen):
+                    return
+
+
+class _Found(Enum):
+    """What became of asking for a kind."""
+
+    SERVED = "served"
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+
+
+def _established(event: str, definition: Json) -> bool:
+    status: Json = definition.get("status") or {}
+    conditions: list[Json] = status.get("conditions") or []
+    return (
+        event != "DELETED"
+        and "deletionTimestamp" not in definition["metadata"]
+        and any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+    )
