@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import markdown_table
+import precedence
 
 from slipway_operator.api.crd import structural_schema
 from slipway_operator.api.reasons import CLASS_OF, REASON_OF_EXIT_CODE, FailureClass, Reason
@@ -36,27 +37,6 @@ _PRECEDENCE = """\
 The operator's configuration gives a pool its profile, the spec overrides it, and what the operator
 needs for its promises nobody can replace. From strongest to weakest:
 
-| Part of the pod | 1. fixed by the operator | 2. spec | 3. pool | 4. otherwise |
-| --- | --- | --- | --- | --- |
-| image, providers | | `runtime.image`, `runtime.providers` | `image`, `providers` | |
-| provider options | | `runtime.providerOptions`, key by key | `providerOptions` | ONNX Runtime's |
-| requests and limits of `serve` | | `runtime.resources`, key by key | `resources` | |
-| requests and limits of `fetch` | always | | | |
-| variables of `serve` | all with `SLIPWAY_`, by the fields of `spec.runtime` | `runtime.env` | | the runtime's |
-| variables of `fetch` | storage, credentials | `model.storage` | `proxy`, else the operator's | |
-| labels | `slipway.dev/…`, `app.kubernetes.io/managed-by` (refused in a spec) | `template.labels` | | |
-| annotations | `slipway.dev/…`, `eks.amazonaws.com/skip-containers` (refused) | `template.annotations` | | |
-| node selector | | `template.nodeSelector`, key by key | `nodeSelector` | |
-| tolerations | | both are joined | both are joined | |
-| spread over zones and hosts | | `template.topologySpreadConstraints`, as a whole | | as far as possible |
-| affinity, priority class, ServiceAccount, pull secrets | | `template` | | none |
-| runtime class | | | `runtimeClassName` | the cluster's |
-| user and groups | never root | | `runAsUser` | 65532 |
-| other security settings, probes, token (none) | always | | | |
-| grace period | | `template.terminationGracePeriodSeconds` | drain times + 5 s | |
-| cache, shared memory | | `runtime.cacheSize`, `runtime.sharedMemory` | `cacheSize`, `sharedMemory` | |
-| rollout | | `rollout` | `rollout` | |
-
 """
 
 _REASONS = """\
@@ -71,11 +51,32 @@ counts after some restarts. A pod's container tells the operator by its exit cod
 """
 
 
+_SHORTFALLS = """\
+A model that is served, but lacks something else that its spec asks for, is Ready False and Stalled
+with one of these, and `Available` all the same. Each heals by itself when the cause is gone.
+
+| Reason | What is missing |
+| --- | --- |
+| `KindMissing` | the cluster has no PodMonitor, ScaledObject or HTTPRoute: install what brings it |
+| `IntegrationDisabled` | the operator may not make it: the chart's `integrations` |
+| `RouteNotAccepted` | a Gateway refuses the HTTPRoute, in whose words the message is |
+"""
+
+
 def render(_root: Path) -> str:
     """The page's text."""
     spec = _sections("spec", structural_schema(ModelDeploymentSpec))
     status = _sections("status", structural_schema(ModelDeploymentStatus))
-    return _INTRO + "\n".join([*spec, *status]) + "\n" + _PRECEDENCE + _REASONS + _reasons()
+    return (
+        _INTRO
+        + "\n".join([*spec, *status])
+        + "\n"
+        + _PRECEDENCE
+        + precedence.render()
+        + "\n"
+        + _REASONS
+        + _reasons()
+    )
 
 
 def _sections(path: str, schema: dict[str, Any]) -> Iterator[str]:
