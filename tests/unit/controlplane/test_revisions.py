@@ -33,6 +33,9 @@ NOT_OF_THE_POD: dict[str, st.SearchStrategy[Any]] = {
     "networkPolicy": st.fixed_dictionaries(
         {}, optional={"enabled": st.booleans(), "egressCidrs": st.just(["10.0.0.0/8"])}
     ),
+    "route": st.none()
+    | st.just({"hostnames": ["fraud.example.com"], "path": "/", "ingress": {"className": "nginx"}}),
+    "monitoring": st.fixed_dictionaries({}, optional={"enabled": st.booleans()}),
     "rollout": st.fixed_dictionaries(
         {},
         optional={
