@@ -42,7 +42,7 @@ class Slipway(LazyGroup):
             "verify": "Read a package or .onnx file again, here or in S3, and compare digests.",
             "manifest": "Write a ModelDeployment, or set a digest in YAML that is there.",
             "deploy": "Push a model, have a cluster serve it, and wait until it answers.",
-            "status": "Tell what a ModelDeployment serves, its last failure and its revisions.",
+            "status": "Tell what a ModelDeployment serves, its last failure, and its revisions.",
             "rollback": "Serve an earlier revision of a ModelDeployment again.",
             "serve": "Serve a package or an .onnx file with the runtime, on this machine.",
             "predict": "Send data to a served model, and print what it answers.",
