@@ -43,7 +43,7 @@ class Slipway(LazyGroup):
             "manifest": "Write a ModelDeployment, or set a digest in YAML that is there.",
             "deploy": "Push a model, have a cluster serve it, and wait until it answers.",
             "status": "Tell what a ModelDeployment serves, its last failure, and its revisions.",
-            "rollback": "Serve an earlier revision of a ModelDeployment again.",
+            "rollback": "Serve an earlier revision again, without a change of the spec.",
             "serve": "Serve a package or an .onnx file with the runtime, on this machine.",
             "predict": "Send data to a served model, and print what it answers.",
             "compose": "Print a hardened docker-compose file for those with no cluster.",
