@@ -7,6 +7,7 @@ from fake_cluster import pods, samples
 from fake_cluster.world import World
 
 from slipway_operator.reconcile.fetch_log import told_in
+from slipway_operator.reconcile.kinds import DEPLOYMENT
 from slipway_operator.reconcile.kinds import POD as _POD
 from slipway_operator.reconcile.progress import Fetched, Phase, phase_of
 
@@ -122,6 +123,22 @@ async def test_a_later_rollout_says_what_the_new_pod_does(world: World):
     message = world.condition("Ready")["message"]
     assert message == "rolling out bbbbbbbbbbbb: 1 of 1 pods replaced; 1 loading"
     assert world.status["progress"]["loading"] == 1
+
+
+async def test_a_later_rollout_stays_one_when_the_last_old_pod_is_gone(world: World):
+    world.apply(digest=samples.A)
+    await world.run()
+    world.apply(digest=samples.B)
+    await world.reconcile()
+    world.controllers()
+
+    def not_available_yet(deployment: dict) -> None:
+        deployment["status"] |= {"availableReplicas": 0, "conditions": []}
+
+    world.change(DEPLOYMENT, not_available_yet)
+    await world.reconcile()
+    assert world.condition("Ready")["reason"] == "RollingOut"
+    assert world.status["serving"]["digest"] == samples.B
 
 
 async def test_steps_that_are_nothing_but_progress_are_written_every_few_seconds_only(

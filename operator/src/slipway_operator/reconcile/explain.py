@@ -241,5 +241,9 @@ class Explanation:
         )
 
     def _is_first(self, revision: Revision) -> bool:
-        """Whether there are no pods of any other revision that this one could replace."""
-        return not any(self.obs.pod_count(h) for h in self.obs.replica_sets if h != revision.hash)
+        """Whether there never was another revision that this one could replace."""
+        return not any(
+            other.good_as is not None or self.obs.pod_count(other.hash)
+            for other in self.obs.revisions
+            if other.hash != revision.hash
+        )
