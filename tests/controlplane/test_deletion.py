@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from operator_kit.space import MODEL, Space
 
-from .conftest import Launch
+from .conftest import Launch, RecordFault
 
 _MADE = (
     "deployments",
@@ -24,8 +24,19 @@ def _nothing_is_left(space: Space) -> None:
     assert not left, f"still there: {left}"
 
 
-@pytest.mark.parametrize("policy", ["Background", "Foreground"])
-def test_deletion_needs_no_operator(launch: Launch, space: Space, policy: str) -> None:
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(
+            policy,
+            marks=pytest.mark.fault("People", f"deleted ({policy.lower()}), the operator is down"),
+        )
+        for policy in ("Background", "Foreground")
+    ],
+)
+def test_deletion_needs_no_operator(
+    launch: Launch, space: Space, policy: str, record_fault: RecordFault
+) -> None:
     own = launch().until_leading()
     space.settle(**_SCALED)
     assert all(space.of(kind) for kind in _MADE)
@@ -33,3 +44,7 @@ def test_deletion_needs_no_operator(launch: Launch, space: Space, policy: str) -
     space.delete(policy=policy)
     space.eventually(lambda: _nothing_is_left(space), within=60)
     assert space.api.get("modeldeployments", space.namespace, MODEL) is None
+    record_fault(
+        seen="no finalizer: Kubernetes' own garbage collection removes everything",
+        healed="nothing is left",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -432,8 +433,9 @@ def test_asking_again_for_what_failed_tries_it_again(
     assert view.serving == space.digest("v2")
 
 
+@pytest.mark.fault("People", "scaled after a failed rollout")
 def test_scaling_after_a_failure_scales_what_serves_and_tries_nothing(
-    operator: OperatorProcess, space: Space
+    operator: OperatorProcess, space: Space, record_fault: RecordFault
 ) -> None:
     _failed_v2(space)
     space.scale(3)
@@ -443,10 +445,16 @@ def test_scaling_after_a_failure_scales_what_serves_and_tries_nothing(
     assert view.serving == space.digest("v1")
     assert len(space.pods("v1")) == 3
     assert not space.pods("v2")
+    record_fault(
+        reason="DigestMismatch",
+        seen="three pods of the good version; the failed one is not tried again",
+        healed="stays rolled back, at the new number",
+    )
 
 
+@pytest.mark.fault("People", "scaled in the middle of a rollout that fails")
 def test_scaling_while_a_rollout_fails_keeps_the_new_number(
-    operator: OperatorProcess, space: Space
+    operator: OperatorProcess, space: Space, record_fault: RecordFault
 ) -> None:
     space.settle(replicas=2)
     space.behave("v2", pod_status.loading)
@@ -456,10 +464,16 @@ def test_scaling_while_a_rollout_fails_keeps_the_new_number(
     space.behave("v2", _MISMATCH)
     space.until("went back", lambda m: _rolled_back(m) and m.status["readyReplicas"] == 4)
     assert len(space.pods("v1")) == 4
+    record_fault(
+        reason="DigestMismatch",
+        seen="rolled back with the new number of pods",
+        healed="rolled back",
+    )
 
 
+@pytest.mark.fault("People", "status wiped after a rollback")
 def test_a_wiped_status_comes_back_the_same_and_nothing_else_is_written(
-    operator: OperatorProcess, space: Space, audit: AuditLog
+    operator: OperatorProcess, space: Space, audit: AuditLog, record_fault: RecordFault
 ) -> None:
     _failed_v2(space)
     before = space.until("has come to rest", lambda m: m.status["replicas"] == 1).status
@@ -468,7 +482,9 @@ def test_a_wiped_status_comes_back_the_same_and_nothing_else_is_written(
     wiped = {"status": {"conditions": None, "serving": None, "history": None, "target": None,
                         "lastFailure": None, "observedGeneration": None}}  # fmt: skip
     space.api.patch("modeldeployments", space.namespace, MODEL, wiped, subresource="status")
+    began = time.monotonic()
     space.until("is told again", _rolled_back)
+    seconds = time.monotonic() - began
 
     def same() -> None:
         assert _without_times(space.view().status) == _without_times(before)
@@ -481,6 +497,12 @@ def test_a_wiped_status_comes_back_the_same_and_nothing_else_is_written(
         if request.namespace == space.namespace
     }
     assert written <= {"modeldeployments/status", "events"}
+    record_fault(
+        reason="DigestMismatch",
+        seen="the same status again, times aside; no write but of status and Event",
+        seconds=seconds,
+        healed="stays rolled back: status is a report, never read",
+    )
 
 
 def _without_times(status: Json) -> Json:

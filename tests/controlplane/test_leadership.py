@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
 from operator_kit import pod_status
 from operator_kit.api import Api
 from operator_kit.audit import AuditLog
@@ -16,7 +17,7 @@ from operator_kit.installation import NAMESPACE, RELEASE
 from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import MODEL, Space
 
-from .conftest import Launch
+from .conftest import Launch, RecordFault
 
 _LEASE_SECONDS = 4.0
 
@@ -79,8 +80,9 @@ def test_a_leader_that_is_killed_is_replaced_when_its_lease_has_run_out(
     assert other.leads()
 
 
+@pytest.mark.fault("Operator", "leader stopped past its Lease, then continued")
 def test_a_leader_that_slept_past_its_lease_writes_nothing_more_and_ends(
-    launch: Launch, space: Space, audit: AuditLog
+    launch: Launch, space: Space, audit: AuditLog, record_fault: RecordFault
 ) -> None:
     leader, other = _two(launch)
     space.settle()
@@ -102,6 +104,10 @@ def test_a_leader_that_slept_past_its_lease_writes_nothing_more_and_ends(
     assert not written
     space.behave("v2", pod_status.ready)
     space.until("is served", lambda m: m.settled and m.serving == space.digest("v2"))
+    record_fault(
+        seen="another leads; the one that slept writes nothing when it wakes up, and ends",
+        healed="by itself",
+    )
 
 
 def test_a_restarted_operator_waits_for_the_lease_of_the_one_before(

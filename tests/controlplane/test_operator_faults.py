@@ -44,9 +44,21 @@ LATE_WRITES = [
 ]
 
 
-@pytest.mark.parametrize("late", LATE_WRITES, ids=lambda late: late.name)
+@pytest.mark.parametrize(
+    "late",
+    [
+        pytest.param(
+            late,
+            id=late.name,
+            marks=pytest.mark.fault(
+                "Operator", f"two leaders: {late.name} of the first comes late"
+            ),
+        )
+        for late in LATE_WRITES
+    ],
+)
 def test_what_a_stopped_leader_had_sent_is_refused_when_it_arrives_late(
-    late: LateWrite, launch: Launch, proxy: ApiProxy, space: Space
+    late: LateWrite, launch: Launch, proxy: ApiProxy, space: Space, record_fault: RecordFault
 ) -> None:
     leader = launch("first", server=proxy.url).until_leading()
     other = launch("second").until_ready()
@@ -69,13 +81,18 @@ def test_what_a_stopped_leader_had_sent_is_refused_when_it_arrives_late(
     leader.signal(signal.SIGCONT)
     assert leader.exit_code() == 1, "it ends by itself when it wakes up"
     assert watchman.fewest >= 1
+    record_fault(
+        seen="the API server refuses it (409); nothing changes, and the first leader ends",
+        healed="the second leader had done the work",
+    )
 
 
 # ---- watches ----
 
 
+@pytest.mark.fault("Operator", "every watch cut, twice")
 def test_watches_that_are_cut_are_resumed_and_miss_nothing(
-    launch: Launch, proxy: ApiProxy, space: Space
+    launch: Launch, proxy: ApiProxy, space: Space, record_fault: RecordFault
 ) -> None:
     operator = launch(server=proxy.url).until_leading()
     space.settle()
@@ -93,6 +110,7 @@ def test_watches_that_are_cut_are_resumed_and_miss_nothing(
     space.eventually(resumed)
     assert operator.running()
     assert operator.leads()
+    record_fault(seen="watches are resumed at once and miss nothing", healed="by itself")
 
 
 @pytest.mark.fault("Operator", "every connection silent and none closed")

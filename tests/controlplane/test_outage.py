@@ -14,7 +14,7 @@ from operator_kit.space import MODEL, Space
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
-from .conftest import PATIENT, Launch
+from .conftest import PATIENT, Launch, RecordFault
 
 
 class _Etcd:
@@ -64,8 +64,9 @@ def outage(cluster: Cluster) -> Iterator[Outage]:
     made.end()
 
 
+@pytest.mark.fault("Operator", "API server restarted, children deleted behind its back")
 def test_what_vanished_during_an_outage_comes_back(
-    launch: Launch, space: Space, outage: Outage, cluster: Cluster
+    launch: Launch, space: Space, outage: Outage, cluster: Cluster, record_fault: RecordFault
 ) -> None:
     # Longer than the outage: the same process must live through it.
     operator = launch(leaderElection=PATIENT, resyncSeconds=3).until_leading()
@@ -89,10 +90,16 @@ def test_what_vanished_during_an_outage_comes_back(
     assert operator.running(), "it lived through the outage"
     # And its watches are alive again: a change is seen at once.
     space.settle(version="v2")
+    record_fault(
+        reason="Serving",
+        seen="the operator lives through it; no watch tells of the deletions, a list does",
+        healed="by itself: the children are made again",
+    )
 
 
+@pytest.mark.fault("Operator", "API server away for longer than a Lease")
 def test_an_operator_that_lost_the_api_server_for_long_ends_and_goes_on_when_started_again(
-    launch: Launch, space: Space, outage: Outage
+    launch: Launch, space: Space, outage: Outage, record_fault: RecordFault
 ) -> None:
     operator = launch().until_leading()
     space.settle()
@@ -103,3 +110,7 @@ def test_an_operator_that_lost_the_api_server_for_long_ends_and_goes_on_when_sta
     outage.end()
     operator.until_leading()
     space.settle(version="v2")
+    record_fault(
+        seen="the leader ends before its Lease can be another's",
+        healed="by itself once its container was started again",
+    )

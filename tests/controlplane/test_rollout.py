@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from operator_kit import pod_status
 from operator_kit.audit import AuditLog
 from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import MODEL, Space, View
+
+from .conftest import RecordFault
 
 
 def _aims_at(digest: str, model: View) -> bool:
@@ -69,8 +72,9 @@ def test_going_back_to_an_earlier_digest_uses_its_replica_set_again(
     assert space.view().status["target"]["revision"] == 3
 
 
+@pytest.mark.fault("People", "spec changed again in the middle of a rollout, three times")
 def test_a_spec_changed_three_times_in_the_middle_ends_at_the_last(
-    operator: OperatorProcess, space: Space
+    operator: OperatorProcess, space: Space, record_fault: RecordFault
 ) -> None:
     space.settle(replicas=2)
     for version in ("v2", "v3", "v4"):
@@ -87,6 +91,11 @@ def test_a_spec_changed_three_times_in_the_middle_ends_at_the_last(
     }
     outcomes = {h["digest"]: h["outcome"] for h in done.status["history"]}
     assert outcomes[space.digest("v2")] == outcomes[space.digest("v3")] == "Pending"
+    record_fault(
+        reason="RollingOut",
+        seen="each change is the new target at once; those left behind are neither good nor failed",
+        healed="the last one is served",
+    )
 
 
 def test_a_spec_changed_too_fast_to_follow_ends_at_the_last(
@@ -134,8 +143,9 @@ def test_a_rollout_without_surge_says_that_there_will_be_a_gap(
     space.until("serves it", lambda m: m.settled and m.serving == space.digest("v2"))
 
 
+@pytest.mark.fault("People", "suspended, then edited and changed")
 def test_a_suspended_model_is_left_alone_until_it_goes_on(
-    operator: OperatorProcess, space: Space, audit: AuditLog
+    operator: OperatorProcess, space: Space, audit: AuditLog, record_fault: RecordFault
 ) -> None:
     space.settle()
     mark = audit.mark()
@@ -154,6 +164,10 @@ def test_a_suspended_model_is_left_alone_until_it_goes_on(
     space.apply(version="v2")
     space.until("serves it", lambda m: m.settled and m.serving == space.digest("v2"))
     assert space.of("services")
+    record_fault(
+        seen="nothing but the counts in the status is written",
+        healed="all is made up for when it goes on",
+    )
 
 
 def test_old_revisions_are_removed_but_never_the_good_one(

@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from operator_kit.space import Space
 
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
-from .conftest import PATIENT, Launch
+from .conftest import PATIENT, Launch, RecordFault
 
 
 @contextmanager
@@ -29,8 +30,9 @@ def paused_etcd(cluster: Cluster) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.fault("Operator", "etcd answers nothing for four seconds, twice")
 def test_a_rollout_outlasts_a_store_that_pauses(
-    launch: Launch, space: Space, cluster: Cluster
+    launch: Launch, space: Space, cluster: Cluster, record_fault: RecordFault
 ) -> None:
     # Longer than the pause: with a shorter lease the operator rightly ends, see test_leadership.
     operator = launch(leaderElection=PATIENT).until_leading()
@@ -45,3 +47,8 @@ def test_a_rollout_outlasts_a_store_that_pauses(
     assert operator.leads()
     assert len(space.revisions()) == 3
     assert "lastFailure" not in space.view().status
+    record_fault(
+        reason="RollingOut",
+        seen="with a Lease longer than the pause the leader leads on; nothing is judged twice",
+        healed="by itself: both rollouts completed",
+    )
