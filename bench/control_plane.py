@@ -10,12 +10,11 @@ API calls from the API server's audit log by the operator's own token. Writes
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from environment import environment, on_what
+from environment import environment, on_what, publish
 from latency import burst, one_by_one, over_rounds
 from operator_kit.space import Space
 from rest import fill, memory, quiet
@@ -171,11 +170,7 @@ def main() -> None:
     arguments = _arguments()
     with testbed(arguments.cluster) as bed:
         results = measure(bed, arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "control_plane.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    (arguments.output / "control_plane.md").write_text(text)
-    print(text)
+    publish(arguments.output, "control_plane", results, table(results))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""What figures were measured on."""
+"""What figures were measured on, and where they are kept."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 from slipway_dev import binaries, paths
@@ -38,3 +40,11 @@ def on_what(results: dict[str, Any]) -> list[str]:
         f"control plane and with this program (1-minute load {where['load_1m']} at the start),",
         f"Kubernetes {where['kubernetes']}, Python {where['python']}.",
     ]
+
+
+def publish(folder: Path, name: str, results: dict[str, Any], text: str) -> None:
+    """Keep results as ``name``.json, their table as ``name``.md, and show the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(text)
+    print(text)

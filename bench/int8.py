@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from environment import environment, publish
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,23 +183,6 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit,
-        "cores": os.cpu_count(),
-        "load_1m": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-    }
-
-
 def table(results: dict[str, Any]) -> str:
     where, reports = results["environment"], results["reports"]
     processor = next(iter(reports.values()))["processor"]
@@ -263,11 +245,7 @@ def main() -> None:
         for page in Path(folder).glob("*.html"):
             if os.environ.get("KEEP_PAGES"):
                 page.rename(Path(os.environ["KEEP_PAGES"]) / page.name)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "int8.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    (arguments.output / "int8.md").write_text(text)
-    print(text)
+    publish(arguments.output, "int8", results, table(results))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ audit log. Writes ``leadership.json`` and ``leadership.md`` into the results fol
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -21,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from environment import environment, publish
 from operator_kit.api import Api
 from operator_kit.audit import AuditLog
 from operator_kit.fake_kubelet import FakeKubelet
@@ -172,11 +171,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with Cluster(_CLUSTER, "control-plane") as cluster, tempfile.TemporaryDirectory() as folder:
         results = measure(arguments, cluster, Path(folder))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "leadership.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    (arguments.output / "leadership.md").write_text(text)
-    print(text)
+    publish(arguments.output, "leadership", results, table(results))
     return 1 if results["double_actions"] else 0
 
 

@@ -8,9 +8,7 @@ installs without torch. Writes bench/results/push.{json,md}.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from environment import environment, publish
 
 from slipway_dev.s3 import S3Server
 
@@ -29,11 +29,9 @@ boto3.client("s3").upload_file(sys.argv[1], "models", sys.argv[2])
 """
 
 
-def seconds(command: list[Any], environment: dict[str, str]) -> float:
+def seconds(command: list[Any], variables: dict[str, str]) -> float:
     begun = time.perf_counter()
-    subprocess.run(
-        [str(part) for part in command], env=environment, check=True, capture_output=True
-    )
+    subprocess.run([str(part) for part in command], env=variables, check=True, capture_output=True)
     return time.perf_counter() - begun
 
 
@@ -44,7 +42,7 @@ def new_content(path: Path, mebibytes: int) -> None:
 
 
 def upload(server: S3Server, folder: Path, mebibytes: int, rounds: int) -> dict[str, Any]:
-    environment = dict(os.environ) | {
+    variables = dict(os.environ) | {
         "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": server.root.access,
@@ -71,7 +69,7 @@ def upload(server: S3Server, folder: Path, mebibytes: int, rounds: int) -> dict[
             "package": [SLIPWAY, "push", package, "--to", "s3://models/package"],
         }
         names = list(commands) if number % 2 else list(commands)[::-1]
-        found = {name: seconds(commands[name], environment) for name in names}
+        found = {name: seconds(commands[name], variables) for name in names}
         if number:  # The first round warms the caches.
             for name, value in found.items():
                 taken[name].append(value)
@@ -138,10 +136,10 @@ def install_mebibytes(folder: Path) -> dict[str, float]:
     """What `pip install slipway` takes, with and without what it needs, in a new environment."""
     uv = os.environ.get("UV", "uv")
     place = folder / "install"
-    environment = dict(os.environ) | {"UV_PROJECT_ENVIRONMENT": str(place), "UV_LINK_MODE": "copy"}
+    variables = dict(os.environ) | {"UV_PROJECT_ENVIRONMENT": str(place), "UV_LINK_MODE": "copy"}
     subprocess.run(
         [uv, "sync", "--frozen", "--quiet", "--no-dev", "--no-editable", "--package", "slipway"],
-        cwd=ROOT, env=environment, check=True,
+        cwd=ROOT, env=variables, check=True,
     )  # fmt: skip
     packages = next(place.glob("lib/python*/site-packages"))
     sizes = {
@@ -198,21 +196,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results")
     arguments = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
     results: dict[str, Any] = {
-        "environment": {
-            "date": time.strftime("%Y-%m-%d"),
-            "commit": commit,
-            "cores": os.cpu_count(),
-            "load_1m": round(os.getloadavg()[0], 2),
-            "python": platform.python_version(),
-        },
+        "environment": environment(),
         "help": help_seconds(15),
     }
     with tempfile.TemporaryDirectory() as folder, S3Server("bench-push") as server:
@@ -221,11 +206,7 @@ def main() -> None:
             upload(server, Path(folder), size, arguments.rounds) for size in arguments.sizes
         ]
         results["install"] = install_mebibytes(Path(folder))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "push.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    (arguments.output / "push.md").write_text(text)
-    print(text)
+    publish(arguments.output, "push", results, table(results))
 
 
 if __name__ == "__main__":

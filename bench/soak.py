@@ -13,7 +13,6 @@ the API's objects and at what users asked for, and at nothing of the operator's.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from environment import environment, publish
 from operator_kit.api import Api
 from operator_kit.audit import AuditLog
 from operator_kit.fake_kubelet import FakeKubelet
@@ -175,11 +174,7 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder, Cluster(arguments.cluster) as cluster:
         results = measure(arguments, cluster, Path(folder))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "soak.json").write_text(json.dumps(results, indent=2) + "\n")
-    text = table(results)
-    (arguments.output / "soak.md").write_text(text)
-    print(text)
+    publish(arguments.output, "soak", results, table(results))
     sys.exit(1 if results["violations"] else 0)
 
 

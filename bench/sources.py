@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from environment import environment, publish
 
 from slipway_dev.s3 import S3Server
 
@@ -226,7 +226,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results")
     arguments = parser.parse_args()
-    commit = run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT).strip()
     with tempfile.TemporaryDirectory() as name, S3Server("bench-sources") as server:
         server.root_client().create_bucket(Bucket="models")
         variables = dict(os.environ) | {
@@ -242,17 +241,10 @@ def main() -> None:
             found.append(one(kind, Path(name) / str(index), variables))
             print(found[-1], flush=True)
     results = {
-        "environment": {
-            "date": time.strftime("%Y-%m-%d"),
-            "commit": commit,
-            "python": platform.python_version(),
-        },
+        "environment": environment(),
         "sources": found,
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "sources.json").write_text(json.dumps(results, indent=2) + "\n")
-    (arguments.output / "sources.md").write_text(table(results))
-    print(table(results))
+    publish(arguments.output, "sources", results, table(results))
 
 
 if __name__ == "__main__":
