@@ -258,6 +258,7 @@ def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, i
         env=inherited | variables,
         stdout=log,
         stderr=log,
+        cwd=model.parent,  # LitServe writes a client into its working directory.
         start_new_session=True,
     )
     try:
