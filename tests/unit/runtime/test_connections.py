@@ -154,6 +154,20 @@ def test_an_upgrade_that_is_not_offered_is_answered_in_http_1(
     assert [(reply.status, reply.body) for reply in answers] == [(200, ANSWER)] * 2
 
 
+def test_many_upgrades_sent_ahead_are_answered_like_any_others(linear_server: Server) -> None:
+    asking = GET[:-2] + b"connection: upgrade\r\nupgrade: x\r\n\r\n"
+    answers = exchange(linear_server, asking * 3000 + LAST)
+    assert [reply.status for reply in answers] == [200] * 3001
+
+
+def test_half_a_request_behind_another_that_breaks_off_does_not_hold_the_connection(
+    linear_server: Server,
+) -> None:
+    broken = HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\n"
+    (reply,) = exchange(linear_server, post() + broken)
+    assert (reply.status, reply.body) == (200, ANSWER)
+
+
 def test_a_body_that_nobody_reads_does_not_end_a_connection(linear_server: Server) -> None:
     unread = b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n"
     with connected(linear_server) as connection:

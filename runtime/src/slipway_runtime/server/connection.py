@@ -45,12 +45,12 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_all",
         "_answer",
+        "_begun_here",
         "_current",
         "_deaf",
         "_ending",
         "_head_bytes",
         "_headers",
-        "_keep_alive",
         "_last",
         "_parser",
         "_paused",
@@ -70,12 +70,12 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        self._begun_here = False
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._task: asyncio.Task[None] | None = None
         self._served = 0
-        self._keep_alive = True
         self._last = False
         self._deaf = False
         self._ending = False
@@ -101,17 +101,14 @@ class Connection(asyncio.Protocol):
         """Take in what the client has sent."""
         if self._ending or self._deaf:
             return
-        in_head = self._receiving is None
+        self._begun_here = False
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._parse_without_upgrade(data[upgrade.args[0] :])
-            return
+            self._parse(data)
         except httptools.HttpParserError as error:
             self._start_next()
             self.refuse(400, f"this is not HTTP/1.1: {error}")
             return
-        if in_head and self._receiving is None and self._head_bytes:
+        if self._head_bytes and not self._begun_here:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self.refuse(431, f"the request's headers are longer than {_MAX_HEAD_BYTES} bytes")
@@ -120,20 +117,32 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             self._pause()
 
-    def _parse_without_upgrade(self, rest: bytes) -> None:
-        """Parse a request that asks for another protocol anew, without its asking.
+    def _parse(self, data: bytes) -> None:
+        rest: bytes | memoryview = data
+        while rest and not self._deaf:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._ignore_upgrade()
+                rest = memoryview(rest)[upgrade.args[0] :]
+            else:
+                return
+
+    def _ignore_upgrade(self) -> None:
+        """Parse the head of a request that asks for another protocol anew, without its asking.
 
         Nothing here upgrades, and HTTP lets a server ignore it; but the parser would take the body
         for that protocol's bytes.
         """
         method = self._parser.get_method()
         if method == b"CONNECT":
+            self._start_next()
             self.refuse(405, "CONNECT is for proxies")
             return
         headers = (pair for pair in self._headers if pair[0] not in _ABOUT_UPGRADES)
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self._parser = httptools.HttpRequestParser(self)
-        self.data_received(method + b" " + self._url + b" HTTP/1.1\r\n" + lines + b"\r\n" + rest)
+        self._parser.feed_data(method + b" " + self._url + b" HTTP/1.1\r\n" + lines + b"\r\n")
 
     # What the parser calls.
 
@@ -142,6 +151,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._head_bytes = 1
+        self._begun_here = True  # in these data, of which an unknown part is this head's
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the target."""
@@ -281,7 +291,12 @@ class Connection(asyncio.Protocol):
     def refuse(self, status: int, message: str) -> None:
         """Answer an error and close; answers to earlier requests still come first."""
         self._deaf = self._last = True
-        if self._ending or (self._current is not None and self._current is not self._receiving):
+        if self._ending:
+            return
+        if self._busy:
+            if self._receiving is not None:
+                self._waiting.pop()  # It will never be complete.
+                self._receiving = None
             return
         self._all.metrics.responded(status)
         response = Response(status, orjson.dumps({"error": message}))
@@ -303,12 +318,17 @@ class Connection(asyncio.Protocol):
     # What the watch over all connections asks.
 
     @property
+    def _busy(self) -> bool:
+        """Whether a request that is here as a whole is being answered."""
+        return self._current is not None and self._current is not self._receiving
+
+    @property
     def dispensable(self) -> int | None:
         """How soon this connection makes room for others (0 first), or None: never."""
+        if self._busy:
+            return None
         if self._receiving is not None:
             return 2
-        if self._current is not None or self._waiting:
-            return None
         return 1 if self._served else 0
 
     @property
@@ -321,10 +341,10 @@ class Connection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if unsent:
             return "answer", unsent
+        if self._busy:
+            return None
         if self._receiving is not None:
             return "body", id(self._receiving)
-        if self._current is not None or self._waiting:
-            return None
         if self._head_bytes or not self._served:
             return "headers", None
         return "request", self._served
