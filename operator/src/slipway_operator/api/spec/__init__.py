@@ -1,0 +1,73 @@
+"""The ModelDeployment's spec: the one source of the CRD and of what the operator reads. One module
+a section.
+
+``crd.py`` renders these models into the CustomResourceDefinition; a check fails when the file in
+``crds/`` is not what they render. No field that a pool may set has a default here: a default could
+not be told from intent.
+"""
+
+from pydantic import Field
+
+from slipway_operator.api.schema import Schema
+from slipway_operator.api.spec.autoscaling import Autoscaling, Trigger
+from slipway_operator.api.spec.model import Model, Storage
+from slipway_operator.api.spec.monitoring import Monitoring
+from slipway_operator.api.spec.network_policy import NetworkPolicy
+from slipway_operator.api.spec.pod_template import PodTemplate
+from slipway_operator.api.spec.rollout import OnFailure, Rollout
+from slipway_operator.api.spec.route import Route
+from slipway_operator.api.spec.runtime import Batching, Resources, Runtime, Threads
+from slipway_operator.api.spec.values import Cidr, IntOrPercent, ProviderOptions, Quantity
+
+__all__ = [
+    "Autoscaling",
+    "Batching",
+    "Cidr",
+    "IntOrPercent",
+    "Model",
+    "ModelDeploymentSpec",
+    "Monitoring",
+    "NetworkPolicy",
+    "OnFailure",
+    "PodTemplate",
+    "ProviderOptions",
+    "Quantity",
+    "Resources",
+    "Rollout",
+    "Route",
+    "Runtime",
+    "Storage",
+    "Threads",
+    "Trigger",
+]
+
+
+class ModelDeploymentSpec(Schema):
+    """What to serve, where, and how it may be replaced."""
+
+    model: Model = Field(description="The artifact.")
+    pool: str = Field(
+        default="cpu",
+        min_length=1,
+        max_length=63,
+        description="Node-pool profile of the operator's configuration.",
+    )
+    replicas: int = Field(default=1, ge=0, description="Pods that serve the model.")
+    suspend: bool = Field(
+        default=False, description="The operator writes nothing but status while this is true."
+    )
+    autoscaling: Autoscaling | None = Field(default=None, description="Scale by load.")
+    runtime: Runtime = Field(default_factory=Runtime, description="How the model is run.")
+    rollout: Rollout = Field(
+        default_factory=Rollout, description="How one revision replaces another."
+    )
+    network_policy: NetworkPolicy = Field(
+        default_factory=NetworkPolicy, description="Limits on the pods' connections."
+    )
+    route: Route | None = Field(
+        default=None, description="The way to the model from outside the cluster."
+    )
+    monitoring: Monitoring = Field(
+        default_factory=Monitoring, description="How the pods' metrics are read."
+    )
+    template: PodTemplate = Field(default_factory=PodTemplate, description="Additions to the pods.")

@@ -1,0 +1,154 @@
+"""``spec.runtime``: how the model is run."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from slipway_operator.api.schema import Schema, cel, validated
+from slipway_operator.api.spec.values import ModelAlias, ProviderOptions, Quantity
+
+
+class Threads(Schema):
+    """Threads of the ONNX Runtime session. Absent: from the container's CPU limit."""
+
+    intra_op: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads in one operator."
+    )
+    inter_op: int | None = Field(default=None, ge=1, le=1024, description="Operators side by side.")
+    executor: int | None = Field(
+        default=None, ge=1, le=64, description="Runs of the model side by side. Absent: one."
+    )
+
+
+class Batching(Schema):
+    """Requests that share one run of the model."""
+
+    max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="Rows that may share a run; 1 switches batches off. Absent: up to 32, for "
+        "models that gain by it.",
+    )
+    max_delay_ms: int | None = Field(
+        default=None,
+        ge=0,
+        le=60_000,
+        description="How long a request may wait for others, in milliseconds. Absent: not at all.",
+    )
+
+
+class NonFinite(StrEnum):
+    """How NaN and infinities, which JSON has not got, are written into JSON answers."""
+
+    REFUSE = "refuse"
+    NULL = "null"
+    STRING = "string"
+
+
+class Resources(Schema):
+    """Requests and limits of the serve container; they replace the pool's, key by key."""
+
+    requests: dict[str, Quantity] | None = Field(
+        default=None, max_length=32, description="Requested quantities."
+    )
+    limits: dict[str, Quantity] | None = Field(default=None, max_length=32, description="Limits.")
+
+
+class EnvVar(Schema):
+    """One environment variable of the serve container; name and value, no reference."""
+
+    name: str = Field(
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=256, description="Name of the variable."
+    )
+    value: str = Field(default="", description="Value of the variable.")
+
+
+class Runtime(Schema):
+    """How the model is run. What is absent comes from the pool."""
+
+    image: str | None = Field(
+        default=None, min_length=1, description="Serving image. Default: the pool's."
+    )
+    providers: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=8,
+        description="Execution providers, all required, in order. Default: the pool's.",
+    )
+    resources: Resources | None = Field(default=None, description="Requests and limits.")
+    provider_options: ProviderOptions | None = Field(
+        default=None,
+        max_length=8,
+        description="Options of execution providers, such as {CUDAExecutionProvider: "
+        "{gpu_mem_limit: '4294967296'}}; merged over the pool's, key by key. ONNX Runtime "
+        "documents their names.",
+    )
+    threads: Threads | None = Field(default=None, description="Session threads.")
+    batching: Batching | None = Field(
+        default=None, description="Requests that share one run of the model."
+    )
+    queue_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Requests that may wait; one more is answered with 429. Absent: 256.",
+    )
+    request_timeout_ms: int | None = Field(
+        default=None,
+        ge=0,
+        le=86_400_000,
+        description="Milliseconds that a request may take before it is answered with 504. "
+        "0 or absent: no limit.",
+    )
+    max_request_size: Quantity | None = Field(
+        default=None, description="Largest body of a request, in bytes. Absent: 64Mi."
+    )
+    non_finite: NonFinite | None = Field(
+        default=None,
+        description="How NaN and infinities are written into JSON answers. Absent: refused.",
+    )
+    aliases: list[ModelAlias] | None = Field(
+        default=None,
+        max_length=16,
+        description="Further names under which the model answers, besides that of this object.",
+    )
+    grpc: bool | None = Field(
+        default=None,
+        description="Serve the Open Inference Protocol over gRPC too, on port 9000 of the Service.",
+    )
+    access_log: bool | None = Field(
+        default=None, description="Write one log line for each request."
+    )
+    shared_memory: Quantity | None = Field(
+        default=None,
+        description="Size of /dev/shm, which counts towards the memory limit. Default: the "
+        "pool's, else what the container runtime gives.",
+    )
+    cache_size: Quantity | None = Field(
+        default=None, description="Size limit of the volume that holds the artifact."
+    )
+    startup_timeout_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        le=86400,
+        description="How long loading and warming may take before the container is started anew. "
+        "Default: the pool's. A rollout also needs a progressDeadlineSeconds that is as long.",
+    )
+    env: list[EnvVar] | None = Field(
+        default=None,
+        max_length=100,
+        description="Environment of the serve container. Names with SLIPWAY_ are refused.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+            **validated(
+                cel(
+                    "self.all(e, !e.name.startsWith('SLIPWAY_'))",
+                    "names beginning with SLIPWAY_ are set by the operator: use the fields "
+                    "threads, batching, queueSize, requestTimeoutMs, maxRequestSize, nonFinite, "
+                    "aliases, grpc, accessLog, providers and providerOptions of spec.runtime",
+                )
+            ),
+        },
+    )

@@ -1,0 +1,66 @@
+"""Types of single values, with what they must look like: quantities, networks, names."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from slipway_operator.api.schema import INT_OR_STRING, OPAQUE_OBJECT, cel, validated
+
+OpaqueObject = Annotated[dict[str, Any], WithJsonSchema(OPAQUE_OBJECT)]
+IntOrPercent = Annotated[
+    int | str, WithJsonSchema({**INT_OR_STRING, "anyOf": [{"type": "integer"}, {"type": "string"}]})
+]
+_QUANTITY_PATTERN = r"^([0-9]+|[0-9]*[.][0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+Quantity = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            **INT_OR_STRING,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            # The cost of the rule is reckoned from it.
+            "maxLength": 32,
+            **validated(
+                cel(
+                    f"type(self) == int ? self >= 0 : self.matches('{_QUANTITY_PATTERN}')",
+                    "must be a quantity: a number that is not negative, with a unit where one is "
+                    "meant, such as 500m, 2, 0.5Gi or 512Mi",
+                    messageExpression="'\"' + string(self) + '\" is not a quantity: write a number "
+                    "that is not negative, with a unit where one is meant, such as 500m, 2, 0.5Gi "
+                    "or 512Mi'",
+                )
+            ),
+        }
+    ),
+]
+
+
+CIDR_PATTERN = r"^(\d{1,3}(\.\d{1,3}){3}/\d{1,2}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/\d{1,3})$"
+Cidr = Annotated[
+    str,
+    Field(pattern=CIDR_PATTERN, max_length=64),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 64,
+            **validated(
+                cel(
+                    "self.matches('^([0-9]{1,3}([.][0-9]{1,3}){3}/[0-9]{1,2}|"
+                    "[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/[0-9]{1,3})$')",
+                    "must be a network: an address, a slash and the length of the prefix, such as "
+                    "10.0.0.0/8 or fd00::/8",
+                )
+            ),
+        }
+    ),
+]
+
+
+HostName = Annotated[
+    str,
+    Field(
+        max_length=253,
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
+]
+ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
+ModelAlias = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
