@@ -159,7 +159,7 @@ check-docs: setup ## Relative links lead somewhere
 	@$(RUN) python dev/check/links.py
 
 .PHONY: check-chart
-check-chart: setup ## Values against their schema, helm lint, kubeconform (builds both at first)
+check-chart: setup ## Values against their schema, helm lint, kubeconform, promtool (built at first)
 	@$(RUN) python dev/check/chart.py
 
 .PHONY: format

@@ -1,4 +1,4 @@
-"""Checks the chart and the examples: values against their schema, helm lint, kubeconform.
+"""Checks the chart and the examples: values against their schema, helm lint, kubeconform, promtool.
 
 Every file in charts/slipway/ci is one way to install the chart; each must lint, render, and give
 objects that Kubernetes knows.
@@ -28,11 +28,13 @@ def _run(*command: str | Path, stdin: str | None = None) -> str:
 
 def main() -> None:
     """Run all checks; the first failure ends it."""
-    tools = binaries.ensure(["helm", "kubeconform"])
+    tools = binaries.ensure(["helm", "kubeconform", "promtool"])
     installs = sorted((CHART / "ci").glob("*-values.yaml"))
     schema = CHART / "values.schema.json"
     _run("check-jsonschema", "--check-metaschema", schema)
     _run("check-jsonschema", "--schemafile", schema, CHART / "values.yaml")
+    alerts = CHART / "files/alerts.yaml"
+    _run(tools["promtool"], "check", "rules", "--lint=all", "--lint-fatal", alerts)
     with tempfile.TemporaryDirectory() as folder:
         location = kubernetes_schemas.write(ROOT, Path(folder))
         conform = [tools["kubeconform"], "-strict", "-schema-location", location]

@@ -35,6 +35,7 @@ class Module:
     name: str
     packages: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    tags: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -44,7 +45,8 @@ class Module:
     def flags(self) -> list[str]:
         """Return the flags of `go build` that decide what comes out."""
         linker = ["-s", "-w", *(f"-X {name}={value}" for name, value in self.variables.items())]
-        return ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(linker)]
+        tags = ["-tags", ",".join(self.tags)] if self.tags else []
+        return ["-trimpath", "-buildvcs=false", *tags, "-ldflags", " ".join(linker)]
 
 
 def _kubernetes(*names: str) -> dict[str, str]:
@@ -83,8 +85,17 @@ MODULES = (
     Module("kstatus", {"kstatus": "."}),
     Module("pause", {"pause": "."}),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
+    Module(
+        "prometheus",
+        {"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+        # Without the clients of all clouds: only a running Prometheus asks them for targets.
+        tags=("remove_all_sd",),
+    ),
 )
-COMMON = tuple(name for module in MODULES if module.name != "kwok" for name in module.packages)
+_SELDOM_NEEDED = {"kwok", "prometheus"}
+COMMON = tuple(
+    name for module in MODULES if module.name not in _SELDOM_NEEDED for name in module.packages
+)
 _BY_BINARY = {binary: module for module in MODULES for binary in module.packages}
 
 

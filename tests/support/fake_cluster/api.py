@@ -108,12 +108,19 @@ class FakeApi:
         self._check_version(live, patch["metadata"].pop("resourceVersion", None))
         return self._end(write, self._store(kind, live, _merged(live, patch)))
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> None:
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> Json | None:
+        """What a finalizer leaves of it; None when it is gone."""
         write = self._begin("delete", kind, name)
         live = self.objects.get((kind.name, namespace, name))
+        left: Json | None = None
         if live is not None and uid in (None, live["metadata"]["uid"]):
-            self.remove(kind, live)
+            if live["metadata"].get("finalizers"):
+                marked = {"deletionTimestamp": self.now(), **live["metadata"]}
+                left = self._store(kind, live, {**live, "metadata": marked})
+            else:
+                self.remove(kind, live)
         self.after(write)
+        return copy.deepcopy(left)
 
     # What the rest of the cluster does.
 
@@ -139,7 +146,10 @@ class FakeApi:
         live = self.objects[kind.name, namespace, name]
         changed = copy.deepcopy(live)
         change(changed)
-        self._store(kind, live, changed)
+        stored = self._store(kind, live, changed)
+        was_held = "deletionTimestamp" in live["metadata"] and live["metadata"].get("finalizers")
+        if was_held and not stored["metadata"].get("finalizers"):
+            self.remove(kind, stored)
 
     def remove(self, kind: Kind, obj: Json) -> None:
         """Delete an object and what it owns."""

@@ -188,6 +188,66 @@ class TestOneAutoscaler:
         assert cluster.condition("Ready")["message"].startswith("no pod, as spec.replicas asks")
 
 
+class TestARemovalThatIsHeld:
+    """As KEDA's finalizer does with its ScaledObject while its operator is down."""
+
+    async def held(self) -> World:
+        cluster = world(kinds.SCALED_OBJECT)
+        cluster.apply(autoscaling=SCALING)
+        await cluster.run()
+
+        def hold(obj: Json) -> None:
+            obj["metadata"]["finalizers"] = ["finalizer.keda.sh"]
+
+        cluster.change(kinds.SCALED_OBJECT, hold)
+        cluster.apply(autoscaling={"minReplicas": 1, "maxReplicas": 5})
+        await cluster.run()
+        assert cluster.own(kinds.SCALED_OBJECT) is not None
+        return cluster
+
+    async def test_is_waited_for_in_silence_as_long_as_it_may_take(self):
+        cluster = await self.held()
+        assert cluster.conditions["Ready"] == "True"
+        assert cluster.own(kinds.AUTOSCALER) is None
+        again = cluster.results[-1].requeue_after
+        assert again is not None
+        assert 0 < again <= 30
+
+    async def test_is_told_with_who_holds_it_and_how_to_mend_it(self):
+        cluster = await self.held()
+        cluster.advance(cluster.results[-1].requeue_after or 0)
+        await cluster.run()
+        told = cluster.conditions
+        assert (told["Ready"], told["Stalled"], told["Available"]) == ("False", "True", "True")
+        said = cluster.condition("Stalled")
+        assert said["reason"] == "RemovalHeld"
+        for word in ("ScaledObject 'fraud'", "finalizer.keda.sh", "operator of KEDA"):
+            assert word in said["message"]
+        assert "kubectl patch scaledobject fraud -n payments" in said["message"]
+        (event,) = [e for e in cluster.events if e["reason"] == "RemovalHeld"]
+        assert event["type"] == "Warning"
+        # Nothing more is due by the clock, and nothing more is written.
+        writes = len(cluster.api.writes)
+        cluster.advance(3600)
+        assert (await cluster.reconcile()).requeue_after is None
+        assert len(cluster.api.writes) == writes
+
+    async def test_is_over_by_itself_when_it_goes(self):
+        cluster = await self.held()
+        cluster.advance(60)
+        await cluster.run()
+
+        def release(obj: Json) -> None:
+            del obj["metadata"]["finalizers"]
+
+        cluster.change(kinds.SCALED_OBJECT, release)
+        await cluster.run()
+        assert cluster.own(kinds.SCALED_OBJECT) is None
+        assert cluster.own(kinds.AUTOSCALER) is not None
+        assert cluster.conditions["Ready"] == "True"
+        assert "Stalled" not in cluster.conditions
+
+
 class TestWhatTheSpecTakesAwayAgain:
     """Right after the creation, when the API server tells no own field from a default."""
 

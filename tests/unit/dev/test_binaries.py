@@ -33,9 +33,10 @@ def test_the_key_changes_with_the_compiler_and_the_flags(module):
         cache_key(module, GO),
         cache_key(module, GO.replace("1.26.8", "1.26.9")),
         cache_key(Module("tool", {"tool": "."}, {"main.version": "v1"}), GO),
+        cache_key(Module("tool", {"tool": "."}, tags=("small",)), GO),
     }
 
-    assert len(keys) == 3
+    assert len(keys) == 4
 
 
 def test_the_key_does_not_change_with_files_that_are_not_built(module):

@@ -41,7 +41,8 @@ _READY_REASONS = (
     | {impediment.value for impediment in Impediment}
     | {"Deploying", "InvalidRollout", "PodsMissing", "RollbackRequested", "RollingOut"}
     | {"RolloutWithGap", "ScaledToZero", "Serving", "Suspended", "UnknownPool", "UnknownRevision"}
-    | {"UnreadableSpec"}
+    | {"InvalidProviders", "UnreadableSpec"}
+    | {"IntegrationDisabled", "KindMissing", "RemovalHeld", "RouteNotAccepted"}
 )
 OTHER = "Other"
 

@@ -23,6 +23,7 @@ from slipway_operator.reconcile.judge import Action, Judgement, judge, roll_back
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
 from slipway_operator.reconcile.plan import Plan, RevisionMark
 from slipway_operator.reconcile.progress import Phase, phase_of
+from slipway_operator.reconcile.removal import until_stuck
 from slipway_operator.reconcile.report import Report, events_of, report
 from slipway_operator.reconcile.rollback import find_subject
 from slipway_operator.reconcile.shortfall import routed, shortfall
@@ -104,7 +105,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     revisions = _with(_with(obs.revisions, asked_for), revision)
     judgement = replace(judgement, revision=revision)
     verdict = Explanation(
-        obs, rollout, judgement, applied, asked_for, shortfall(obs, settings)
+        obs, rollout, judgement, applied, asked_for, shortfall(obs, settings, clock)
     ).verdict()
     outdated = rendered.hash != asked_for.hash
     outside = routed(obs, {child["kind"] for child in children})
@@ -269,6 +270,8 @@ def _look_again(
         due.append(LOOK_SECONDS)
     if any(damaged_cache(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())
+    if (held := until_stuck(obs, clock)) is not None:
+        due.append(held)
     return min(due, default=None)
 
 

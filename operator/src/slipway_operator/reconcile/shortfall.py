@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.settings import Integration, Integrations, Settings
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.kinds import Kind
 from slipway_operator.reconcile.observation import Observation
+from slipway_operator.reconcile.removal import stuck_removal
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _setting(integrations: Integrations, requirement: _Requirement) -> Integrati
     return by_value[requirement.value]
 
 
-def shortfall(obs: Observation, settings: Settings) -> Shortfall | None:
+def shortfall(obs: Observation, settings: Settings, clock: datetime) -> Shortfall | None:
     """What is missing of what the spec asks for."""
     for requirement in _requirements(obs.model):
         name = requirement.kind.name
@@ -85,6 +87,8 @@ def shortfall(obs: Observation, settings: Settings) -> Shortfall | None:
                 f"{requirement.kind.api_version} {name} that the operator could use: "
                 f"{requirement.install or 'give it the rights'}, or remove the field",
             )
+    if (told := stuck_removal(obs, clock)) is not None:
+        return Shortfall("RemovalHeld", told)
     return _refused_by_a_gateway(obs)
 
 

@@ -34,6 +34,7 @@ _METADATA = (
     "ownerReferences",
     "creationTimestamp",
     "deletionTimestamp",
+    "finalizers",
     "managedFields",
 )
 
