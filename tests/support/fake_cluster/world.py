@@ -109,7 +109,8 @@ class World:
         """Until neither the operator nor a controller has anything more to do."""
         for _ in range(_ROUNDS):
             before = self.api.changes
-            await self.reconcile()
+            while (await self.reconcile()).unfinished:
+                pass
             self.controllers()
             if self.api.changes == before:
                 return

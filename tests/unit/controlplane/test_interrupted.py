@@ -247,6 +247,34 @@ async def test_a_new_process_at_every_step_comes_to_the_same_end(prepare, act):
     assert end_of(world) == end_of(undisturbed)
 
 
+async def test_a_new_model_gets_its_deployment_before_anything_else(world):
+    """Of many that are created at once, none waits for another's Service."""
+    first_create(world)
+    result = await world.reconcile()
+    assert [(w.verb, w.kind) for w in world.api.writes] == [
+        ("create", "ControllerRevision"),
+        ("create", "Deployment"),
+    ]
+    assert result.unfinished
+    result = await world.reconcile()
+    told = [(w.verb, w.kind) for w in world.api.writes[2:]]
+    assert ("create", "Service") in told
+    assert told.index(("create", "Service")) < told.index(("apply/status", "ModelDeployment"))
+    assert not result.unfinished
+
+
+async def test_a_deployment_that_cannot_be_created_is_told_at_once(world):
+    first_create(world)
+
+    def before(write: Write) -> None:
+        if write.kind == "Deployment":
+            raise ApiError(403, "Forbidden", "exceeded quota")
+
+    world.api.before = before
+    await world.reconcile()
+    assert world.condition("Stalled")["reason"] == "ApplyRejected"
+
+
 async def test_the_verdict_is_written_before_the_pods_change(world):
     await serving_a(world)
     failing_rollout(world)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 
+import pytest
 from fake_cluster.virtual_time import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipway_operator.app.queue import WorkQueue
 
-A, B = ("ns", "a"), ("ns", "b")
+A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
 
 
 async def test_a_key_that_waits_is_not_added_again():
@@ -44,6 +45,61 @@ async def test_a_worker_that_waits_is_woken():
     queue.add(A)
     queue.add(B)
     assert {*await asyncio.gather(*waiting)} == {A, B}
+
+
+async def test_what_is_urgent_goes_first_in_its_order():
+    queue = WorkQueue()
+    queue.add(A)
+    queue.add(B, urgent=True)
+    queue.add(C, urgent=True)
+    assert [await queue.get() for _ in range(3)] == [B, C, A]
+
+
+@pytest.mark.parametrize("working", [False, True], ids=["that waits", "that is worked on"])
+async def test_a_key_becomes_urgent_when_it_is_asked_for_urgently(working):
+    queue = WorkQueue()
+    queue.add(A)
+    if working:
+        assert await queue.get() == A
+    queue.add(B)
+    queue.add(A)
+    queue.add(A, urgent=True)
+    queue.add(A)
+    queue.done(A)
+    assert [await queue.get(), await queue.get()] == [A, B]
+    assert len(queue) == 0
+
+
+async def test_what_waited_for_long_takes_turns_with_what_is_urgent():
+    now = 0.0
+    waits: list[float] = []
+    queue = WorkQueue(waits.append, lambda: now)
+    for key in (A, B):
+        queue.add(key)
+    now = 9.0
+    urgent = [("urgent", str(number)) for number in range(4)]
+    for key in urgent:
+        queue.add(key, urgent=True)
+    assert await queue.get() == urgent[0]
+    now = 10.0
+    got = [await queue.get() for _ in range(5)]
+    assert got == [urgent[1], A, urgent[2], B, urgent[3]]
+    assert waits == [0, 1, 10, 1, 10, 1]
+
+
+async def test_a_worker_for_what_is_urgent_leaves_the_rest_to_others():
+    queue = WorkQueue()
+    kept = asyncio.create_task(queue.get(only_urgent=True))
+    other = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.add(A)
+    assert await other == A
+    queue.add(B)
+    await asyncio.sleep(0)
+    assert not kept.done()
+    queue.add(C, urgent=True)
+    assert await kept == C
+    assert await queue.get() == B
 
 
 async def test_a_worker_that_is_cancelled_takes_no_key_with_it():

@@ -74,6 +74,36 @@ def test_what_is_done_is_left_alone():
     assert worked(Scripted(), 3600, lambda _: None) == [0]
 
 
+def test_the_rest_of_what_is_unfinished_follows_at_once():
+    assert worked(Scripted(Result("rolling out", unfinished=True)), 60, lambda _: None) == [0, 0]
+
+
+def test_what_is_urgent_waits_for_no_slow_answer_to_the_rest():
+    slow = [("payments", f"slow-{number}") for number in range(20)]
+    begun: list[tuple[str, str]] = []
+
+    class Slow:
+        async def reconcile(self, key: tuple[str, str]) -> Result:
+            begun.append(key)
+            await asyncio.sleep(3600 if key in slow else 0)
+            return Result("complete")
+
+    async def main() -> None:
+        queue = WorkQueue()
+        workers = asyncio.create_task(Workers(queue, Slow(), Metrics()).run(2))  # type: ignore[arg-type]
+        for key in slow:
+            queue.add(key)
+        await asyncio.sleep(60)
+        assert begun == slow[:2]
+        queue.add(KEY, urgent=True)
+        await asyncio.sleep(0.01)
+        assert begun[2:] == [KEY]
+        workers.cancel()
+        await asyncio.gather(workers, return_exceptions=True)
+
+    run(main())
+
+
 def test_who_leads_no_more_stops_all_work():
     async def main() -> None:
         queue = WorkQueue()

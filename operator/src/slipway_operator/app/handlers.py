@@ -8,7 +8,7 @@ from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import LABEL_MANAGED_BY, MANAGED_BY
 from slipway_operator.app.login import login
 from slipway_operator.app.queue import WorkQueue
-from slipway_operator.reconcile.kinds import WATCHED, Kind
+from slipway_operator.reconcile.kinds import MODEL_DEPLOYMENT, WATCHED, Kind
 from slipway_operator.reconcile.kube import PAGE
 from slipway_operator.reconcile.store import Store
 
@@ -34,7 +34,7 @@ def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: Wor
         take = store.remove if event["type"] == "DELETED" else store.put
         key = take(kind, obj)
         if key is not None:
-            queue.add(key)
+            queue.add(key, urgent=kind is MODEL_DEPLOYMENT)
 
     kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
         on_event

@@ -33,6 +33,7 @@ from slipway_operator.reconcile.kube import (
     NotLeaderError,
     TransportError,
     connect,
+    load_configuration,
 )
 from slipway_operator.reconcile.lost_revisions import LostRevisions
 from slipway_operator.reconcile.pace import StatusPace
@@ -147,10 +148,10 @@ async def run_operator(settings: Settings) -> int:
         The exit code: 0 after SIGTERM or SIGINT, 1 when the process wants to be started again.
     """
     clock = ServerClock()
-    kube = await connect(clock)
+    kube = connect(await load_configuration(), clock)
     # The Lease has connections of its own: a renewal never waits behind other requests, and after
     # one that hung none of the others' connections, which may hang as well, is tried.
-    lease_kube = await connect(clock)
+    lease_kube = connect(await load_configuration(), clock)
     operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
     asked = asyncio.Event()

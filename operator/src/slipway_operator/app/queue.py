@@ -1,8 +1,12 @@
-"""The work queue: keys without duplicates, never two workers on one key, back-off per key."""
+"""The work queue: keys without duplicates, never two workers on one key, back-off per key.
+
+What a person asked for is urgent: it goes before what controllers report and what may follow later.
+The others do not starve of it: one that has waited for long gets every second worker.
+"""
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from slipway_operator.reconcile.store import Key
@@ -10,6 +14,8 @@ from slipway_operator.reconcile.store import Key
 _FIRST_BACKOFF = 0.05
 _LONGEST_BACKOFF = 60.0
 _MOST_DOUBLINGS = 16
+_PATIENCE = 10.0
+"""Seconds after which a key that is not urgent takes turns with those that are."""
 
 
 class WorkQueue:
@@ -19,30 +25,38 @@ class WorkQueue:
     lost and no key is worked on twice at a time.
     """
 
-    def __init__(self, waited: Callable[[float], None] = lambda _seconds: None) -> None:
+    def __init__(
+        self,
+        waited: Callable[[float], None] = lambda _seconds: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``waited`` is told of each key how long it had to wait for a worker."""
         self._waited = waited
-        self._since: dict[Key, float] = {}
-        self._waiting: deque[Key] = deque()
-        self._queued: set[Key] = set()
+        self._monotonic = monotonic
+        # Keys and since when they wait, the longest first.
+        self._urgent: OrderedDict[Key, float] = OrderedDict()
+        self._others: OrderedDict[Key, float] = OrderedDict()
+        self._others_turn = True
         self._working: set[Key] = set()
-        self._again: set[Key] = set()
+        self._again: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._available = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._urgent) + len(self._others)
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, urgent: bool = False) -> None:
         """Ask for a look at a key now."""
         if key in self._working:
-            self._again.add(key)
-        elif key not in self._queued:
-            self._queued.add(key)
-            self._since[key] = time.monotonic()
-            self._waiting.append(key)
-            self._available.set()
+            self._again[key] = urgent or self._again.get(key, False)
+            return
+        if key in self._urgent or (key in self._others and not urgent):
+            return
+        since = self._others.pop(key, None)
+        lane = self._urgent if urgent else self._others
+        lane[key] = self._monotonic() if since is None else since
+        self._available.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a look in a while; an earlier one that is due stays."""
@@ -59,23 +73,31 @@ class WorkQueue:
         self._timers.pop(key, None)
         self.add(key)
 
-    async def get(self) -> Key:
+    async def get(self, *, only_urgent: bool = False) -> Key:
         """The next key; it is this worker's until ``done``."""
-        while not self._waiting:
+        now = self._monotonic()
+        while not (lane := self._urgent if only_urgent else self._next_lane(now)):
             self._available.clear()
             await self._available.wait()
-        key = self._waiting.popleft()
-        self._queued.discard(key)
-        self._waited(time.monotonic() - self._since.pop(key))
+            now = self._monotonic()
+        key, since = lane.popitem(last=False)
+        self._waited(now - since)
         self._working.add(key)
         return key
+
+    def _next_lane(self, now: float) -> OrderedDict[Key, float]:
+        if not self._urgent or not self._others:
+            return self._urgent or self._others
+        if now - next(iter(self._others.values())) < _PATIENCE:
+            return self._urgent
+        self._others_turn = not self._others_turn
+        return self._others if self._others_turn else self._urgent
 
     def done(self, key: Key) -> None:
         """The worker is through with the key."""
         self._working.discard(key)
         if key in self._again:
-            self._again.discard(key)
-            self.add(key)
+            self.add(key, urgent=self._again.pop(key))
 
     def failed(self, key: Key) -> float:
         """Try the key again later, each time after a longer while; returns the seconds."""

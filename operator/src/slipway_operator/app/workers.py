@@ -13,6 +13,8 @@ from slipway_operator.reconcile.store import Key
 
 logger = logging.getLogger(__name__)
 
+_ONLY_URGENT = 3
+
 
 class Workers:
     """A bounded number of concurrent reconciles."""
@@ -23,13 +25,20 @@ class Workers:
         self._metrics = metrics
 
     async def run(self, count: int) -> None:
-        """Work until cancelled, or until this process is the leader no more."""
-        await first_of(*(self._work() for _ in range(count)))
+        """Work until cancelled, or until this process is the leader no more.
 
-    async def _work(self) -> None:
+        Beside so many workers there are more that do only what is urgent: a slow answer to what is
+        not, as when a thousand Services are created, holds none of it up.
+        """
+        await first_of(
+            *(self._work(only_urgent=False) for _ in range(count)),
+            *(self._work(only_urgent=True) for _ in range(_ONLY_URGENT * count)),
+        )
+
+    async def _work(self, *, only_urgent: bool) -> None:
         """One worker; it ends by raising, never by returning."""
         while True:
-            key = await self._queue.get()
+            key = await self._queue.get(only_urgent=only_urgent)
             try:
                 await self._one(key)
             finally:
@@ -56,6 +65,8 @@ class Workers:
             logger.exception("reconcile failed", extra={"in_seconds": delay})
         else:
             self._queue.succeeded(key)
+            if result.unfinished:
+                self._queue.add(key)
             if result.requeue_after is not None:
                 self._queue.add_after(key, result.requeue_after)
             outcome = result.outcome

@@ -111,7 +111,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     outside = routed(obs, {child["kind"] for child in children})
     told = Report(verdict, revision, revisions, outdated, asked_for, routed=outside)
     status = report(obs, told, now)
-    return Plan(
+    plan = Plan(
         # Whatever it is that met an obstacle, the status must be reached: do not run into it again.
         new_revision=None if obs.obstacle else target.new,
         marks=() if obs.obstacle else _merged(marks),
@@ -129,6 +129,27 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         misses_revision=good is None and _is_verdict_of_failure(judgement),
         outcome=verdict.situation.value,
         labels={"revision": str(revision.number), "digest": short_digest(revision.digest)},
+    )
+    return _deployment_first(plan, obs)
+
+
+def _deployment_first(plan: Plan, obs: Observation) -> Plan:
+    """Where there is no Deployment yet, nothing but it and the record that precedes it.
+
+    Its pods take longest, and of many models that are created at once none should wait for
+    another's Service.
+    """
+    first = tuple(child for child in plan.children if child["kind"] == "Deployment")
+    if not first or "Deployment" in obs.children:
+        return plan
+    return Plan(
+        new_revision=plan.new_revision,
+        marks=plan.marks,
+        children=first,
+        outcome=plan.outcome,
+        misses_revision=plan.misses_revision,
+        labels=plan.labels,
+        unfinished=True,
     )
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+from aiohttp.abc import AbstractStreamWriter
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
@@ -71,13 +72,9 @@ async def load_configuration() -> Configuration:
     return configuration
 
 
-async def connect(clock: ServerClock) -> "KubeClient":
-    """Connect as ``load_configuration`` says; the clock is told the time of every answer.
-
-    Raises:
-        kubernetes.aio.config.ConfigException: there are no credentials.
-    """
-    return KubeClient(_Transport(ApiClient(await load_configuration()), clock))
+def connect(configuration: Configuration, clock: ServerClock) -> "KubeClient":
+    """A client with connections of its own; the clock is told the time of every answer."""
+    return KubeClient(_Transport(ApiClient(configuration), clock))
 
 
 def canonical(body: Json) -> bytes:
@@ -93,6 +90,25 @@ def canonical(body: Json) -> bytes:
 _ESCAPED_BY_GO = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
+class _GuardedBody(aiohttp.BytesPayload):
+    """A body that asks at the last moment whether it may be sent.
+
+    A request may wait for a connection, and the process be stopped meanwhile. The headers leave
+    together with the body, so nothing of a request that is held back is ever seen.
+    """
+
+    def __init__(self, body: bytes, may_write: Callable[[], bool]) -> None:
+        super().__init__(body)
+        self._may_write = may_write
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        if not self._may_write():
+            raise NotLeaderError
+        await super().write_with_length(writer, content_length)
+
+
 class _Transport:
     """One session: addresses, credentials and TLS by ``kubernetes.aio``, bodies by us."""
 
@@ -104,9 +120,14 @@ class _Transport:
         self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT)
 
     async def send(
-        self, method: str, path: str, headers: dict[str, str], body: bytes | None
+        self, method: str, path: str, headers: dict[str, str], body: aiohttp.Payload | None
     ) -> tuple[int, bytes]:
-        """Send one request; return the status code and the body of the answer."""
+        """Send one request; return the status code and the body of the answer.
+
+        Raises:
+            NotLeaderError: the body was held back.
+            TransportError: there is no answer.
+        """
         url: str
         _, url, headers, _, _ = await self._api.param_serialize(
             method, path, header_params=headers, auth_settings=["BearerToken"]
@@ -118,6 +139,8 @@ class _Transport:
                 self._clock.heard(response.headers.get("Date"))
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error.__cause__, NotLeaderError):
+                raise NotLeaderError from error
             raise TransportError(f"{method} {path}: {error or type(error).__name__}") from error
 
     async def lines(self, path: str, headers: dict[str, str]) -> AsyncGenerator[bytes]:
@@ -161,7 +184,7 @@ class KubeClient:
         self.requests = 0
 
     def guarded(self, may_write: Callable[[], bool]) -> "KubeClient":
-        """The same connection; every write first asks whether it is allowed."""
+        """The same connection; every write asks whether it is allowed, and again as it leaves."""
         return KubeClient(self._transport, may_write)
 
     async def close(self) -> None:
@@ -301,14 +324,14 @@ class KubeClient:
     ) -> Json:
         if query:
             path = f"{path}?{urlencode(query)}"
-        sent = None if body is None else canonical(body)
+        sent = None if body is None else _GuardedBody(canonical(body), self._may_write)
         return cast("Json", orjson.loads(await self._send(method, path, sent, content_type)))
 
     async def _send(
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: aiohttp.Payload | None = None,
         content_type: str = "application/json",
     ) -> bytes:
         self.requests += 1

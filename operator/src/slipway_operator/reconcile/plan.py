@@ -46,6 +46,7 @@ class Plan:
         events: what to tell.
         requeue_after: seconds until another look is due without any event.
         outcome: one word for the metrics.
+        unfinished: this is only what is most urgent; the rest wants a look soon, after others.
         misses_revision: another revision would make this another plan, and none is known: worth a
             look for those that lost their labels.
     """
@@ -60,6 +61,7 @@ class Plan:
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None
     outcome: str = "unchanged"
+    unfinished: bool = False
     misses_revision: bool = False
     # Kept out of equality: tells the executor and the logs which revision this was about.
     labels: dict[str, str] = field(default_factory=dict[str, str], compare=False)

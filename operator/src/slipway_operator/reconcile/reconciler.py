@@ -32,11 +32,13 @@ class Result:
         outcome: one word for metrics and logs.
         requeue_after: seconds until another look is due without any event.
         labels: revision and digest, for the logs.
+        unfinished: the rest wants a look soon, after what others have that is more urgent.
     """
 
     outcome: str
     requeue_after: float | None = None
     labels: dict[str, str] | None = None
+    unfinished: bool = False
 
 
 def _digest(obs: Observation) -> str:
@@ -100,6 +102,6 @@ class Reconciler:
             except StaleError:
                 continue
             if met is None:
-                return Result(plan.outcome, plan.requeue_after, plan.labels)
+                return Result(plan.outcome, plan.requeue_after, plan.labels, plan.unfinished)
             obstacle = met
         raise UnsettledError("the object kept changing")
