@@ -4,12 +4,14 @@
 
 Leaders are killed, stopped and continued, or asked to end, in random order and at random moments of
 rollouts of a dozen models, a third of which fail. Times and the proof come from the API server's
-audit log. Writes ``leadership.json`` and ``leadership.md`` into the results folder.
+audit log. Writes ``leadership.json`` and ``leadership.md`` into the results folder; with ``--add``
+to what they say already, so that a long run can be made in parts with seeds of their own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import statistics
@@ -37,6 +39,8 @@ from slipway_dev.console import say, step
 _CLUSTER = os.environ.get("SLIPWAY_TEST_CLUSTER", "bench-leadership")
 _MODELS = 12
 _SHARES = {Way.KILLED: 0.4, Way.STOPPED: 0.3, Way.ASKED: 0.3}
+
+_ADDED_UP = ("takeovers", "rollouts", "requests", "double_actions", "loads_1m")
 
 Json = dict[str, Any]
 
@@ -110,11 +114,11 @@ def _forced(
             seen.append(takeover)
             detail(f"{number + 1}: {way}, {takeover.leads:.1f} s")
     requests = audit.of({operator.credential for operator in takeovers.operators})
-    results["load_1m"] = summary(loads)
+    results["loads_1m"] = [round(load, 2) for load in loads]
     results["takeovers"] = {
         way: {
-            "leads": summary([t.leads for t in seen if t.way is way]),
-            "writes": summary([t.writes for t in seen if t.way is way]),
+            "leads": [round(t.leads, 3) for t in seen if t.way is way],
+            "writes": [round(t.writes, 3) for t in seen if t.way is way],
         }
         for way in Way
     }
@@ -124,16 +128,24 @@ def _forced(
     return results
 
 
+def _joined(one: Any, other: Any) -> Any:
+    """What two runs found as if it were one: lists are joined, numbers added."""
+    if isinstance(other, dict):
+        return {key: _joined(one[key], value) for key, value in other.items()}
+    return one + other
+
+
 _UNTIL = {"leads": "the Lease is another's", "writes": "that one's first write"}
 
 
 def table(results: Json) -> str:
     """The results for people."""
-    where, load, rollouts = results["environment"], results["load_1m"], results["rollouts"]
+    where, rollouts = results["environment"], results["rollouts"]
+    load = summary(results["loads_1m"])
     doubles = results["double_actions"]
-    total = sum(row["leads"]["count"] for row in results["takeovers"].values())
+    total = sum(len(row["leads"]) for row in results["takeovers"].values())
     rows = [
-        _row(way, until, row[what])
+        _row(way, until, summary(row[what]))
         for way, row in results["takeovers"].items()
         for what, until in _UNTIL.items()
     ]
@@ -151,9 +163,10 @@ Seconds from the signal:
 {"".join(rows)}
 In {total} takeovers with {rollouts["good"] + rollouts["failed"]:,} rollouts under way, of which
 {rollouts["failed"]:,} were to a wrong artifact, and {results["requests"]:,} requests of the
-operators: **{len(doubles)} double actions**. Looked for: a write of one process after another had
-taken the Lease, an object created twice, a revision judged twice, a template changed other than
-once for each version and once more for each rollback, and a rollback told twice.
+operators: **{len(doubles)} double actions**. Looked for: a write of one process that the API
+server received after another had taken the Lease, whatever it did; an object created twice, a
+revision judged twice, a template changed other than once for each version and once more for each
+rollback, and a rollback told twice.
 {"".join(f"- {double}{chr(10)}" for double in doubles)}"""
 
 
@@ -167,10 +180,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Force leaders out while rollouts are under way.")
     parser.add_argument("--takeovers", type=int, default=100)
     parser.add_argument("--seed", type=int, default=20261121)
+    parser.add_argument("--add", action="store_true", help="to the results that are there")
     parser.add_argument("--output", type=Path, default=paths.repository() / "bench" / "results")
     arguments = parser.parse_args()
     with Cluster(_CLUSTER, "control-plane") as cluster, tempfile.TemporaryDirectory() as folder:
         results = measure(arguments, cluster, Path(folder))
+    known = arguments.output / "leadership.json"
+    if arguments.add and known.exists():
+        before = json.loads(known.read_text())
+        results |= {key: _joined(before[key], results[key]) for key in _ADDED_UP}
     publish(arguments.output, "leadership", results, table(results))
     return 1 if results["double_actions"] else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from operator_kit.api import Api
@@ -22,6 +23,10 @@ _PACE = Pace(
 )  # fmt: skip
 
 
+def _ready(pod: dict[str, Any]) -> str:
+    return next(c["status"] for c in pod["status"]["conditions"] if c["type"] == "Ready")
+
+
 @pytest.fixture
 def replicas(
     api: Api, installation: Installation, kubelet: FakeKubelet, tmp_path: Path
@@ -30,6 +35,23 @@ def replicas(
     yield two
     two.stop()
     api.delete("leases", NAMESPACE, RELEASE)
+
+
+def test_the_played_kubelet_reports_anew_when_the_node_controller_overrules_it(
+    api: Api, space: Space, replicas: Replicas
+) -> None:
+    """Late heartbeats on a busy machine must not look like pods that never recover."""
+    space.settle(replicas=2)
+    for pod in api.list("pods", space.namespace):
+        overruled = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        name = pod["metadata"]["name"]
+        api.patch("pods", space.namespace, name, overruled, "strategic", "status")
+
+    def ready_again() -> None:
+        found = [_ready(pod) for pod in api.list("pods", space.namespace)]
+        assert found == ["True", "True"]
+
+    space.eventually(ready_again)
 
 
 def test_after_random_life_with_faults_everything_is_where_its_spec_says(

@@ -154,11 +154,12 @@ class FakeKubelet:
         with self._lock:
             shared = self._behaviours.get(_digest(pod), pod_status.ready)
             behaviour = self._alone.get(uid, shared)
-            if self._reported.get(uid) is behaviour:
+            status = behaviour()
+            if self._reported.get(uid) is behaviour and not _was_overruled(pod, status):
                 return
             self._reported[uid] = behaviour
             # Written under the lock: two reports about one pod must arrive in their order.
-            self._write(pod, behaviour())
+            self._write(pod, status)
 
     def _write(self, pod: Json, status: Json) -> None:
         metadata = pod["metadata"]
@@ -177,6 +178,19 @@ class FakeKubelet:
             with self._lock:
                 self._reported.pop(metadata["uid"], None)
             raise
+
+
+def _was_overruled(pod: Json, status: Json) -> bool:
+    """Whether somebody else calls a pod not ready that is.
+
+    As the node controller does when heartbeats come late; a kubelet then reports anew.
+    """
+    return _ready(status) == "True" and _ready(pod.get("status") or {}) == "False"
+
+
+def _ready(status: Json) -> str:
+    conditions = status.get("conditions") or ()
+    return next((c["status"] for c in conditions if c["type"] == "Ready"), "")
 
 
 def _is_gone(error: ApiError) -> bool:

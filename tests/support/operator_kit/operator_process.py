@@ -40,6 +40,7 @@ class OperatorProcess:
         self.log = folder / f"{name}.log"
         self._config = folder / f"{name}.yaml"
         self._kubeconfig = folder / f"{name}.kubeconfig"
+        self._temporary = folder / f"{name}.tmp"
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         token, self.credential = installation.credential()
@@ -53,9 +54,12 @@ class OperatorProcess:
     def start(self) -> OperatorProcess:
         """Start it; it is not ready yet."""
         assert not self.running(), f"{self.name} already runs"
+        self._temporary.mkdir(exist_ok=True)
         environment = {
             "PATH": os.environ["PATH"],
             "KUBECONFIG": str(self._kubeconfig),
+            # The client writes certificates into files, which a killed process leaves behind.
+            "TMPDIR": str(self._temporary),
             **self._environment,
         }
         command = [Path(sys.executable).with_name("slipway-operator"), "run", "--config",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from fake_cluster.virtual_time import run
 
 from slipway_operator.app.queue import WorkQueue
@@ -36,11 +38,21 @@ class FakeKube:
 
     def __init__(self, *models: Json) -> None:
         self.models = list(models)
+        self.whole = 0
+        """How many objects were read whole."""
 
     async def pages(
-        self, kind: Kind, namespace: str | None, selector: str | None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        selector: str | None,
+        *,
+        only_metadata: bool = False,
     ) -> AsyncIterator[tuple[list[Json], str]]:
         found = self.models if kind is kinds.MODEL_DEPLOYMENT else []
+        self.whole += 0 if only_metadata else len(found)
+        if only_metadata:
+            found = [{"metadata": obj["metadata"]} for obj in found]
         for start in range(0, len(found) or 1, 2):
             yield found[start : start + 2], "9"
 
@@ -77,6 +89,40 @@ def test_what_no_page_has_is_gone_and_looked_at():
         assert ("payments", "m0") not in store.models()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("happens", "looked_at", "read_whole"),
+    [
+        (lambda models: None, [], 0),
+        (lambda models: models.pop(0), ["m0"], 0),
+        (lambda models: models.append(model(5)), ["m5"], 6),
+        (lambda models: models.__setitem__(1, changed(models[1])), ["m1"], 5),
+    ],
+    ids=["nothing", "one vanished", "one is new", "one changed"],
+)
+def test_a_later_list_reads_whole_objects_only_where_there_is_news(happens, looked_at, read_whole):
+    async def main() -> None:
+        kube, store, queue = FakeKube(*map(model, range(5))), Store(), WorkQueue()
+        resync = Resync(kube, store, queue, [])  # type: ignore[arg-type]
+        await resync.once()
+        await drained(queue)
+        kube.whole = 0
+        happens(kube.models)
+        running = asyncio.create_task(resync.run(_PERIOD))
+        await asyncio.sleep(1.3 * _PERIOD)
+        running.cancel()
+        # Beside the share of what has not changed.
+        share = {f"m{n}" for n in range(6) if zlib.crc32(f"payments/m{n}".encode()) % 12 == 0}
+        assert {*await drained(queue)} - share == {*looked_at} - share
+        assert kube.whole == read_whole
+        assert {key[1] for key in store.models()} == {m["metadata"]["name"] for m in kube.models}
+
+    run(main())
+
+
+def changed(obj: Json) -> Json:
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": "7"}}
 
 
 def test_what_has_not_changed_is_looked_at_once_in_twelve_times():

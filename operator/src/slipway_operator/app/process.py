@@ -14,6 +14,7 @@ import kopf
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.settings import Settings
+from slipway_operator.app import memory
 from slipway_operator.app.handlers import build_registry, build_settings
 from slipway_operator.app.http import serve_http
 from slipway_operator.app.leader import LeaderElector
@@ -147,6 +148,7 @@ async def run_operator(settings: Settings) -> int:
     Returns:
         The exit code: 0 after SIGTERM or SIGINT, 1 when the process wants to be started again.
     """
+    memory.keep()
     clock = ServerClock()
     kube = connect(await load_configuration(), clock)
     # The Lease has connections of its own: a renewal never waits behind other requests, and after

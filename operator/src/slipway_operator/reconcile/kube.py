@@ -27,8 +27,10 @@ _WATCH_SECONDS = 300
 # Longer than the server keeps a watch open: a connection that is dead without saying so ends too.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=_WATCH_SECONDS + 30, sock_connect=5)
 _CONNECTIONS = 64
-PAGE = 100  # an object takes some ten times its JSON's size until it is in the store
+PAGE = 50  # an object takes some ten times its JSON's size until it is in the store
 _EVENTS = 100
+_JSON = "application/json"
+_ONLY_METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class ApiError(Exception):
@@ -201,14 +203,20 @@ class KubeClient:
             raise
 
     async def pages(
-        self, kind: Kind, namespace: str | None, label_selector: str | None
+        self,
+        kind: Kind,
+        namespace: str | None,
+        label_selector: str | None,
+        *,
+        only_metadata: bool = False,
     ) -> AsyncIterator[tuple[list[Json], str]]:
         """All objects, page by page, each with the resourceVersion of the whole list."""
         query: dict[str, str] = {"limit": str(PAGE)}
+        accept = _ONLY_METADATA if only_metadata else _JSON
         if label_selector:
             query["labelSelector"] = label_selector
         while True:
-            page = await self._request("GET", kind.path(namespace), query)
+            page = await self._request("GET", kind.path(namespace), query, accept=accept)
             yield page.get("items") or [], page["metadata"]["resourceVersion"]
             token = page["metadata"].get("continue")
             if not token:
@@ -236,7 +244,7 @@ class KubeClient:
         query = {**selector, "watch": "1", "resourceVersion": version}
         query["timeoutSeconds"] = str(_WATCH_SECONDS)
         path = f"{kind.path(namespace)}?{urlencode(query)}"
-        async with aclosing(self._transport.lines(path, {"Accept": "application/json"})) as lines:
+        async with aclosing(self._transport.lines(path, {"Accept": _JSON})) as lines:
             async for line in lines:
                 event: Json = json.loads(line)
                 if event["type"] == "ERROR":
@@ -305,7 +313,7 @@ class KubeClient:
         path: str,
         query: dict[str, str] | None = None,
         body: Json | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
     ) -> Json:
         if not self._may_write():
             raise NotLeaderError
@@ -320,22 +328,25 @@ class KubeClient:
         path: str,
         query: dict[str, str] | None = None,
         body: Json | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> Json:
         if query:
             path = f"{path}?{urlencode(query)}"
         sent = None if body is None else _GuardedBody(canonical(body), self._may_write)
-        return cast("Json", orjson.loads(await self._send(method, path, sent, content_type)))
+        raw = await self._send(method, path, sent, content_type, accept)
+        return cast("Json", orjson.loads(raw))
 
     async def _send(
         self,
         method: str,
         path: str,
         body: aiohttp.Payload | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> bytes:
         self.requests += 1
-        headers = {"Accept": "application/json", "Content-Type": content_type}
+        headers = {"Accept": accept, "Content-Type": content_type}
         status, raw = await self._transport.send(method, path, headers, body)
         if status >= 400:  # noqa: PLR2004
             raise _error(status, raw)

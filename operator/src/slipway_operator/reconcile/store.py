@@ -108,27 +108,35 @@ class Store:
         self._keys: dict[str, Key] = {}
         self._tombstones: OrderedDict[str, None] = OrderedDict()
 
+    def _key_if_mine(self, kind: Kind, obj: Json) -> Key | None:
+        # Of one that another operator serves nothing is kept; it may come back any time.
+        mine = kind is not kinds.MODEL_DEPLOYMENT or self._serves(obj)
+        return key_of(kind, obj) if mine else None
+
+    def lacks(self, kind: Kind, obj: Json) -> bool:
+        """Whether an object, of which only the metadata is looked at, would be news."""
+        metadata: Json = obj["metadata"]
+        if metadata["uid"] in self._tombstones:
+            return False
+        place = self._keys.get(metadata["uid"]) or self._key_if_mine(kind, obj)
+        if place is None:
+            return False
+        known = self._known(place, kind).get(metadata["name"])
+        return known is None or known.version < _version(obj)
+
     def put(self, kind: Kind, obj: Json) -> Key | None:
         """Take in an object; the key it concerns, or None when it is nothing new."""
+        if not self.lacks(kind, obj):
+            return None
         uid: str = obj["metadata"]["uid"]
-        if uid in self._tombstones:
-            return None
         name: str = obj["metadata"]["name"]
-        mine = kind is not kinds.MODEL_DEPLOYMENT or self._serves(obj)
-        # Of one that another operator serves nothing is kept; it may come back any time.
-        key, before = key_of(kind, obj) if mine else None, self._keys.get(uid)
-        place = before or key
-        if place is None:
-            return None
-        known = self._known(place, kind).get(name)
-        if known is not None and known.version >= _version(obj):
-            return None
+        key, before = self._key_if_mine(kind, obj), self._keys.get(uid)
         if before is not None and before != key:
             # A pod whose labels were edited to take it out of service, say.
             self._forget(kind, before, name, uid)
         if key is None:
             return before
-        if known is not None:
+        if (known := self._known(key, kind).get(name)) is not None:
             self._keys.pop(known.uid, None)
         self._keys[uid] = key
         self._objects[key][kind][name] = _Known.of(kind, obj)
