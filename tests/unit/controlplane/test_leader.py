@@ -22,7 +22,7 @@ from slipway_operator.reconcile.kube import ApiError, TransportError
 Json = dict[str, Any]
 TIMES = LeaderElection()
 DURATION = math.ceil(TIMES.duration_seconds)
-BETWEEN_RENEWALS = TIMES.renew_deadline_seconds / 3
+BETWEEN_RENEWALS = TIMES.renew_deadline_seconds / 2
 CONFIGURATIONS = [
     TIMES,
     LeaderElection(duration_seconds=1.4, renew_deadline_seconds=1.3, retry_period_seconds=0.2),
@@ -82,6 +82,10 @@ async def refuse() -> None:
     raise TransportError("no route")
 
 
+async def slow() -> None:
+    await asyncio.sleep(0.2)
+
+
 async def hang() -> None:
     await asyncio.sleep(10**6)
 
@@ -127,6 +131,18 @@ def test_it_is_renewed_seldom_while_all_is_well():
         return len(server.writes)
 
     assert run(main()) == 60 / BETWEEN_RENEWALS  # the first one creates it
+
+
+def test_it_is_renewed_more_often_while_answers_are_slow():
+    async def main() -> int:
+        server = FakeLease()
+        _, task = await leader(server, "one")
+        server.back = slow
+        await asyncio.sleep(60)
+        await stop(task)
+        return len(server.writes)
+
+    assert run(main()) == pytest.approx(60 / (TIMES.renew_deadline_seconds / 3), abs=1)
 
 
 def test_a_renewal_that_failed_is_tried_again_soon():

@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 _MOMENT = 0.01
 _ATTEMPTS = 3
-"""How many attempts to renew begin before the renew deadline, if each of them hangs."""
+"""How many attempts to renew fit into the renew deadline, if each of them hangs."""
+_QUICK = 1 / 30
+"""The share of the renew deadline within which an answer counts as a quick one."""
 
 
 def _micro_time() -> str:
@@ -73,7 +75,7 @@ class LeaderElector:
         logger.info("elected leader", extra={"identity": self._identity})
         self.elected.set()
         while self.is_leader():
-            await self._pause(started, seldom=self._renewed_since(started))
+            await self._pause(started, self._until_renewal(started))
             started = self._monotonic()
             await self._renew()
         logger.error("leadership lost: the lease could not be renewed in time")
@@ -105,19 +107,25 @@ class LeaderElector:
                 attempt.cancel()
             await asyncio.gather(*attempts, return_exceptions=True)
 
-    def _renewed_since(self, moment: float) -> bool:
-        return self._valid_until >= moment + self._settings.renew_deadline_seconds
+    def _until_renewal(self, started: float) -> float:
+        """Seconds from the last attempt's begin to the next.
 
-    async def _pause(self, started: float, *, seldom: bool = False) -> None:
-        """Wait until a retry period after the last attempt began, or until another's runs out.
-
-        With ``seldom``, for a third of the renew deadline if that is longer: renewals are most of
-        what an idle leader does, and the rest of the deadline is enough for a slow answer.
+        Renewals are most of what an idle leader does. After a quick one half of the renew deadline
+        is enough for the next, after a slow one two thirds are left.
         """
-        period = self._settings.retry_period_seconds
-        if seldom:
-            period = max(period, self._settings.renew_deadline_seconds / 3)
-        due = started + period
+        deadline, retry = self._settings.renew_deadline_seconds, self._settings.retry_period_seconds
+        if self._valid_until < started + deadline:
+            return retry  # it was not renewed
+        quick = self._monotonic() - started <= _QUICK * deadline
+        return max(retry, deadline / (2 if quick else 3))
+
+    async def _pause(self, started: float, period: float | None = None) -> None:
+        """Wait for a period since the last attempt began, or until another's Lease runs out.
+
+        Args:
+            period: seconds; the retry period unless it is given.
+        """
+        due = started + (self._settings.retry_period_seconds if period is None else period)
         if self._seen is not None and started <= self._seen.expires:
             # A moment later: it has run out once it is past its time.
             due = min(due, self._seen.expires + _MOMENT)
