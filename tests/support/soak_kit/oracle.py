@@ -35,7 +35,7 @@ class World:
 
     models: Mapping[str, Json]
     owned: Mapping[str, Mapping[str, list[Json]]]
-    """By resource, then by the model that the label names."""
+    """By resource, then by the model that owns it, or that the label names."""
 
     @classmethod
     def of(cls, api: Api, namespace: str) -> World:
@@ -44,9 +44,8 @@ class World:
         for resource in _OWNED:
             by_model: dict[str, list[Json]] = defaultdict(list)
             for obj in api.list(resource, namespace):
-                label = (obj["metadata"].get("labels") or {}).get(_MODEL)
-                if label:
-                    by_model[label].append(obj)
+                if (name := _model_of(obj)) is not None:
+                    by_model[name].append(obj)
             owned[resource] = by_model
         models = {m["metadata"]["name"]: m for m in api.list("modeldeployments", namespace)}
         return cls(models, owned)
@@ -102,6 +101,14 @@ def _of_model(world: World, space: Space, asked: Asked, view: View) -> Iterator[
             yield f"Ready is {view.condition('Ready')}, and no pod of it can be"
         if _template_digest(world, asked.name) != space.digest(asked.version):
             yield "a version that was good went away when it broke"
+
+
+def _model_of(obj: Json) -> str | None:
+    """An owner first: of one that is suspended, a label that was edited stays so."""
+    metadata = obj["metadata"]
+    owners = (o for o in metadata.get("ownerReferences") or () if o["kind"] == "ModelDeployment")
+    named = (metadata.get("labels") or {}).get(_MODEL)
+    return next((owner["name"] for owner in owners), named)
 
 
 def _served(world: World, space: Space, asked: Asked, view: View, version: str) -> Iterator[str]:

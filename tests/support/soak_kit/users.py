@@ -79,8 +79,8 @@ class Users:
         """Take note of what users are told to be Ready."""
         for obj in self._space.api.list("modeldeployments", self._space.namespace):
             asked, view = self.population.get(obj["metadata"]["name"]), View(obj)
-            if asked is None or not view.settled:
-                continue
+            if asked is None or asked.suspended or not view.settled:
+                continue  # one that is suspended keeps saying what was true before
             if obj["spec"]["model"]["digest"] == self._space.digest(asked.version):
                 asked.asks[-1].told_ready = True
 

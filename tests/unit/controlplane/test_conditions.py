@@ -238,6 +238,16 @@ async def test_suspended_keeps_its_last_conditions(world, story):
     assert {w.verb for w in world.api.writes[count:]} == {"apply/status"}
 
 
+@pytest.mark.parametrize("change", [{"suspend": True}, {"pool": "nowhere"}])
+async def test_a_deployment_whose_labels_were_taken_away_still_counts(world, change):
+    await serving_a(world)
+    await world.run()
+    world.apply(**change)
+    world.change(kinds.DEPLOYMENT, lambda d: d["metadata"]["labels"].clear())
+    await world.run()
+    assert (world.status["replicas"], world.status["readyReplicas"]) == (1, 1)
+
+
 async def test_suspended_from_the_start_is_not_taken_for_ready(world):
     world.apply(digest=samples.A, suspend=True)
     await world.run()

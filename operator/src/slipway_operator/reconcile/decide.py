@@ -156,7 +156,7 @@ def _deployment_first(plan: Plan, obs: Observation) -> Plan:
 def _suspended(obs: Observation, now: str) -> Plan:
     """Report counts, and leave the conditions as they were last."""
     status = report(obs, None, now)
-    return Plan(status=status, outcome="suspended")
+    return Plan(status=status, outcome="suspended", surely_absent=_surely_absent(obs))
 
 
 def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
@@ -179,7 +179,14 @@ def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
         events=events_of(obs.model.status, status),
         outcome="refused",
         misses_revision=error.reason == "UnknownRevision" != told,
+        surely_absent=_surely_absent(obs),
     )
+
+
+def _surely_absent(obs: Observation) -> tuple[str, ...]:
+    """Where no child is written, none is found to exist after all: its absence wants a look."""
+    hidden = obs.revisions and "Deployment" not in obs.children
+    return ("Deployment",) if hidden else ()
 
 
 def _is_verdict_of_failure(judgement: Judgement) -> bool:

@@ -86,6 +86,8 @@ class Executor:
             ApiError, TransportError: the API server fails; try again later.
             NotLeaderError: this process may not write.
         """
+        for kind in plan.surely_absent:
+            await self._confirm_absence(kinds.BY_NAME[kind], obs.model)
         children = [child for child in plan.children if self._to_write(child, obs)]
         if children or plan.changes_the_cluster:
             await self._confirm(obs.model)
@@ -143,6 +145,12 @@ class Executor:
             or live is None
             or live["metadata"]["resourceVersion"] != known["metadata"]["resourceVersion"]
         ):
+            raise StaleError
+
+    async def _confirm_absence(self, kind: Kind, model: ModelDeployment) -> None:
+        live = await self._kube.get(kind, model.namespace, model.name)
+        if live is not None and controlled_by(live, model.uid):
+            self._store.confirm(kind, live)
             raise StaleError
 
     async def _create(self, kind: Kind, obj: Json, model: ModelDeployment) -> None:

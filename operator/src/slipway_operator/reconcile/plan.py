@@ -49,6 +49,8 @@ class Plan:
         unfinished: this is only what is most urgent; the rest wants a look soon, after others.
         misses_revision: another revision would make this another plan, and none is known: worth a
             look for those that lost their labels.
+        surely_absent: kinds of children that are not known and must not be reported as absent
+            before a live look says so: whoever takes our labels away hides a child from us.
     """
 
     new_revision: Json | None = None
@@ -63,6 +65,7 @@ class Plan:
     outcome: str = "unchanged"
     unfinished: bool = False
     misses_revision: bool = False
+    surely_absent: tuple[str, ...] = ()
     # Kept out of equality: tells the executor and the logs which revision this was about.
     labels: dict[str, str] = field(default_factory=dict[str, str], compare=False)
 
