@@ -300,10 +300,10 @@ class World:
         """Let one pod report something else than its artifact's others."""
         self._alone[pod] = behaviour
 
-    def pass_deadline(self) -> None:
-        """Time goes by until the Deployment controller gives up hope."""
+    def pass_deadline(self, after: float | None = None) -> None:
+        """Time goes by until the Deployment controller gives up hope: its deadline, or less."""
         (deployment,) = self.api.of_kind(kinds.DEPLOYMENT)
-        self.advance(deployment["spec"]["progressDeadlineSeconds"] + 1)
+        self.advance(deployment["spec"]["progressDeadlineSeconds"] + 1 if after is None else after)
         self._condition(deployment, "False", "ProgressDeadlineExceeded")
 
     # Looking at it.

@@ -377,6 +377,38 @@ class TestRetry:
         await world.run()
         held_with_b(world, Reason.UNSCHEDULABLE)
 
+    async def test_a_retry_shortly_before_the_deadline_has_its_whole_time(self, world):
+        """The Deployment controller counts from the last progress, and knows of no retry."""
+        await serving_a(world)
+        await asked_for_b(world, pods.loading)
+        allowed = world.deployment["spec"]["progressDeadlineSeconds"]
+        world.advance(allowed - 5)
+        world.annotate(retry="1")
+        await world.run()
+        world.pass_deadline(after=6)
+        await world.run()
+        assert world.conditions["Ready"] == "Unknown"
+        assert world.results[-1].requeue_after == allowed - 6
+        world.advance(allowed)
+        await world.run()
+        rolled_back_to_a(world, Reason.PROGRESS_DEADLINE)
+
+    async def test_what_is_held_for_its_deadline_is_served_once_its_pods_are_ready(self, world):
+        await serving_a(world, rollout={"onFailure": "Hold"})
+        await asked_for_b(world, pods.loading)
+        world.pass_deadline()
+        await world.run()
+        held_with_b(world, Reason.PROGRESS_DEADLINE)
+        world.annotate(retry="1")
+        await world.run()
+        world.advance(world.deployment["spec"]["progressDeadlineSeconds"])
+        await world.run()
+        held_with_b(world, Reason.PROGRESS_DEADLINE)
+        world.behaviours["b"] = pods.ready
+        await world.run()
+        assert world.conditions["Ready"] == "True"
+        assert "Stalled" not in world.conditions
+
     async def test_what_happened_in_the_second_of_the_retry_is_not_judged(self, world):
         await serving_a(world, rollout={"onFailure": "Hold"})
         await asked_for_b(world, pods.fetch_ends(20))

@@ -66,9 +66,10 @@ def settled(deployment: Json, revision: Revision) -> bool:
 def _deadline_left(deployment: Json, revision: Revision, now: str) -> float | None:
     """Seconds until this try of the revision has had its time; None while nobody says it has.
 
-    The Deployment controller lets ProgressDeadlineExceeded stand until a pod makes progress, also
-    when the template goes back to that of an old ReplicaSet. So one from before the present try
-    only means that the controller will not tell: then the time is taken here.
+    The Deployment controller counts from the last progress of a pod and knows of no retry; and it
+    lets ProgressDeadlineExceeded stand until the next one, also when the template goes back to that
+    of an old ReplicaSet. So its word only means that it will not tell any more, and the time of the
+    present try is taken here.
     """
     status: Json = deployment.get("status", {})
     if status.get("observedGeneration") != deployment["metadata"]["generation"]:
@@ -80,8 +81,6 @@ def _deadline_left(deployment: Json, revision: Revision, now: str) -> float | No
             and condition.get("reason") == "ProgressDeadlineExceeded"
         ):
             since = revision.outcome_time or revision.created or now
-            if condition.get("lastUpdateTime", since) > since:
-                return 0.0
             allowed = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
             end = datetime.fromisoformat(since) + allowed
             return max(0.0, (end - datetime.fromisoformat(now)).total_seconds())
