@@ -38,9 +38,9 @@ setup-node:
 setup-clock:
 	@dev/setup clock
 
-.PHONY: setup-browser
-setup-browser:
-	@dev/setup browser
+.PHONY: setup-unit
+setup-unit:
+	@dev/setup unit
 
 .PHONY: demo
 demo: setup-node ## Serve a model on a real cluster on this machine, and roll out a new digest under load
@@ -57,7 +57,7 @@ test: setup-node ## All checks and tests; tells the time of each stage
 	@dev/stages
 
 .PHONY: test-unit
-test-unit: setup-browser ## Tests without a cluster
+test-unit: setup-unit ## Tests without a cluster
 	@$(PYTEST) tests/unit
 
 # Each worker has a control plane of its own; about as many as cores, since starting operators is
@@ -85,7 +85,7 @@ bench-gpu: setup ## Measure the runtime on a GPU beside the CPU
 	@PYTHONPATH=tests/support $(RUN) python bench/gpu.py bench
 
 .PHONY: bench
-bench: bench-controlplane bench-serving bench-goodput bench-int8 bench-push bench-sources bench-fetch ## Measure what the README promises; half an hour
+bench: bench-controlplane bench-serving bench-goodput bench-workers bench-int8 bench-push bench-sources bench-fetch ## Measure what the README promises; half an hour
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -115,6 +115,10 @@ bench-int8: setup ## Measure what INT8 and FP16 gain and lose on a transformer a
 .PHONY: bench-goodput
 bench-goodput: setup ## Measure what the runtime still answers under overload
 	@PYTHONPATH=tests/support $(RUN) python bench/goodput.py
+
+.PHONY: bench-workers
+bench-workers: setup ## Measure how the runtime scales from one worker to two
+	@PYTHONPATH=tests/support $(RUN) python bench/workers.py
 
 .PHONY: bench-fetch
 bench-fetch: setup ## Measure fetching beside a plain download and SHA-256 alone

@@ -100,11 +100,17 @@ def _sections(path: str, schema: dict[str, Any]) -> Iterator[str]:
 
 
 _CEL = "x-kubernetes-validations"
+_STRINGS_BESIDE_INTEGERS = {"must be a quantity": "quantity", "or auto": "integer or `auto`"}
+"""By what the rule of such a field says: its type."""
 
 
 def _type(field: dict[str, Any]) -> str:
     if field.get("x-kubernetes-int-or-string"):
-        return "quantity" if "pattern" in field else "integer or percentage"
+        said = " ".join(rule["message"] for rule in field.get(_CEL, []))
+        for word, name in _STRINGS_BESIDE_INTEGERS.items():
+            if word in said:
+                return name
+        return "integer or percentage"
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}"
     values = field.get("additionalProperties")

@@ -58,8 +58,10 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "environment of the operator": (
         {"runtime.env": [{"name": "SLIPWAY_PORT", "value": "1"}]},
-        "names beginning with SLIPWAY_ are set by the operator: use the fields threads, batching",
+        "names beginning with SLIPWAY_ are set by the operator: use the fields threads, workers",
     ),
+    "no workers": ({"runtime.workers": 0}, "from 1 to 64, or auto"),
+    "workers in a word": ({"runtime.workers": "many"}, "from 1 to 64, or auto"),
     "environment named twice": (
         {"runtime.env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]},
         "Duplicate value",

@@ -76,6 +76,7 @@ def template(**changes: Any) -> dict[str, Any]:
                 if "providers" not in changes
                 else {},
                 "batching": {"maxBatchSize": 8, "maxDelayMs": 1},
+                "workers": "auto",
                 "queueSize": 9,
                 "requestTimeoutMs": 500,
                 "maxRequestSize": "1Mi",

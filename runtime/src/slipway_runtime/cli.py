@@ -75,10 +75,48 @@ def serve_command(digest: str, name: str) -> None:
     """Serve the artifact that `fetch` has put into the cache."""
     settings = _settings(ServeSettings)
 
+    from slipway_runtime.artifact.cache import Cache  # noqa: PLC0415
     from slipway_runtime.artifact.digest import Digest  # noqa: PLC0415
+
+    wanted = Digest.parse(digest)
+    if settings.workers != 1:
+        from slipway_runtime.inference.threads import available_cpus  # noqa: PLC0415
+        from slipway_runtime.server.crew import crew_of  # noqa: PLC0415
+
+        cpus = available_cpus()
+        crew = crew_of(settings, cpus, Cache(settings.cache_dir).size(wanted))
+        if crew.workers > 1:
+            from slipway_runtime.server.supervisor import (  # noqa: PLC0415
+                WorkerEndedError,
+                supervise,
+            )
+
+            try:
+                supervise(name, wanted, settings, crew, cpus)
+            except WorkerEndedError as ended:
+                raise click.exceptions.Exit(ended.exit_code) from ended
+            return
+        logger.info("one worker is enough for this model and %d CPUs", cpus)
+
     from slipway_runtime.server.serve import serve  # noqa: PLC0415
 
-    serve(name, Digest.parse(digest), settings)
+    serve(name, wanted, settings)
+
+
+@cli.command("worker", hidden=True)
+@click.option("--digest", required=True)
+@click.option("--name", required=True)
+@click.option("--channel", type=int, required=True)
+@click.option("--number", type=int, required=True)
+def worker_command(digest: str, name: str, channel: int, number: int) -> None:
+    """Serve as one of a supervisor's workers; started by `serve` alone."""
+    settings = _settings(ServeSettings)
+    logs.tell_always(worker=number)
+
+    from slipway_runtime.artifact.digest import Digest  # noqa: PLC0415
+    from slipway_runtime.server.worker import work  # noqa: PLC0415
+
+    work(name, Digest.parse(digest), settings, channel)
 
 
 def main() -> NoReturn:
@@ -87,9 +125,8 @@ def main() -> NoReturn:
     logs.configure(common.log_format, common.log_level)
     code = 0
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
+        # The code of an Exit is returned, not raised.
+        code = cli.main(standalone_mode=False) or 0
     except click.ClickException as error:
         code = _end(common, InvalidArguments(error.format_message()))
     except click.Abort:

@@ -34,6 +34,7 @@
 Reasons and exit codes are the contract with the operator (docs/pod-contract.md).
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -140,6 +141,14 @@ class OutOfMemory(Failure):
     """The model does not fit into the memory limit, seen by the process itself."""
 
     exit_code = 41
+
+
+def failure_of(document: Mapping[str, str | int]) -> Failure:
+    """Return the failure of a termination message; an unknown reason is an InternalError."""
+    details = dict(document)
+    reason, message = details.pop("reason", ""), str(details.pop("message", ""))
+    kinds = {kind.__name__: kind for kind in Failure.__subclasses__()}
+    return kinds.get(str(reason), InternalError)(message, **details)
 
 
 class RequestError(SlipwayError):

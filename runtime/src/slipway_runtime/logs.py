@@ -48,6 +48,17 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+def tell_always(**extras: object) -> None:
+    """Add members to every line from now on."""
+
+    def add(record: logging.LogRecord) -> bool:
+        vars(record).update(extras)
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(add)
+
+
 def configure(log_format: str, level: str) -> None:
     """Send all logs to standard error; libraries speak from WARNING up only."""
     handler = logging.StreamHandler(sys.stderr)

@@ -27,8 +27,9 @@ _COUNTERS: Final[tuple[tuple[str, str], ...]] = (
     ("nv_inference_compute_infer_duration_us", "Time in the model, summed, in microseconds"),
     ("nv_inference_compute_output_duration_us", "Time encoding outputs, summed, in microseconds"),
 )
-CLOSED_FOR: Final = ("headers", "body", "answer", "room")
+CLOSED_FOR: Final = ("handshake", "headers", "body", "answer", "room")
 _MAX_BATCH_SIZES: Final = 256
+_BATCH_BUCKETS: Final = tuple(1 << power for power in range(11))
 _BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
@@ -147,6 +148,7 @@ class Metrics:
         name = "nv_inference_pending_request_count"
         yield from _family(name, "Inference requests that wait for an executor", "gauge")
         yield f"{name}{self._labels} {self.pending()}\n"
+        yield from self._batch_sizes()
         name = "slipway_http_responses_total"
         yield from _family(name, "HTTP responses by status code", "counter")
         for status, count in sorted(self.responses.items()):
@@ -159,6 +161,18 @@ class Metrics:
         yield from _family(name, help_text, "counter")
         for reason, count in self.closed_connections.items():
             yield f'{name}{{reason="{reason}"}} {count}\n'
+
+    def _batch_sizes(self) -> Iterable[str]:
+        """Yield the histogram of rows in an execution, from the counts by size."""
+        name = "slipway_batch_size"
+        yield from _family(name, "Rows that shared one execution of the model", "histogram")
+        labels = self._labels.rstrip("}")
+        for bound in _BATCH_BUCKETS:
+            count = sum(batch.count for size, batch in self.batches.items() if size <= bound)
+            yield f'{name}_bucket{labels},le="{bound}"}} {count}\n'
+        yield f'{name}_bucket{labels},le="+Inf"}} {self.exec_count}\n'
+        yield f"{name}_sum{self._labels} {self.inference_count}\n"
+        yield f"{name}_count{self._labels} {self.exec_count}\n"
 
 
 def _family(name: str, help_text: str, kind: str) -> tuple[str, str]:

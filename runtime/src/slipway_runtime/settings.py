@@ -23,6 +23,8 @@ from pydantic import (
 
 DEFAULT_CACHE_DIR = Path("/var/cache/slipway")
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
+MIN_CONNECTIONS = 8
+MAX_WORKERS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
 
@@ -54,6 +56,14 @@ def _aliases(value: object) -> object:
             if not _NAME.fullmatch(str(name)):  # pyright: ignore[reportUnknownArgumentType]
                 raise ValueError(f"{str(name)!r} is not a model name (letters, digits, - _ .)")  # pyright: ignore[reportUnknownArgumentType]
     return names  # pyright: ignore[reportUnknownVariableType]
+
+
+def _workers(value: object) -> object:
+    if value == "auto" or isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 4:  # noqa: PLR2004
+        return int(value)
+    raise ValueError(f"{str(value)!r} is neither a number of processes nor `auto`")
 
 
 def _options(value: object) -> object:
@@ -158,6 +168,9 @@ class ServeSettings(CommonSettings):
     inter_op_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         1, alias="SLIPWAY_INTER_OP_THREADS"
     )
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)], BeforeValidator(_workers)
+    ] = Field(1, alias="SLIPWAY_WORKERS")
     graph_optimization: Literal["none", "basic", "extended", "layout", "all"] = Field(
         "all", alias="SLIPWAY_GRAPH_OPTIMIZATION"
     )
@@ -183,7 +196,7 @@ class ServeSettings(CommonSettings):
         10.0, alias="SLIPWAY_HEADER_TIMEOUT_SECONDS"
     )
     body_timeout: Annotated[float, Field(ge=0)] = Field(60.0, alias="SLIPWAY_BODY_TIMEOUT_SECONDS")
-    max_connections: Annotated[int, Field(ge=8, le=1_000_000)] = Field(
+    max_connections: Annotated[int, Field(ge=MIN_CONNECTIONS, le=1_000_000)] = Field(
         4096, alias="SLIPWAY_MAX_CONNECTIONS"
     )
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(

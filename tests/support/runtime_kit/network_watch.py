@@ -57,7 +57,7 @@ def serve_and_ask(folder: Path) -> int:
         return connect(server, timeout)
 
     Server.connect = counted  # type: ignore[method-assign]
-    extra = {"SLIPWAY_GRPC_PORT": "0"}
+    extra = {"SLIPWAY_GRPC_PORT": "0", "SLIPWAY_WORKERS": "2"}
     with Server(folder, onnx_models.linear(), extra=extra) as server:
         server.start().wait_until_ready()
         for path in ("/", "/docs", "/openapi.json", "/metrics", "/health"):

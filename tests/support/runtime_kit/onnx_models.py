@@ -58,12 +58,20 @@ def tensor(name: str, shape: Sequence[int | str] | None, datatype: str = "FP32")
 
 
 def linear(
-    *, bias: float = 1.0, opset: int = OPSET, ir_version: int = IR_VERSION, ballast: int = 0
+    *,
+    bias: float = 1.0,
+    opset: int = OPSET,
+    ir_version: int = IR_VERSION,
+    ballast: int = 0,
+    columns: Sequence[str] = (),
 ) -> bytes:
     """x [n, 4] FP32 -> y [n, 2] = x W + bias, W = [[0, 1], [2, 3], [4, 5], [6, 7]].
 
-    ``ballast`` is a number of bytes that the file has besides.
+    ``ballast`` is a number of bytes that the file has besides; ``columns`` names those of x.
     """
+    metadata = {"ballast": "x" * ballast} if ballast else {}
+    if columns:
+        metadata["columns"] = json.dumps({"x": list(columns)})
     weights = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(4, 2), "w")
     biases = numpy_helper.from_array(np.full(2, bias, dtype=np.float32), "b")
     return build(
@@ -73,7 +81,7 @@ def linear(
         [weights, biases],
         opset=opset,
         ir_version=ir_version,
-        metadata={"ballast": "x" * ballast} if ballast else None,
+        metadata=metadata,
     )
 
 
@@ -275,6 +283,23 @@ def busy(size: int = 256) -> bytes:
     )
 
 
+def dense(size: int, layers: int = 4) -> bytes:
+    """x [n, size] FP32 -> y [n, size]: so many layers of size x size, each with a Relu."""
+    weights = np.random.default_rng(7).standard_normal((size, size)).astype(np.float32) / size
+    nodes = list[Any]()
+    for layer in range(layers):
+        before = "x" if layer == 0 else f"h{layer}"
+        after = "y" if layer == layers - 1 else f"h{layer + 1}"
+        nodes.append(helper.make_node("MatMul", [before, "w"], [f"m{layer}"]))
+        nodes.append(helper.make_node("Relu", [f"m{layer}"], [after]))
+    return build(
+        nodes,
+        [tensor("x", ["n", size])],
+        [tensor("y", ["n", size])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+
+
 def sequence_output(*, also_tensor: bool) -> bytes:
     """x [n] FP32 -> a sequence, and y [n] where asked for."""
     sequence = helper.make_tensor_sequence_value_info("seq", TensorProto.FLOAT, None)
@@ -286,6 +311,22 @@ def sequence_output(*, also_tensor: bool) -> bytes:
     return build(nodes, [tensor("x", ["n"])], outputs)
 
 
+def sequence_input() -> bytes:
+    """A sequence of FP32 tensors s -> y: the first of them."""
+    sequence = helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None)
+    zero = numpy_helper.from_array(np.array(0, dtype=np.int64), "zero")
+    node = helper.make_node("SequenceAt", ["s", "zero"], ["y"])
+    return build([node], [sequence], [tensor("y", None)], [zero])
+
+
+def optional_input() -> bytes:
+    """An optional FP32 tensor o -> y: whether it is there."""
+    of = helper.make_tensor_type_proto(TensorProto.FLOAT, ["n"])
+    optional = helper.make_value_info("o", helper.make_optional_type_proto(of))
+    node = helper.make_node("OptionalHasElement", ["o"], ["y"])
+    return build([node], [optional], [tensor("y", [], "BOOL")])
+
+
 def duplicate_output() -> bytes:
     """Two nodes with the same output, as an exporter has been seen to make; it is refused."""
     return build(
@@ -293,6 +334,18 @@ def duplicate_output() -> bytes:
         [tensor("x", ["n"])],
         [tensor("y", ["n"])],
     )
+
+
+def custom_operator() -> bytes:
+    """text [n] BYTES -> y [n] BYTES: upper case, by an operator of onnxruntime-extensions."""
+    content = build(
+        [helper.make_node("StringUpper", ["text"], ["y"], domain="ai.onnx.contrib")],
+        [tensor("text", ["n"], "BYTES")],
+        [tensor("y", ["n"], "BYTES")],
+    )
+    model = onnx_from(content)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.contrib", 1))
+    return model.SerializeToString()
 
 
 def unknown_operator() -> bytes:

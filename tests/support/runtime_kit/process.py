@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -107,7 +108,9 @@ class Server:
         name: str = "m",
         extra: Mapping[str, str] | None = None,
         digest: str | None = None,
+        program: Sequence[str | Path] = (PROGRAM,),
     ) -> None:
+        self._program = program
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
@@ -120,7 +123,7 @@ class Server:
     def start(self) -> Self:
         self._log = self.log_path.open("w")
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", "--digest", self.digest, "--name", self.name],
+            [*self._program, "serve", "--digest", self.digest, "--name", self.name],
             env=environment(self.folder, self._extra),
             stdout=self._log,
             stderr=self._log,
@@ -157,6 +160,17 @@ class Server:
         found = _GRPC_PORT.search(self.log)
         assert found
         return f"127.0.0.1:{found[1]}"
+
+    def children(self) -> list[int]:
+        """The processes that it has started, and that have not ended; in their order."""
+        started = list[int]()
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                pid, _, rest = status.read_text().partition(" ")
+                state, parent, *_ = rest.rpartition(")")[2].split()
+                if int(parent) == self.process.pid and state != "Z":
+                    started.append(int(pid))
+        return sorted(started)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

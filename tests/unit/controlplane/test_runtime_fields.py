@@ -82,6 +82,8 @@ def test_fields_that_nobody_uses_leave_the_revisions_of_released_operators_as_th
         ("grpc", True, "SLIPWAY_GRPC_PORT", "9000"),
         ("accessLog", True, "SLIPWAY_ACCESS_LOG", "true"),
         ("threads", {"executor": 3}, "SLIPWAY_EXECUTOR_THREADS", "3"),
+        ("workers", 2, "SLIPWAY_WORKERS", "2"),
+        ("workers", "auto", "SLIPWAY_WORKERS", "auto"),
     ],
 )
 def test_a_field_reaches_the_runtime(field, value, variable, told):
@@ -103,6 +105,7 @@ FIELD_OF = {
     "SLIPWAY_INTRA_OP_THREADS": "threads",
     "SLIPWAY_INTER_OP_THREADS": "threads",
     "SLIPWAY_EXECUTOR_THREADS": "threads",
+    "SLIPWAY_WORKERS": "workers",
     "SLIPWAY_MAX_BODY_BYTES": "maxRequestSize",
     "SLIPWAY_MAX_QUEUE": "queueSize",
     "SLIPWAY_MAX_BATCH_SIZE": "batching",

@@ -78,13 +78,22 @@ class Client(threading.Thread):
 
 
 @pytest.mark.parametrize(
-    ("pause", "host", "reached_at"),
-    [(0.0, "::", LOOPBACK), (0.01, "::", "127.0.0.1"), (0.15, "127.0.0.1", "127.0.0.1")],
+    ("pause", "host", "reached_at", "workers"),
+    [
+        (0.0, "::", LOOPBACK, 1),
+        (0.01, "::", "127.0.0.1", 1),
+        (0.15, "127.0.0.1", "127.0.0.1", 1),
+        (0.01, "::", LOOPBACK, 2),
+    ],
 )
 def test_no_request_is_lost_on_connections_that_are_kept_alive(
-    tmp_path: Path, pause: float, host: str, reached_at: str
+    tmp_path: Path, pause: float, host: str, reached_at: str, workers: int
 ) -> None:
-    extra = {"SLIPWAY_DRAIN_DELAY_SECONDS": "0.5", "SLIPWAY_HOST": host}
+    extra = {
+        "SLIPWAY_DRAIN_DELAY_SECONDS": "0.5",
+        "SLIPWAY_HOST": host,
+        "SLIPWAY_WORKERS": str(workers),
+    }
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
         server.host = reached_at
         server.start().wait_until_ready()

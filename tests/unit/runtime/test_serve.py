@@ -59,6 +59,8 @@ def test_the_model_answers_under_each_form_of_its_version(
     base = "/v2/models/m" + version.format(version=linear_server.digest[7:19])
     assert linear_server.get(base).json["name"] == "m"
     assert linear_server.get(f"{base}/ready").status == 200
+    assert linear_server.get(f"{base}/config").json["name"] == "m"
+    assert linear_server.get(f"{base}/stats").json["model_stats"][0]["name"] == "m"
     assert linear_server.post(f"{base}/infer", V2).json["outputs"][0]["data"] == [41, 51]
 
 
@@ -149,6 +151,13 @@ def test_metrics_have_tritons_names_and_count(linear_server: Server) -> None:
     for part in ("request", "queue", "compute_input", "compute_infer", "compute_output"):
         assert grew(f"nv_inference_{part}_duration_us") >= 0
     assert grew("nv_inference_request_duration_us") > 0
+    bucket = f"slipway_batch_size_bucket{labels[:-1]}"
+    grown = [
+        after[f'{bucket},le="{bound}"}}'] - before[f'{bucket},le="{bound}"}}']
+        for bound in (4, 8, "+Inf")
+    ]
+    assert grown == [0, 1, 1]
+    assert (grew("slipway_batch_size_sum"), grew("slipway_batch_size_count")) == (5, 1)
     assert after[f"nv_inference_pending_request_count{labels}"] == 0
     info = [name for name in after if name.startswith("slipway_model_info")]
     assert len(info) == 1
@@ -162,6 +171,12 @@ def test_the_openapi_document_describes_the_loaded_model(linear_server: Server) 
     document = linear_server.get("/openapi.json").json
     assert "/v2/models/m/infer" in document["paths"]
     content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    schema = content["application/json"]["schema"]
+    x = schema["properties"]["x"]
+    assert (schema["required"], x["description"]) == (["x"], "FP32 [-1, 4]")
+    assert (x["items"]["minItems"], x["items"]["items"]["type"]) == (4, "number")
+    (answer,) = document["paths"]["/predict"]["post"]["responses"]["200"]["content"].values()
+    assert answer["schema"]["properties"]["y"]["description"] == "FP32 [-1, 2]"
     example = content["application/json"]["example"]
     assert linear_server.post("/predict", example).status == 200
     content = document["paths"]["/v2/models/m/infer"]["post"]["requestBody"]["content"]
@@ -197,6 +212,8 @@ def damaged() -> bytes:
             "InvalidModel",
             "zipmap=False",
         ),
+        (onnx_models.sequence_input, 21, "InvalidModel", "input 's' is seq(tensor(float))"),
+        (onnx_models.optional_input, 21, "InvalidModel", "input 'o' is optional(tensor(float))"),
         (lambda: onnx_models.linear(opset=99), 22, "UnsupportedOpset", "Opset 99"),
         (lambda: onnx_models.linear(ir_version=99), 22, "UnsupportedOpset", "IR version: 99"),
         (onnx_models.fails_when_warm, 25, "WarmupFailed", "a first run on zeros"),
@@ -399,3 +416,4 @@ def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:
     (line,) = [line for line in lines if line.get("request_id") == "find-me"]
     assert line["message"] == "POST /predict 200"
     assert line["milliseconds"] > 0
+    assert (line["digest"], line["bytes"]) == (server.digest, len(b'{"y":[41.0,51.0]}'))

@@ -6,6 +6,7 @@ import ctypes.util
 import threading
 from pathlib import Path
 
+import onnxruntime_extensions
 import pytest
 from runtime_kit import onnx_models
 from runtime_kit.process import Server
@@ -59,3 +60,20 @@ def test_a_library_of_operators_that_is_none_ends_the_process(tmp_path: Path, li
         ended = server.start().wait_for_end()
     assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
     assert library in ended.termination["message"]
+
+
+def test_operators_of_a_library_run_where_the_library_is_named(tmp_path: Path) -> None:
+    extra = {"SLIPWAY_CUSTOM_OP_LIBRARIES": onnxruntime_extensions.get_library_path()}
+    with Server(tmp_path, onnx_models.custom_operator(), extra=extra) as server:
+        server.start().wait_until_ready()
+        reply = server.post("/predict", {"text": ["a", "Slipway"]})
+        assert reply.json == {"y": ["A", "SLIPWAY"]}, reply.body
+
+
+def test_no_library_is_loaded_that_was_not_named(tmp_path: Path) -> None:
+    """It lies in this environment, and nothing in a model can ask for it."""
+    with Server(tmp_path, onnx_models.custom_operator()) as server:
+        ended = server.start().wait_for_end()
+    assert (ended.code, ended.termination["reason"]) == (21, "InvalidModel")
+    assert "StringUpper" in ended.termination["message"]
+    assert "SLIPWAY_CUSTOM_OP_LIBRARIES" in ended.termination["message"]

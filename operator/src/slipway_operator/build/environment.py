@@ -67,6 +67,7 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
         "SLIPWAY_INTRA_OP_THREADS": threads.intra_op,
         "SLIPWAY_INTER_OP_THREADS": threads.inter_op,
         "SLIPWAY_EXECUTOR_THREADS": threads.executor,
+        "SLIPWAY_WORKERS": runtime.workers,
         "SLIPWAY_MAX_BATCH_SIZE": batching.max_batch_size,
         "SLIPWAY_MAX_BATCH_DELAY_MS": batching.max_delay_ms,
         "SLIPWAY_MAX_QUEUE": runtime.queue_size,

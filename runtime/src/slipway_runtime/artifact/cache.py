@@ -50,6 +50,10 @@ class Cache:
         """Return the directory in which the artifact of this digest lies, or would."""
         return self.root / "sha256" / digest.hex
 
+    def size(self, digest: Digest) -> int:
+        """Return the bytes of the artifact of this digest; 0 where there is none."""
+        return sum(path.stat().st_size for path in self.entry(digest).rglob("*") if path.is_file())
+
     def prepare(self, wanted: Digest | None = None) -> None:
         """Make the directories and remove what interrupted writers have left.
 

@@ -68,6 +68,7 @@ _GRAPH_OPTIMIZATIONS: Mapping[GraphOptimization, str] = {
 _ONNX_BFLOAT16 = 16
 _CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
 _LOG_ERRORS_ONLY = 3
+_OPERATOR_SIGNS = ("is not a registered function/op",)
 _OPSET_SIGNS = (
     "official released onnx opset versions",
     "Unsupported model IR version",
@@ -288,7 +289,10 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
     accelerated = [name for name in providers if name != "CPUExecutionProvider"]
     if accelerated and _has(text, _DEVICE_SIGNS):
         return ProviderUnavailable(f"{accelerated[0]} cannot start: {text}")
-    return InvalidModel(f"ONNX Runtime {VERSION} refuses the model: {text}")
+    remedy = ""
+    if _has(text, _OPERATOR_SIGNS):
+        remedy = "; SLIPWAY_CUSTOM_OP_LIBRARIES names libraries with operators of your own"
+    return InvalidModel(f"ONNX Runtime {VERSION} refuses the model: {text}{remedy}")
 
 
 def run_failure(error: Exception) -> RequestError:

@@ -1,12 +1,19 @@
 """Who may ask: bearer tokens and TLS, both off unless files for them are named.
 
 Probes stay open, in the clear and without a token, since the kubelet has none; so do metrics.
+
+The files are looked at once a second, and read again when they have changed, as those of a mounted
+Secret do when it is rotated. What cannot be used leaves what was known before in force.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,16 +25,41 @@ PROBES: Final = frozenset(("/v2/health/live", "/v2/health/ready", "/health", "/p
 OPEN: Final = PROBES | {"/", "/page.css", "/page.js"}
 
 _SCHEME: Final = "bearer "
+_LOOK_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate with its chain, and its key: as PEM, and as a context for TLS."""
+
+    chain: bytes
+    key: bytes
+    context: ssl.SSLContext
 
 
 class Tokens:
-    """The tokens of a file, one a line; any of them will do, so that they can be replaced."""
+    """The tokens of a file, one a line; any of them will do, so that they can be replaced.
+
+    None are known before `read`.
+    """
 
     def __init__(self, path: Path) -> None:
-        lines = (line.strip() for line in _read(path, "SLIPWAY_TOKEN_FILE").splitlines())
-        self._tokens = [line.encode() for line in lines if line]
-        if not self._tokens:
-            raise InvalidArguments(f"SLIPWAY_TOKEN_FILE names {path}, which holds no token")
+        self._path = path
+        self._tokens: list[bytes] = []
+
+    def read(self) -> None:
+        """Read the file.
+
+        Raises:
+            InvalidArguments: it cannot be read, or is empty.
+        """
+        lines = (line.strip() for line in _read(self._path, "SLIPWAY_TOKEN_FILE").splitlines())
+        tokens = [line.encode() for line in lines if line]
+        if not tokens:
+            raise InvalidArguments(f"SLIPWAY_TOKEN_FILE names {self._path}, which holds no token")
+        self._tokens = tokens
 
     def check(self, authorization: str | None) -> None:
         """Check the value of a request's header `authorization`.
@@ -44,50 +76,104 @@ class Tokens:
             raise Unauthorized("this token is not known here")
 
 
-def tokens_of(settings: ServeSettings) -> Tokens | None:
-    """Return the tokens that requests must bring, if any.
+class Access:
+    """What the settings' files ask of requests, at present.
 
     Raises:
-        InvalidArguments: their file cannot be read, or is empty.
+        InvalidArguments: one of the files cannot be read, or used.
     """
-    return None if settings.token_file is None else Tokens(settings.token_file)
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._watched: list[_Watched] = []
+        self.tokens: Tokens | None = None
+        self.certificate: Certificate | None = None
+        tokens, certificate, key = (
+            settings.token_file,
+            settings.tls_certificate,
+            settings.tls_key,
+        )
+        if tokens is not None:
+            self.tokens = Tokens(tokens)
+            self._watch_over(self.tokens.read, tokens)
+        if certificate is not None and key is not None:
+
+            def read() -> None:
+                self.certificate = _certificate(certificate, key)
+
+            self._watch_over(read, certificate, key)
+        elif certificate is not None or key is not None:
+            raise InvalidArguments(
+                "SLIPWAY_TLS_CERTIFICATE and SLIPWAY_TLS_KEY go together: set both"
+            )
+
+    def _watch_over(self, read: Callable[[], None], *paths: Path) -> None:
+        self._watched.append(_Watched(paths, read))
+        read()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for the next TLS connection; only where there is a certificate."""
+        assert self.certificate is not None
+        return self.certificate.context
+
+    async def watch(self) -> None:
+        """Read files again that have changed, until cancelled."""
+        while self._watched:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for watched in self._watched:
+                watched.look()
 
 
-def certificate_of(settings: ServeSettings) -> tuple[bytes, bytes] | None:
-    """Return certificate chain and key as PEM, if TLS is asked for.
+class _Watched:
+    """Files that are read again, all of them, when one has changed."""
+
+    def __init__(self, paths: tuple[Path, ...], read: Callable[[], None]) -> None:
+        self._paths = paths
+        self._read = read
+        self._state = self._stat()
+
+    def look(self) -> None:
+        state = self._stat()
+        if state == self._state:
+            return
+        self._state = state
+        names = " and ".join(map(str, self._paths))
+        try:
+            self._read()
+        except InvalidArguments as error:
+            logger.warning("%s changed and cannot be used, the old is kept: %s", names, error)
+        else:
+            logger.info("%s changed and was read again", names)
+
+    def _stat(self) -> list[object]:
+        """Return what differs after a change; a mounted Secret's files are links, then others."""
+        state: list[object] = []
+        for path in self._paths:
+            try:
+                found = path.stat()
+                state.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+            except OSError as error:
+                state.append(error.errno)
+        return state
+
+
+def _certificate(path: Path, key: Path) -> Certificate:
+    """Read a certificate and its key.
 
     Raises:
-        InvalidArguments: one is not named, or cannot be read.
+        InvalidArguments: they cannot be read, or not be used together.
     """
-    if settings.tls_certificate is None and settings.tls_key is None:
-        return None
-    if settings.tls_certificate is None or settings.tls_key is None:
-        raise InvalidArguments("SLIPWAY_TLS_CERTIFICATE and SLIPWAY_TLS_KEY go together: set both")
-    return (
-        _read(settings.tls_certificate, "SLIPWAY_TLS_CERTIFICATE").encode(),
-        _read(settings.tls_key, "SLIPWAY_TLS_KEY").encode(),
-    )
-
-
-def tls_context(settings: ServeSettings) -> ssl.SSLContext | None:
-    """Return the context of the TLS port, if TLS is asked for.
-
-    Raises:
-        InvalidArguments: certificate or key cannot be used.
-    """
-    if certificate_of(settings) is None:
-        return None
-    assert settings.tls_certificate is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    chain_pem = _read(path, "SLIPWAY_TLS_CERTIFICATE").encode()
+    key_pem = _read(key, "SLIPWAY_TLS_KEY").encode()
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        context.load_cert_chain(path, key)
     except (ssl.SSLError, OSError) as error:
         raise InvalidArguments(
             "SLIPWAY_TLS_CERTIFICATE and SLIPWAY_TLS_KEY cannot be used together:"
             f" {error.strerror or error}"
         ) from error
-    return context
+    return Certificate(chain_pem, key_pem, context)
 
 
 def _read(path: Path, variable: str) -> str:

@@ -61,6 +61,7 @@ class App:
         self._access_log = access_log
         self.tracing: Tracing | None = None
         self.tokens: Tokens | None = None
+        self.gather: Callable[[str], Awaitable[bytes]] | None = None
         self._routes: ModelRoutes | None = None
         self._pages: asgi.Application | None = None
         self._pages_lock = asyncio.Lock()
@@ -228,9 +229,12 @@ class App:
         return json_response(200 if state.ready else 503, document, () if state.ready else _RETRY)
 
     async def _metrics(self, _exchange: Exchange) -> Response:
-        return Response(
-            200, self._lifecycle.metrics.render(), content_type=metrics.CONTENT_TYPE.encode()
+        page = (
+            self._lifecycle.metrics.render()
+            if self.gather is None
+            else await self.gather("metrics")
         )
+        return Response(200, page, content_type=metrics.CONTENT_TYPE.encode())
 
     async def _documentation(self, exchange: Exchange) -> Response:
         """Answer with the pages' application; FastAPI is imported when somebody first asks."""

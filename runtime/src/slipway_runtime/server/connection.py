@@ -23,7 +23,7 @@ import orjson
 from slipway_runtime.server.http import ClientGoneError, Exchange, Response
 
 if TYPE_CHECKING:
-    from slipway_runtime.server.connections import Connections
+    from slipway_runtime.server.connections import Connections, Handshake
 
 Answer = Callable[[Exchange], Awaitable[Response]]
 
@@ -40,11 +40,14 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
-    """One connection. ``answer`` handles a request; ``connections`` knows all of them."""
+    """One connection. ``answer`` handles a request; ``connections`` knows all of them, and knew
+    this one as ``before`` while TLS was agreed upon.
+    """
 
     __slots__ = (
         "_all",
         "_answer",
+        "_before",
         "_begun_here",
         "_current",
         "_deaf",
@@ -62,9 +65,12 @@ class Connection(asyncio.Protocol):
         "_waiting",
     )
 
-    def __init__(self, answer: Answer, connections: Connections) -> None:
+    def __init__(
+        self, answer: Answer, connections: Connections, before: Handshake | None = None
+    ) -> None:
         self._answer = answer
         self._all = connections
+        self._before = before
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._url = b""
@@ -86,7 +92,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._all.opened(self)
+        self._all.opened(self, self._before)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Tell the requests under way that nobody waits for them any more."""

@@ -2,14 +2,15 @@
 
 Each connection that waits for its client is looked at once a second, and has to get on:
 
+    handshake TLS is not agreed upon                                        cut off
     headers   the request's head is not complete                            408
     body      its body is not complete                                      408
     answer    the client takes in nothing of the answer                     cut off
     request   nothing has come since the last answer                        closed
 
 When there are more connections than allowed, those make room that wait for their client: first
-those that never sent a request, then those between two requests, then those with half a body. So a
-new connection, which may be a probe's, is always taken.
+those that never sent a request (or are not through with TLS), then those between two requests, then
+those with half a body. So a new connection, which may be a probe's, is always taken.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from slipway_runtime.metrics import Metrics
 
 if TYPE_CHECKING:
-    from slipway_runtime.server.connection import Connection
     from slipway_runtime.settings import ServeSettings
 
 _SWEEP_SECONDS: Final = 1.0
@@ -41,12 +42,61 @@ class _Waiting:
     since: float
 
 
+class Watched(Protocol):
+    """What is asked and done here; see `Connection`."""
+
+    @property
+    def dispensable(self) -> int | None: ...  # noqa: D102
+    @property
+    def has_begun(self) -> bool: ...  # noqa: D102
+    def awaited(self) -> tuple[str, object] | None: ...  # noqa: D102
+    def refuse(self, status: int, message: str) -> None: ...  # noqa: D102
+    def finish(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+    def abort(self) -> None: ...  # noqa: D102
+
+
+class Handshake:
+    """A connection whose TLS is not agreed upon yet; ``task`` is about that."""
+
+    dispensable = 0
+    has_begun = False
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def awaited(self) -> tuple[str, object] | None:
+        """Return what is awaited from the client."""
+        return "handshake", None
+
+    def refuse(self, status: int, message: str) -> None:  # noqa: ARG002
+        """Cut off: there is no way to say why."""
+        self.abort()
+
+    def finish(self) -> None:
+        """Cut off: no request has begun."""
+        self.abort()
+
+    def close(self) -> None:
+        """Cut off."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut off."""
+        self._task.cancel()
+
+
 class Connections:
-    """All connections of one server. For the event loop's thread alone."""
+    """All connections of one server. For the event loop's thread alone.
+
+    ``on_closed`` hears of each that has ended.
+    """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         self.metrics = metrics
+        self.on_closed: Callable[[], object] = lambda: None
         self._seconds = {
+            "handshake": settings.header_timeout,
             "headers": settings.header_timeout,
             "body": settings.body_timeout,
             "answer": settings.body_timeout,
@@ -54,7 +104,7 @@ class Connections:
         }
         self._most = min(settings.max_connections, _allowed_files() - _OWN_FILES)
         # In the order of their beginning.
-        self._open: dict[Connection, _Waiting | None] = {}
+        self._open: dict[Watched, _Waiting | None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._date = (0, b"")
@@ -62,18 +112,26 @@ class Connections:
         others = metrics.connections
         metrics.connections = lambda: others() + len(self._open)
 
-    def opened(self, connection: Connection) -> None:
-        """Take a connection in; if that is one too many, let others make room."""
+    def opened(self, connection: Watched, after: Handshake | None = None) -> None:
+        """Take a connection in; if that is one too many, let others make room.
+
+        ``after`` is what it was before.
+        """
         self._open[connection] = None
+        if after is not None:
+            self._open.pop(after, None)
         self._empty.clear()
         if len(self._open) > self._most:
             self._make_room(connection)
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Watched) -> None:
         """Forget a connection."""
-        self._open.pop(connection, None)
+        if connection not in self._open:
+            return
+        del self._open[connection]
         if not self._open:
             self._empty.set()
+        self.on_closed()
 
     def date(self) -> bytes:
         """Return the value of the header Date, as of this second."""
@@ -113,12 +171,12 @@ class Connections:
             elif 0 < self._seconds[what] < now - before.since:
                 self._end(connection, what)
 
-    def _end(self, connection: Connection, what: str) -> None:
+    def _end(self, connection: Watched, what: str) -> None:
         if what == "request":
             connection.close()
             return
         self.metrics.connection_closed(what)
-        if what == "answer":
+        if what in ("answer", "handshake"):
             connection.abort()
         elif what == "headers" and not connection.has_begun:
             connection.close()
@@ -126,8 +184,8 @@ class Connections:
             seconds = self._seconds[what]
             connection.refuse(408, f"the request's {what} took longer than {seconds:g} s")
 
-    def _make_room(self, newest: Connection) -> None:
-        ranked: dict[int, list[Connection]] = {}
+    def _make_room(self, newest: Watched) -> None:
+        ranked: dict[int, list[Watched]] = {}
         for connection in self._open:
             rank = connection.dispensable
             if rank is not None and connection is not newest:
@@ -136,6 +194,8 @@ class Connections:
         for connection in in_order[: max(1, self._most // _ROOM)]:
             self.metrics.connection_closed("room")
             connection.abort()
+            # It will tell of its end later, when more may have come that need room.
+            self.closed(connection)
 
 
 def _allowed_files() -> int:

@@ -29,7 +29,7 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.messages import POOL, SERVICE, message, methods
-from slipway_runtime.server.access import certificate_of, tokens_of
+from slipway_runtime.server.access import Access, Certificate
 from slipway_runtime.server.lifecycle import Lifecycle
 from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
@@ -62,22 +62,26 @@ _PUSHBACK: Final = "grpc-retry-pushback-ms"
 
 
 class GrpcServer:
-    """The gRPC side of one server: it listens from the start, and serves after `install`."""
+    """The gRPC side of one server: it listens from the start, and serves after `install`.
 
-    def __init__(self, lifecycle: Lifecycle, settings: ServeSettings) -> None:
+    Where the port is ``shared`` other processes listen there too, and the kernel spreads
+    connections over them.
+    """
+
+    def __init__(
+        self, lifecycle: Lifecycle, settings: ServeSettings, access: Access, *, shared: bool = False
+    ) -> None:
         self._lifecycle = lifecycle
         self._service: Service | None = None
         self.tracing: Tracing | None = None
-        self._tokens = tokens_of(settings)
-        certificate = certificate_of(settings)
+        self._tokens = access.tokens
         self._credentials: Any = None
-        if certificate is not None:
-            chain, key = certificate
-            self._credentials = _grpc.ssl_server_credentials([(key, chain)])
+        if access.certificate is not None:
+            self._credentials = _credentials(access)
         options = (
             ("grpc.max_receive_message_length", settings.max_body_bytes),
             ("grpc.max_send_message_length", _UNLIMITED),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shared)),
         )
         self._server = _grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((self._handlers(),))
@@ -228,8 +232,7 @@ class GrpcServer:
 
     async def _model_statistics(self, request: Any, _context: Any) -> Any:
         service = self._loaded(request.name or None, request.version)
-        statistics = v2_info.statistics(service.model, service.metrics)
-        return _filled("ModelStatisticsResponse", statistics)
+        return _filled("ModelStatisticsResponse", await service.statistics())
 
     async def _repository_index(self, _request: Any, _context: Any) -> Any:
         service = self._loaded()
@@ -277,6 +280,22 @@ async def _not_offered(_request: Any, _context: Any) -> Any:
         "this server does not offer it: the model is pinned by its digest, settings are variables"
         " of the environment, and clients share no memory with the server"
     )
+
+
+def _credentials(access: Access) -> Any:
+    """Return TLS credentials with the certificate that is known as each connection begins."""
+    known: Certificate | None = None
+
+    def configuration() -> Any:
+        nonlocal known
+        known = access.certificate
+        assert known is not None
+        return _grpc.ssl_server_certificate_configuration([(known.key, known.chain)])
+
+    def changed() -> Any:
+        return None if access.certificate is known else configuration()
+
+    return _grpc.dynamic_ssl_server_credentials(configuration(), changed)
 
 
 def _filled(name: str, document: dict[str, object]) -> Any:

@@ -1,45 +1,102 @@
-"""The HTTP server: takes connections in on a socket, and ends without losing a request."""
+"""The HTTP server: takes connections in, and ends without losing a request.
+
+They come from a listening socket, or from a process that has accepted them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from slipway_runtime.server.connection import Answer, Connection
-from slipway_runtime.server.connections import Connections
-from slipway_runtime.server.listener import BACKLOG, refuse_new_connections
+from slipway_runtime.server.connections import Connections, Handshake
+from slipway_runtime.server.listener import BACKLOG, Acceptor, refuse_new_connections
 
 if TYPE_CHECKING:
     from slipway_runtime.metrics import Metrics
     from slipway_runtime.settings import ServeSettings
 
-_LAST_MOMENT_SECONDS: Final = 0.25
+LAST_MOMENT_SECONDS: Final = 0.25
+
+logger = logging.getLogger(__name__)
 
 
 class HttpServer:
-    """Answers what comes to one listening socket with ``answer``."""
+    """Answers the requests of its connections with ``answer``, over TLS where ``tls`` is given,
+    which returns the context for the next connection.
 
-    def __init__(self, answer: Answer, settings: ServeSettings, metrics: Metrics) -> None:
+    ``on_closed`` hears of each connection that has ended.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        settings: ServeSettings,
+        metrics: Metrics,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        on_closed: Callable[[], object] | None = None,
+    ) -> None:
         self._answer = answer
+        self._tls = tls
         self._connections = Connections(settings, metrics)
-        self._listener: socket.socket
-        self._server: asyncio.Server
-        self._watch: asyncio.Task[None]
+        if on_closed is not None:
+            self._connections.on_closed = on_closed
+        self._beginning = set[asyncio.Task[None]]()
+        self._listener: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._watch = asyncio.get_running_loop().create_task(self._connections.watch())
 
-    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Begin."""
-        loop = asyncio.get_running_loop()
+    async def listen(self, listener: socket.socket) -> None:
+        """Take in what comes to a listening socket."""
+        if self._tls is not None:
+            # The loop's own server knows nothing of a connection before its handshake is done.
+            self._acceptor = Acceptor(listener, self.take)
+            return
         self._listener = listener
-        self._server = await loop.create_server(
-            lambda: Connection(self._answer, self._connections),
-            sock=listener,
-            backlog=BACKLOG,
-            ssl=tls,
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._answer, self._connections), sock=listener, backlog=BACKLOG
         )
-        self._watch = loop.create_task(self._connections.watch())
+
+    def take(self, connection: socket.socket) -> None:
+        """Take in a connection that has been accepted."""
+        begin = self._begin if self._tls is None else self._agree
+        task = asyncio.get_running_loop().create_task(begin(connection))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Connection(self._answer, self._connections), connection
+            )
+        except OSError as error:
+            logger.debug("a connection ended as it began: %s", error)
+            connection.close()
+            self._connections.on_closed()
+
+    async def _agree(self, connection: socket.socket) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert self._tls is not None
+        handshake = Handshake(task)
+        self._connections.opened(handshake)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Connection(self._answer, self._connections, handshake),
+                connection,
+                ssl=self._tls(),
+            )
+        except (OSError, asyncio.CancelledError) as error:
+            # Not TLS, no cipher in common, cut off here or there.
+            logger.debug("a connection ended before TLS was agreed upon: %s", error)
+            connection.close()
+            self._connections.closed(handshake)
 
     async def stop(self, seconds: float) -> None:
         """Take no more connections, answer what has arrived, for so many seconds at most.
@@ -47,9 +104,14 @@ class HttpServer:
         A connection whose request is in the socket's buffer but not yet read looks idle, and its
         request would be lost; so there is a moment for it between the two.
         """
-        refuse_new_connections(self._listener)
-        await asyncio.sleep(_LAST_MOMENT_SECONDS)
-        self._server.close()
+        if self._acceptor is not None:
+            await self._acceptor.stop(LAST_MOMENT_SECONDS)
+        else:
+            if self._listener is not None:
+                refuse_new_connections(self._listener)
+            await asyncio.sleep(LAST_MOMENT_SECONDS)
+            if self._server is not None:
+                self._server.close()
         await self._connections.finish(seconds)
         self._watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):

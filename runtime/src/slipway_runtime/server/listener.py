@@ -8,11 +8,13 @@ refused once the socket is closed, before any request was sent.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import logging
 import socket
 import struct
+from collections.abc import Callable
 
 from slipway_runtime.errors import InvalidArguments
 
@@ -33,7 +35,52 @@ _DROP_SYN = (
     (0x06, 0, 0, 0xFFFFFFFF),  # no: let it pass
 )
 
+# Of accept(): the connection, or the machine's means, are gone for the moment.
+_NOTHING_MEANT = (errno.ECONNABORTED, errno.EPERM, errno.EPROTO)
+_PAUSE_SECONDS = 0.1
+_CONNECTIONS_A_TURN = 128
+
 logger = logging.getLogger(__name__)
+
+
+class Acceptor:
+    """Hands each connection that comes to a listening socket to ``take``, in the running loop."""
+
+    def __init__(self, listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
+        self._listener = listener
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        self._loop.add_reader(listener, self._accept)
+
+    async def stop(self, seconds: float) -> None:
+        """Take what has come by now, for so long, and then close the listening socket."""
+        refuse_new_connections(self._listener)
+        await asyncio.sleep(seconds)
+        self._accept()
+        self._open = False
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        for _ in range(_CONNECTIONS_A_TURN):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _NOTHING_MEANT:
+                    continue
+                logger.warning("no connection can be taken in now: %s", error.strerror)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_PAUSE_SECONDS, self._again)
+                return
+            connection.setblocking(False)
+            self._take(connection)
+
+    def _again(self) -> None:
+        if self._open:
+            self._loop.add_reader(self._listener, self._accept)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -57,15 +104,33 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def reserve(host: str, port: int) -> socket.socket:
+    """Return a socket that holds an address and does not listen: others share the port with it.
+
+    Raises:
+        InvalidArguments: the address cannot be had.
+    """
+    try:
+        return _bound(host, port, shared=True)
+    except OSError as error:
+        if host != ANY or error.errno not in _NO_IPV6:
+            raise InvalidArguments(
+                f"cannot listen on {host} port {port} (SLIPWAY_GRPC_PORT): {error.strerror}"
+            ) from error
+        return reserve(_ANY_IPV4, port)
+
+
+def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
-        listener.listen(BACKLOG)
+        if not shared:
+            listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import statistics
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,9 @@ from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
     from slipway_runtime.server.routes import ModelRoutes
+
+_TIMED_RUNS = 7
+_TIMING_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -104,4 +109,18 @@ def load(
         limits=limits,
         inline_seconds=settings.inline_microseconds / 1e6 if steady else 0.0,
     )
-    return ModelRoutes(Service(model, executor, metrics, settings), settings, ready)
+    routes = ModelRoutes(Service(model, executor, metrics, settings), settings, ready)
+    if settings.workers == "auto":
+        inputs = samples[0].inputs if samples else None
+        routes.run_seconds = _timed(lambda: model.warm_up(inputs))
+    return routes
+
+
+def _timed(run: Callable[[], None]) -> float:
+    """Return the median seconds of a few runs, or of those that a moment allows."""
+    took: list[float] = []
+    while len(took) < _TIMED_RUNS and sum(took) < _TIMING_SECONDS:
+        began = time.perf_counter()
+        run()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)

@@ -33,6 +33,7 @@ class ModelRoutes:
     ) -> None:
         self.service = service
         self.model = service.model
+        self.run_seconds = 0.0  # one run of one request, where it was measured
         self._ready = ready
         self._max_body_bytes = settings.max_body_bytes
         self._profiling = Profiling(self.model, allowed=settings.profiling)
@@ -89,7 +90,7 @@ class ModelRoutes:
         return json_response(200, v2_info.config(self.model, self.service.max_batch_size))
 
     async def _statistics(self, _exchange: Exchange) -> Response:
-        return json_response(200, v2_info.statistics(self.model, self.service.metrics))
+        return json_response(200, await self.service.statistics())
 
     async def _index(self, exchange: Exchange) -> Response:
         await exchange.body(self._max_body_bytes)

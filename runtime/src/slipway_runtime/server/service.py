@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -12,6 +13,7 @@ from slipway_runtime.inference.executor import Execution, Executor
 from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.request import Call
 from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
@@ -29,7 +31,10 @@ class AbandonedError(Exception):
 
 
 class Service:
-    """Answers inference requests with one model."""
+    """Answers inference requests with one model.
+
+    ``gather`` asks all workers for their part of something, where there are several.
+    """
 
     def __init__(
         self, model: Model, executor: Executor, metrics: Metrics, settings: ServeSettings
@@ -39,6 +44,7 @@ class Service:
         self._executor = executor
         self._non_finite: NonFinite = settings.non_finite
         self._request_timeout = settings.request_timeout or None
+        self.gather: Callable[[str], Awaitable[bytes]] | None = None
         metrics.pending = lambda: executor.pending
         executor.on_run = lambda rows, seconds: metrics.executed(rows, seconds * _MICROSECONDS)
 
@@ -52,6 +58,16 @@ class Service:
     def in_flight(self) -> int:
         """How many requests wait for the model or run."""
         return self._executor.submitted
+
+    async def statistics(self) -> dict[str, object]:
+        """Return Triton's statistics, of all workers."""
+        if self.gather is None:
+            return self.own_statistics()
+        return json.loads(await self.gather("statistics"))
+
+    def own_statistics(self) -> dict[str, object]:
+        """Return Triton's statistics of this process."""
+        return v2_info.statistics(self.model, self.metrics)
 
     def failed(self, started: float) -> None:
         """Count a request that is answered with an error."""

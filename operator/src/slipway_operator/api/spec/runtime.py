@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from slipway_operator.api.schema import Schema, cel, validated
-from slipway_operator.api.spec.values import ModelAlias, ProviderOptions, Quantity
+from slipway_operator.api.spec.values import ModelAlias, ProviderOptions, Quantity, Workers
 
 
 class Threads(Schema):
@@ -85,6 +85,12 @@ class Runtime(Schema):
         "documents their names.",
     )
     threads: Threads | None = Field(default=None, description="Session threads.")
+    workers: Workers | None = Field(
+        default=None,
+        description="Processes that serve one pod's requests, each with the model in memory; "
+        "together they have no more threads than the CPU limit. auto: as many as CPUs where the "
+        "model is small and requests cost more than its run, else one. Absent: one.",
+    )
     batching: Batching | None = Field(
         default=None, description="Requests that share one run of the model."
     )
@@ -146,8 +152,9 @@ class Runtime(Schema):
                 cel(
                     "self.all(e, !e.name.startsWith('SLIPWAY_'))",
                     "names beginning with SLIPWAY_ are set by the operator: use the fields "
-                    "threads, batching, queueSize, requestTimeoutMs, maxRequestSize, nonFinite, "
-                    "aliases, grpc, accessLog, providers and providerOptions of spec.runtime",
+                    "threads, workers, batching, queueSize, requestTimeoutMs, maxRequestSize, "
+                    "nonFinite, aliases, grpc, accessLog, providers and providerOptions of "
+                    "spec.runtime",
                 )
             ),
         },

@@ -34,6 +34,24 @@ Quantity = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            **INT_OR_STRING,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "maxLength": 32,
+            **validated(
+                cel(
+                    "type(self) == int ? self >= 1 && self <= 64 : self == 'auto'",
+                    "must be a number of processes from 1 to 64, or auto",
+                )
+            ),
+        }
+    ),
+]
+
+
 CIDR_PATTERN = r"^(\d{1,3}(\.\d{1,3}){3}/\d{1,2}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/\d{1,3})$"
 Cidr = Annotated[
     str,

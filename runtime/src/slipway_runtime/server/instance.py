@@ -1,0 +1,193 @@
+"""What one process serves a model with: HTTP, gRPC, traces. Made, loaded, ready, drained.
+
+Where its connections come from, and who tells it to drain, is the business of its owner: `serve`
+alone, or a worker's supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.errors import Failure, InternalError, InvalidArguments
+from slipway_runtime.metrics import Metrics
+from slipway_runtime.server.access import Access
+from slipway_runtime.server.app import App
+from slipway_runtime.server.http_server import HttpServer
+from slipway_runtime.server.lifecycle import Lifecycle, Phase
+from slipway_runtime.server.loader import load
+from slipway_runtime.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from slipway_runtime.server.grpc_server import GrpcServer
+    from slipway_runtime.server.routes import ModelRoutes
+    from slipway_runtime.server.tracing import Tracing
+
+METRICS: Final = "metrics"
+STATISTICS: Final = "statistics"
+
+_LAST_SPANS_SECONDS: Final = 3.0
+
+Gather = Callable[[str], Awaitable[bytes]]
+
+logger = logging.getLogger(__name__)
+
+
+class Instance:
+    """The servers of one process. ``gather`` asks all workers for METRICS or STATISTICS and
+    returns the sum, where there are several.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        digest: Digest,
+        settings: ServeSettings,
+        *,
+        on_closed: Callable[[], object] | None = None,
+        gather: Gather | None = None,
+    ) -> None:
+        self._name = name
+        self._digest = digest
+        self._settings = settings
+        self._gather = gather
+        self.metrics = Metrics(name, digest.version, str(digest))
+        self.lifecycle = Lifecycle(name, digest, self.metrics)
+        self._app = App(self.lifecycle, access_log=settings.access_log)
+        self._app.gather = gather
+        self._access = Access(settings)
+        self._app.tokens = self._access.tokens
+        answer = self._app.answer
+        self.secure: HttpServer | None = None
+        if self._access.certificate is not None:
+            tls = self._access.context
+            self.secure = HttpServer(answer, settings, self.metrics, tls, on_closed)
+            answer = self._app.answer_in_the_clear
+        self.plain = HttpServer(answer, settings, self.metrics, on_closed=on_closed)
+        self._routes: ModelRoutes | None = None
+        self._rpc: GrpcServer | None = None
+        self._tracing: Tracing | None = None
+        self._watch = asyncio.create_task(self._access.watch())
+
+    async def start_tracing(self) -> None:
+        """Make what takes the spans, if they have somewhere to go.
+
+        Raises:
+            InvalidArguments: the packages that send them are not installed.
+        """
+        if not self._settings.tracing:
+            return
+
+        def build() -> Tracing:
+            from slipway_runtime.server.tracing import Tracing  # noqa: PLC0415
+
+            return Tracing(self._name, self._digest)
+
+        try:
+            self._tracing = self._app.tracing = await asyncio.to_thread(build)
+        except ImportError as error:
+            raise InvalidArguments(
+                "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and this installation cannot send"
+                " them: install slipway-runtime[tracing]"
+            ) from error
+
+    async def start_grpc(self, *, shared: bool = False) -> None:
+        """Listen for gRPC if its port is on, at a port that other workers have too if ``shared``.
+
+        Raises:
+            InvalidArguments: the address cannot be had.
+        """
+        if self._settings.grpc_port is None:
+            return
+
+        def build() -> type[GrpcServer]:
+            from slipway_runtime.server.grpc_server import GrpcServer  # noqa: PLC0415
+
+            return GrpcServer
+
+        server = await asyncio.to_thread(build)
+        self._rpc = server(self.lifecycle, self._settings, self._access, shared=shared)
+        self._rpc.tracing = self._tracing
+        await self._rpc.start(self._settings.host, self._settings.grpc_port)
+
+    async def install(self, routes: ModelRoutes) -> None:
+        """Serve a loaded model from now on, and be ready."""
+        routes.service.gather = self._gather
+        self._routes = routes
+        self._app.install(routes)
+        if self._rpc is not None:
+            await self._rpc.install(routes.service)
+        self.lifecycle.providers = routes.model.providers
+        self.lifecycle.enter(Phase.READY)
+
+    def told(self, what: str) -> bytes:
+        """Return this process's part of METRICS or STATISTICS; nothing before `install`."""
+        if what == METRICS:
+            return self.metrics.render()
+        if self._routes is None:
+            return b""
+        return orjson.dumps(self._routes.service.own_statistics())
+
+    async def drain(self) -> None:
+        """Be ready no more, and serve on."""
+        self.lifecycle.enter(Phase.DRAINING)
+        if self._rpc is not None:
+            await self._rpc.drain()
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more requests, and finish what is in flight, for so many seconds at most."""
+        servers = [self.plain] if self.secure is None else [self.plain, self.secure]
+        await asyncio.gather(
+            *(server.stop(seconds) for server in servers),
+            *([self._rpc.stop(seconds)] if self._rpc is not None else []),
+        )
+        self._watch.cancel()
+        if self._tracing is not None:
+            self._tracing.close(_LAST_SPANS_SECONDS)
+
+    def load(self) -> asyncio.Future[ModelRoutes]:
+        """Start loading, in a thread; the future has the routes, or the Failure."""
+        loop = asyncio.get_running_loop()
+        lifecycle = self.lifecycle
+        loaded: asyncio.Future[ModelRoutes] = loop.create_future()
+
+        def enter(phase: Phase) -> None:
+            loop.call_soon_threadsafe(lifecycle.enter, phase)
+
+        def settle(routes: ModelRoutes | None, error: Exception | None) -> None:
+            if loaded.cancelled():
+                return
+            if error is not None:
+                loaded.set_exception(error)
+            elif routes is not None:
+                loaded.set_result(routes)
+
+        def run() -> None:
+            routes, failure = None, None
+            try:
+                routes = load(
+                    self._name,
+                    self._digest,
+                    self._settings,
+                    self.metrics,
+                    enter,
+                    lambda: lifecycle.ready,
+                )
+            except Failure as error:
+                failure = error
+            except Exception as error:
+                logger.exception("a defect while loading")
+                failure = InternalError(f"a defect while loading the model: {type(error).__name__}")
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+                loop.call_soon_threadsafe(settle, routes, failure)
+
+        # A daemon, so that a load that hangs does not keep a stopped process alive.
+        threading.Thread(target=run, name="loader", daemon=True).start()
+        return loaded
