@@ -129,3 +129,21 @@ def test_a_namespace_with_a_served_model_can_be_deleted(
     eventually(gone, within=60)
     assert operator.running()
     record_fault(seen="nothing holds it up", healed="all is gone; the operator goes on")
+
+
+def test_encryption_comes_to_the_service_and_goes_again_field_by_field(
+    operator: OperatorProcess, space: Space
+) -> None:
+    def ports() -> dict[str, tuple[int, str | None]]:
+        listed = space.child("services")["spec"]["ports"]
+        return {port["name"]: (port["port"], port.get("appProtocol")) for port in listed}
+
+    plain = {"http": (80, None), "grpc": (9000, "kubernetes.io/h2c")}
+    space.settle(runtime={"grpc": True})
+    assert ports() == plain
+    space.settle(runtime={"grpc": True, "tls": {"secretName": "certificate"}})
+    assert space.view().status["url"] == f"https://{MODEL}.{space.namespace}.svc"
+    assert ports() == {"http": (80, None), "https": (443, "https"), "grpc": (9000, None)}
+    space.settle(runtime={"grpc": True})
+    assert space.view().status["url"] == f"http://{MODEL}.{space.namespace}.svc"
+    assert ports() == plain

@@ -90,6 +90,6 @@ def test_a_fight_is_told_with_the_rivals_name_costs_few_writes_and_ends_with_it(
 
 
 def _told(space: Space) -> None:
-    """The Event comes after the status."""
+    """The Event has the words of the status."""
     told = [e["message"] for e in space.events() if e["reason"] == "FieldConflict"]
     assert any("the-rival" in message for message in told), told

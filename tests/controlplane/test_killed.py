@@ -90,6 +90,10 @@ def _kill(
     space.api.delete("leases", NAMESPACE, RELEASE)
 
 
+def _told(space: Space, reason: str) -> int:
+    return sum(event["reason"] == reason for event in space.events(MODEL))
+
+
 def _rows(steps: list[Step], during: str) -> list[Any]:
     return [
         pytest.param(
@@ -112,6 +116,7 @@ def test_killed_in_a_first_rollout(
     assert [h["outcome"] for h in view.status["history"]] == ["Good"]
     assert space.deployment()["metadata"]["generation"] == 1, "created, and never changed"
     assert len(space.replica_sets()) == len(space.revisions()) == 1
+    assert _told(space, "Serving") == 1, "neither untold nor told twice"
     record_fault(
         reason="Serving",
         seen="one revision, one ReplicaSet; the Deployment was created and never changed",
@@ -134,8 +139,7 @@ def test_killed_in_a_rollout_that_fails(
     assert view.serving == space.digest("v1")
     assert space.deployment()["metadata"]["generation"] == 3, "created, changed, changed back"
     assert len(space.replica_sets()) == len(space.revisions()) == 2
-    told = [event for event in space.events(MODEL) if event["reason"] == "RolledBack"]
-    assert len(told) <= 1, "nothing is told twice"
+    assert _told(space, "RolledBack") == 1, "neither untold nor told twice"
     assert watchman.fewest >= 1, "the old version answered throughout"
     record_fault(
         reason="DigestMismatch",

@@ -84,6 +84,8 @@ def template(**changes: Any) -> dict[str, Any]:
                 "aliases": ["other"],
                 "grpc": True,
                 "accessLog": True,
+                "tls": {"secretName": "certificate"},
+                "bearerTokens": {"secretName": "tokens"},
             },
         }
     )

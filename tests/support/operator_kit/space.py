@@ -166,7 +166,7 @@ class Space:
         self.api.delete("modeldeployments", self.namespace, name, propagationPolicy=policy)
 
     def settle(self, name: str = MODEL, version: str = "v1", **spec: Any) -> View:
-        """Apply, and wait until it is served and told of: the Event is the last thing written."""
+        """Apply, and wait until it is served and told of; nothing is written after that."""
         self.apply(name, version, **spec)
         view = self.until("is served", lambda m: m.settled, name)
 

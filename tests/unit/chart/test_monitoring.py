@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fake_cluster import samples
 from prometheus_client import Counter, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from slipway_dev import binaries
 from slipway_operator.app.metrics import Metrics
+from slipway_operator.build.pod import pod_template
+from slipway_operator.build.podmonitor import pod_monitor
 from slipway_runtime.metrics import Metrics as RuntimeMetrics
 
 FILES = Path(__file__).resolve().parents[3] / "charts/slipway/files"
@@ -177,3 +180,71 @@ def test_every_metric_of_inference_is_shown_on_the_models_board():
 def test_they_are_not_installed_by_themselves(render):
     assert "PrometheusRule" not in {item["kind"] for item in render()}
     assert "slipway-dashboard" not in {item["metadata"]["name"] for item in render()}
+
+
+# ---- Autoscaling by a metric of the runtime ----
+
+ROOT = FILES.parents[2]
+QUEUE = "nv_inference_pending_request_count"
+
+
+def adapter_rules() -> list[dict]:
+    """The rules for prometheus-adapter that docs/install.md gives."""
+    guide = (ROOT / "docs/install.md").read_text()
+    block = re.search(r"^    rules:\n(?:     .*\n)+", guide, re.MULTILINE)
+    assert block is not None
+    return yaml.safe_load(block[0])["rules"]["custom"]
+
+
+def test_the_metric_that_pods_are_scaled_by_is_one_that_the_runtime_shows():
+    labels = runtime_samples()[QUEUE]
+    # Prometheus adds these two to what it reads of a pod; by any of its own they would be renamed.
+    assert labels.isdisjoint({"namespace", "pod"})
+    asked = yaml.safe_load((ROOT / "examples/autoscaling-hpa.yaml").read_text())
+    assert [m["name"] for m in asked["spec"]["autoscaling"]["podMetrics"]] == [QUEUE]
+    triggers = yaml.safe_load((ROOT / "examples/autoscaling-keda.yaml").read_text())
+    (query,) = [
+        trigger["metadata"]["query"]
+        for trigger in triggers["spec"]["autoscaling"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    (name, selector) = _SELECTOR.findall(query)[0]
+    assert name == QUEUE
+    assert set(re.findall(r"(\w+)=", selector)) <= labels
+
+
+def test_the_rule_of_the_guide_hands_that_metric_on_by_its_own_name(tmp_path: Path):
+    (rule,) = adapter_rules()
+    assert rule["seriesQuery"].partition("{")[0] == QUEUE
+    assert "name" not in rule, "prometheus-adapter then keeps the name"
+    resources = {label: at["resource"] for label, at in rule["resources"]["overrides"].items()}
+    assert resources == {"namespace": "namespace", "pod": "pod"}
+    # As the adapter fills it in for a pod of an autoscaler.
+    query = rule["metricsQuery"]
+    for placeholder, value in {
+        "<<.Series>>": QUEUE,
+        "<<.LabelMatchers>>": 'namespace="ml",pod=~"fraud-1|fraud-2"',
+        "<<.GroupBy>>": "pod",
+    }.items():
+        assert placeholder in query
+        query = query.replace(placeholder, value)
+    file = tmp_path / "adapter.yaml"
+    rules = [{"record": "series", "expr": rule["seriesQuery"]}, {"record": "pods", "expr": query}]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "adapter", "rules": rules}]}))
+    promtool("check", "rules", file)
+
+
+def pod_monitor_of_a_model() -> dict:
+    settings = samples.settings(integrations={"podMonitor": {"enabled": True}})
+    monitor = pod_monitor(samples.model(), settings)
+    assert monitor is not None
+    return monitor
+
+
+def test_every_pod_has_the_port_that_the_queue_is_read_from():
+    (endpoint,) = pod_monitor_of_a_model()["spec"]["podMetricsEndpoints"]
+    settings = samples.settings()
+    template = pod_template("fraud", samples.parsed_spec(), settings.pools["cpu"])
+    (serve,) = template["spec"]["containers"]
+    assert endpoint["port"] in {port["name"] for port in serve["ports"]}
+    assert endpoint["path"] == "/metrics"

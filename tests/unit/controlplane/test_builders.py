@@ -21,6 +21,7 @@ from slipway_operator.api.settings import Settings
 from slipway_operator.build.hpa import horizontal_pod_autoscaler
 from slipway_operator.build.labels import selector
 from slipway_operator.build.pdb import pod_disruption_budget
+from slipway_operator.build.pod import encrypts
 from slipway_operator.build.resolve import (
     RejectedSpecError,
     resolve_pool,
@@ -161,6 +162,14 @@ CASES: dict[str, Json] = {
             },
         }
     },
+    "encrypted": {
+        "runtime": {
+            "tls": {"secretName": "fraud-serving"},
+            "bearerTokens": {"secretName": "clients"},
+            "grpc": True,
+        },
+        "route": {"hostnames": ["fraud.example.com"], "ingress": {}},
+    },
 }
 
 
@@ -182,7 +191,8 @@ def children(settings: Settings | None = None, **changes: Any) -> dict[str, Json
     revision = Revision.parse(controller_revision(model, render(model, pool), 1))
     rollout = resolve_rollout(model.spec, pool)
     served = frozenset(kind.name for kind in OPTIONAL)
-    wanted = wanted_children(Observation(model, served=served), revision, rollout, settings)
+    observed, encrypted = Observation(model, served=served), encrypts(revision.template)
+    wanted = wanted_children(observed, revision, rollout, settings, encrypted=encrypted)
     return {child["kind"]: child for child in wanted}
 
 
@@ -227,6 +237,7 @@ class TestEveryPod:
         assert {next(iter(v.keys() - {"name"})) for v in spec["volumes"]} <= {
             "emptyDir",
             "configMap",
+            "secret",
         }
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
 
@@ -477,10 +488,10 @@ def test_every_child_is_owned_and_selected_by_the_same_two_labels():
 
 
 def test_the_service_leads_to_the_port_of_the_container():
-    (port,) = service(samples.model())["spec"]["ports"]
+    (port,) = service(samples.model(), encrypted=False)["spec"]["ports"]
     (exposed,) = container("serve")["ports"]
     assert (port["port"], port["targetPort"]) == (80, exposed["name"])
-    assert url(samples.model()) == "http://fraud.payments.svc"
+    assert url(samples.model(), encrypted=False) == "http://fraud.payments.svc"
 
 
 def test_names_of_the_longest_allowed_length_stay_within_those_of_kubernetes():

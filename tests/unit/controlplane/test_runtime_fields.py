@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from fake_cluster import samples
+from fake_cluster import pods, samples
+from fake_cluster.world import World
 
 from slipway_operator.api.settings import Settings
 from slipway_operator.api.spec import Runtime
@@ -14,6 +15,7 @@ from slipway_operator.build.networkpolicy import network_policy
 from slipway_operator.build.resolve import RejectedSpecError, resolve_pool
 from slipway_operator.build.revision import render
 from slipway_operator.build.service import service
+from slipway_operator.reconcile import kinds
 from slipway_runtime.settings import FetchSettings, ServeSettings
 
 Json = dict[str, Any]
@@ -114,6 +116,8 @@ FIELD_OF = {
     "SLIPWAY_NON_FINITE": "nonFinite",
     "SLIPWAY_MODEL_ALIASES": "aliases",
     "SLIPWAY_ACCESS_LOG": "accessLog",
+    "SLIPWAY_TLS_CERTIFICATE": "tls",
+    "SLIPWAY_TOKEN_FILE": "bearerTokens",
 }
 
 
@@ -133,7 +137,7 @@ class TestGrpc:
         settings, model = samples.settings(), samples.model(runtime={"grpc": True})
         (http, grpc) = serve(grpc=True)["ports"]
         assert (http["name"], grpc["name"]) == ("http", "grpc")
-        (_, port) = service(model)["spec"]["ports"]
+        (_, port) = service(model, encrypted=False)["spec"]["ports"]
         assert (port["name"], port["targetPort"], port["port"]) == ("grpc", "grpc", 9000)
         assert port["appProtocol"] == "kubernetes.io/h2c"
         policy = network_policy(model, settings)
@@ -145,7 +149,117 @@ class TestGrpc:
         policy = network_policy(samples.model(), samples.settings())
         assert policy is not None
         assert [p["port"] for p in policy["spec"]["ingress"][0]["ports"]] == [8080]
-        assert [p["name"] for p in service(samples.model())["spec"]["ports"]] == ["http"]
+        (only,) = service(samples.model(), encrypted=False)["spec"]["ports"]
+        assert only["name"] == "http"
+
+
+TLS = {"tls": {"secretName": "fraud-tls"}}
+TOKENS = {"bearerTokens": {"secretName": "clients", "key": "fraud"}}
+
+
+def mount_of(spec: Json, volume: str) -> Json:
+    (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == volume)
+    return mount
+
+
+class TestTls:
+    def test_gives_serve_alone_the_certificate_by_its_files(self):
+        spec = pod(runtime=TLS)
+        (volume,) = (v for v in spec["volumes"] if v["name"] == "tls")
+        assert volume["secret"] == {"secretName": "fraud-tls"}
+        assert mount_of(spec, "tls")["readOnly"]
+        read = ServeSettings.from_environment(values(spec["containers"][0]))
+        folder = mount_of(spec, "tls")["mountPath"]
+        assert str(read.tls_certificate) == f"{folder}/tls.crt"
+        assert str(read.tls_key) == f"{folder}/tls.key"
+        assert "tls" not in {m["name"] for m in spec["initContainers"][0]["volumeMounts"]}
+
+    def test_opens_a_port_of_its_own_and_leaves_probes_and_metrics_in_the_clear(self):
+        (container,) = pod(runtime=TLS)["containers"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports == {"http": 8080, "https": ServeSettings.from_environment({}).tls_port}
+        probes = (container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness"))
+        assert all(probe["port"] == "http" for probe in probes)
+        policy = network_policy(samples.model(runtime=TLS), samples.settings())
+        assert policy is not None
+        assert [p["port"] for p in policy["spec"]["ingress"][0]["ports"]] == [8080, 8443]
+
+    def test_is_a_port_of_the_service_by_its_protocol(self):
+        made = service(samples.model(runtime={**TLS, "grpc": True}), encrypted=True)
+        _, https, grpc = made["spec"]["ports"]
+        assert (https["name"], https["port"], https["targetPort"]) == ("https", 443, "https")
+        assert https["appProtocol"] == "https"
+        # gRPC is encrypted too, so it is no h2c.
+        assert "appProtocol" not in grpc
+
+    async def test_leads_the_way_once_the_pods_that_encrypt_have_all_come(self):
+        cluster = World(samples.settings(integrations=INTEGRATIONS))
+        cluster.served = frozenset({"HTTPRoute", "Ingress"})
+        gateway = {"hostnames": ["m.example.com"], "gateway": {"parentRefs": [{"name": "g"}]}}
+        cluster.apply(route=gateway)
+        await cluster.run()
+        assert backend(cluster) == 80
+        cluster.behaviours = {"a": pods.loading}
+        cluster.apply(runtime=TLS)
+        await cluster.run()
+        assert backend(cluster) == 80
+        cluster.behaviours = {"a": pods.ready}
+        await cluster.run()
+        assert backend(cluster) == 443
+        cluster.apply(route=...)
+        await cluster.run()
+        assert cluster.status["url"] == "https://fraud.payments.svc"
+
+    async def test_whose_secret_is_missing_leaves_the_way_to_the_pods_that_answer(self):
+        cluster = World(samples.settings(integrations=INTEGRATIONS))
+        cluster.served = frozenset({"Ingress"})
+        cluster.apply(route={"hostnames": ["m.example.com"], "ingress": {}})
+        await cluster.run()
+        cluster.behaviours = {"b": pods.loading}
+        cluster.apply(digest=samples.B, runtime=TLS)
+        await cluster.run()
+        cluster.pass_deadline()
+        await cluster.run()
+        assert cluster.condition("Stalled")["reason"] == "RolledBack"
+        ingress = cluster.own(kinds.INGRESS)
+        assert ingress is not None
+        (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+        assert path["backend"]["service"]["port"] == {"name": "http"}
+        assert cluster.deployment["spec"]["template"]["spec"]["containers"][0]["ports"] == [
+            {"name": "http", "containerPort": 8080, "protocol": "TCP"}
+        ]
+
+
+INTEGRATIONS = {"gateway": {"enabled": True}, "ingress": {"enabled": True}}
+
+
+def backend(cluster: World) -> int:
+    route = cluster.own(kinds.HTTP_ROUTE)
+    assert route is not None
+    (reference,) = route["spec"]["rules"][0]["backendRefs"]
+    return reference["port"]
+
+
+class TestTokens:
+    def test_are_a_file_that_serve_alone_reads(self):
+        spec = pod(runtime=TOKENS)
+        (volume,) = (v for v in spec["volumes"] if v["name"] == "tokens")
+        (item,) = volume["secret"]["items"]
+        assert (volume["secret"]["secretName"], item["key"]) == ("clients", "fraud")
+        folder = mount_of(spec, "tokens")["mountPath"]
+        read = ServeSettings.from_environment(values(spec["containers"][0]))
+        assert str(read.token_file) == f"{folder}/{item['path']}"
+        assert "tokens" not in {m["name"] for m in spec["initContainers"][0]["volumeMounts"]}
+
+    def test_leave_no_trace_of_a_secret_in_the_environment(self):
+        container = pod(runtime={**TLS, **TOKENS})["containers"][0]
+        assert not [variable for variable in container["env"] if "valueFrom" in variable]
+
+
+def test_traces_go_where_a_variable_of_opentelemetry_says():
+    endpoint = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://otel.tracing:4318"}
+    env = values(serve(env=[endpoint]))
+    assert ServeSettings.from_environment(env).tracing
 
 
 class TestOptionsOfProviders:

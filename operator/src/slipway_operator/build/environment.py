@@ -14,7 +14,11 @@ from slipway_operator.build.resolve import ResolvedServing
 
 CACHE_DIR = "/var/cache/slipway"
 CA_DIR = "/etc/slipway/ca"
+TLS_DIR = "/etc/slipway/tls"
+TOKENS_DIR = "/etc/slipway/tokens"
+TOKENS_FILE = "tokens"
 HTTP_PORT = 8080
+HTTPS_PORT = 8443
 GRPC_PORT = 9000
 
 
@@ -77,4 +81,7 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
         "SLIPWAY_MODEL_ALIASES": ",".join(runtime.aliases or ()) or None,
         "SLIPWAY_GRPC_PORT": GRPC_PORT if runtime.grpc else None,
         "SLIPWAY_ACCESS_LOG": "true" if runtime.access_log else None,
+        "SLIPWAY_TLS_CERTIFICATE": f"{TLS_DIR}/tls.crt" if runtime.tls else None,
+        "SLIPWAY_TLS_KEY": f"{TLS_DIR}/tls.key" if runtime.tls else None,
+        "SLIPWAY_TOKEN_FILE": f"{TOKENS_DIR}/{TOKENS_FILE}" if runtime.bearer_tokens else None,
     }

@@ -2,7 +2,7 @@
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.settings import Settings
-from slipway_operator.build.environment import GRPC_PORT, HTTP_PORT
+from slipway_operator.build.environment import GRPC_PORT, HTTP_PORT, HTTPS_PORT
 from slipway_operator.build.labels import child_metadata, selector
 
 _DNS_PORT = 53
@@ -14,11 +14,15 @@ def network_policy(model: ModelDeployment, settings: Settings) -> Json | None:
     if not (default.enabled if own.enabled is None else own.enabled):
         return None
     cidrs = default.egress_cidrs if own.egress_cidrs is None else own.egress_cidrs
-    ports = [HTTP_PORT, *([GRPC_PORT] if model.spec.runtime.grpc else [])]
+    runtime, ports = model.spec.runtime, [HTTP_PORT]
+    if runtime.tls:
+        ports.append(HTTPS_PORT)
+    if runtime.grpc:
+        ports.append(GRPC_PORT)
     spec: Json = {
         "podSelector": {"matchLabels": selector(model.name)},
         "policyTypes": ["Ingress", *(["Egress"] if cidrs else [])],
-        # Requests, probes and metrics come in on the first.
+        # Probes and metrics come in on the first; requests too, unless they are encrypted.
         "ingress": [{"ports": [{"port": port, "protocol": "TCP"} for port in ports]}],
     }
     if cidrs:

@@ -13,12 +13,18 @@ from slipway_operator.build.environment import (
     CACHE_DIR,
     GRPC_PORT,
     HTTP_PORT,
+    HTTPS_PORT,
+    TLS_DIR,
+    TOKENS_DIR,
+    TOKENS_FILE,
     fetch_environment,
     serve_environment,
 )
 from slipway_operator.build.labels import selector
 from slipway_operator.build.resolve import ResolvedServing, resolve_serving
 
+HTTPS_NAME = "https"
+"""Name of the port for requests over TLS, in the pod and in the Service."""
 SHARED_MEMORY_DIR = "/dev/shm"  # noqa: S108 - a path in the container
 _CACHE_OVERHEAD = 1 << 20  # directories and the like, in bytes
 
@@ -51,6 +57,7 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
                 },
             }
         )
+    volumes += _secrets(spec)
     pod: Json = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -93,6 +100,27 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         },
         "spec": pod,
     }
+
+
+def encrypts(template: Json) -> bool:
+    """Whether pods of this template take requests over TLS alone."""
+    return any(
+        port.get("name") == HTTPS_NAME
+        for container in template["spec"]["containers"]
+        for port in container.get("ports") or ()
+    )
+
+
+def _secrets(spec: ModelDeploymentSpec) -> list[Json]:
+    """Volumes with what only serve may read."""
+    volumes: list[Json] = []
+    if (tls := spec.runtime.tls) is not None:
+        volumes.append({"name": "tls", "secret": {"secretName": tls.secret_name}})
+    if (tokens := spec.runtime.bearer_tokens) is not None:
+        items = [{"key": tokens.key or TOKENS_FILE, "path": TOKENS_FILE}]
+        secret: Json = {"secretName": tokens.secret_name, "items": items}
+        volumes.append({"name": "tokens", "secret": secret})
+    return volumes
 
 
 def _pod_security(user: int | None) -> Json:
@@ -176,6 +204,10 @@ def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
     }
     if serving.shared_memory is not None:
         container["volumeMounts"].append({"name": "shm", "mountPath": SHARED_MEMORY_DIR})
+    secret_dirs = {"tls": TLS_DIR, "tokens": TOKENS_DIR}
+    for volume in _secrets(spec):
+        mount = {"name": volume["name"], "mountPath": secret_dirs[volume["name"]], "readOnly": True}
+        container["volumeMounts"].append(mount)
     if serving.resources:
         container["resources"] = serving.resources
     return container
@@ -183,6 +215,8 @@ def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
 
 def _ports(spec: ModelDeploymentSpec) -> list[Json]:
     ports: list[Json] = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
+    if spec.runtime.tls:
+        ports.append({"name": HTTPS_NAME, "containerPort": HTTPS_PORT, "protocol": "TCP"})
     if spec.runtime.grpc:
         ports.append({"name": "grpc", "containerPort": GRPC_PORT, "protocol": "TCP"})
     return ports

@@ -2,18 +2,20 @@
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.build.labels import child_metadata
-from slipway_operator.build.service import SERVICE_PORT
+from slipway_operator.build.pod import HTTPS_NAME
+from slipway_operator.build.service import ENCRYPTED_PORT, SERVICE_PORT
 from slipway_operator.build.whole import Whole
 
 
-def http_route(model: ModelDeployment) -> Json | None:
-    """The HTTPRoute, or None unless spec.route names a Gateway."""
+def http_route(model: ModelDeployment, *, encrypted: bool) -> Json | None:
+    """The HTTPRoute, or None unless spec.route names a Gateway. ``encrypted`` as of the Service."""
     route = model.spec.route
     if route is None or route.gateway is None:
         return None
+    port = ENCRYPTED_PORT if encrypted else SERVICE_PORT
     rule: Json = {
         "matches": [{"path": {"type": "PathPrefix", "value": route.path}}],
-        "backendRefs": [{"name": model.name, "port": SERVICE_PORT}],
+        "backendRefs": [{"name": model.name, "port": port}],
     }
     if route.path != "/":
         rewrite: Json = {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}
@@ -38,8 +40,8 @@ def http_route(model: ModelDeployment) -> Json | None:
     }
 
 
-def ingress(model: ModelDeployment, live: Json | None) -> Json | None:
-    """The Ingress, or None unless spec.route asks for one.
+def ingress(model: ModelDeployment, live: Json | None, *, encrypted: bool) -> Json | None:
+    """The Ingress, or None unless spec.route asks for one. ``encrypted`` as of the Service.
 
     The class that the cluster gave to the ``live`` one, since none was asked for, stays: the API
     server gives it at the creation only.
@@ -48,7 +50,7 @@ def ingress(model: ModelDeployment, live: Json | None) -> Json | None:
     if route is None or route.ingress is None:
         return None
     own = route.ingress
-    service: Json = {"name": model.name, "port": {"name": "http"}}
+    service: Json = {"name": model.name, "port": {"name": HTTPS_NAME if encrypted else "http"}}
     path: Json = {"path": route.path, "pathType": "Prefix", "backend": {"service": service}}
     spec: Json = {
         "rules": [{"host": host, "http": {"paths": [path]}} for host in route.hostnames],

@@ -24,20 +24,28 @@ _SCALERS = {"HorizontalPodAutoscaler", "ScaledObject"}
 
 
 def wanted_children(
-    obs: Observation, revision: Revision, rollout: ResolvedRollout, settings: Settings
+    obs: Observation,
+    revision: Revision,
+    rollout: ResolvedRollout,
+    settings: Settings,
+    *,
+    encrypted: bool,
 ) -> tuple[Json, ...]:
-    """Every child, in the order in which to write them."""
+    """Every child, in the order in which to write them.
+
+    ``encrypted``: the pods that answer take requests over TLS alone.
+    """
     model = obs.model
     possible = (
         # First, since its pods take longest.
         deployment(model, revision.template, rollout, _replicas(obs)),
-        service(model),
+        service(model, encrypted=encrypted),
         network_policy(model, settings),
         pod_disruption_budget(model),
         horizontal_pod_autoscaler(model),
         scaled_object(model),
-        http_route(model),
-        ingress(model, obs.children.get(INGRESS.name)),
+        http_route(model, encrypted=encrypted),
+        ingress(model, obs.children.get(INGRESS.name), encrypted=encrypted),
         pod_monitor(model, settings),
     )
     return tuple(child for child in possible if child is not None and _possible(obs, child["kind"]))

@@ -9,6 +9,7 @@ from slipway_operator.api.names import short_digest
 from slipway_operator.api.settings import Settings
 from slipway_operator.api.spec import OnFailure
 from slipway_operator.api.status import Outcome
+from slipway_operator.build.pod import encrypts
 from slipway_operator.build.resolve import (
     RejectedSpecError,
     ResolvedRollout,
@@ -96,7 +97,10 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         changed = roll_back_after_all(revision)
         revision, marks = changed.revision, [*marks, *([changed.mark] if changed.mark else [])]
     applied = good if good is not None and _rolled_back(revision) else revision
-    children = wanted_children(obs, applied, rollout, settings)
+    # While a revision is rolled out, the one before still leads the way to the pods.
+    answering = applied if applied.outcome is Outcome.GOOD or good is None else good
+    encrypted = encrypts(answering.template)
+    children = wanted_children(obs, applied, rollout, settings, encrypted=encrypted)
     unwanted = unwanted_kinds(obs, children)
     if _rolled_back(revision) and good is None:
         # The revision to return to was deleted by hand: leave the pods that it left behind.
@@ -109,7 +113,9 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     ).verdict()
     outdated = rendered.hash != asked_for.hash
     outside = routed(obs, {child["kind"] for child in children})
-    told = Report(verdict, revision, revisions, outdated, asked_for, routed=outside)
+    told = Report(
+        verdict, revision, revisions, outdated, asked_for, routed=outside, encrypted=encrypted
+    )
     status = report(obs, told, now)
     plan = Plan(
         # Whatever it is that met an obstacle, the status must be reached: do not run into it again.
@@ -170,7 +176,12 @@ def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
         verified=("Unknown", error.reason, "not looked at: the spec cannot be used"),
     )
     told_now = Report(
-        verdict, None, obs.revisions, outdated=False, routed=routed(obs, obs.children.keys())
+        verdict,
+        None,
+        obs.revisions,
+        outdated=False,
+        routed=routed(obs, obs.children.keys()),
+        encrypted=deployment is not None and encrypts(deployment["spec"]["template"]),
     )
     status = report(obs, told_now, now)
     told = find(obs.model.status.get("conditions") or [], STALLED).get("reason")

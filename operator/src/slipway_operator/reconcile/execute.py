@@ -1,10 +1,10 @@
-"""Carries out a plan, in its order: stuck pods, records, children, removals, status, Events."""
+"""Carries out a plan, in its order: stuck pods, records, children, removals, Events, status."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from uuid import uuid4
 
 from slipway_operator.api.conditions import READY, find
 from slipway_operator.api.model_deployment import Json, ModelDeployment
@@ -23,7 +23,7 @@ from slipway_operator.reconcile.difference import needs_apply, taken_over
 from slipway_operator.reconcile.event_budget import EventBudget
 from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kinds import Kind
-from slipway_operator.reconcile.kube import ApiError, KubeClient
+from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
 from slipway_operator.reconcile.observe import controlled_by
 from slipway_operator.reconcile.plan import Event, Plan, RevisionMark
@@ -105,13 +105,12 @@ class Executor:
         await self._remove(plan, obs)
         if (fought := self._fought_over(plan, obs.model)) is not None:
             return fought
+        # Before the status, whose change they tell of: whoever dies in between tells it once more,
+        # by the same name, and never leaves it untold.
+        for event in plan.events:
+            self._told(self._budget.allows(obs.model.uid) and await self._tell(event, obs.model))
         if plan.status is not None and plan.status != obs.model.status:
             await self._report(plan.status, obs.model)
-        for event in plan.events:
-            sent = self._budget.allows(obs.model.uid)
-            if sent:
-                await self._tell(event, obs.model)
-            self._told(sent)
         return None
 
     def _to_write(self, child: Json, obs: Observation) -> bool:
@@ -348,13 +347,16 @@ class Executor:
             extra={"model": f"{model.namespace}/{model.name}", **more},
         )
 
-    async def _tell(self, event: Event, model: ModelDeployment) -> None:
+    async def _tell(self, event: Event, model: ModelDeployment) -> bool:
+        """Send an Event; whether it is there now. One that cannot be sent stops nothing: it tells
+        what the status says too.
+        """
         now = timestamp(self._clock())
         body: Json = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{model.name}.{uuid4().hex[:16]}",
+                "name": _event_name(event, model),
                 "namespace": model.namespace,
             },
             "involvedObject": {
@@ -375,7 +377,18 @@ class Executor:
         }
         try:
             await self._kube.create(kinds.EVENT, body)
-        except ApiError as error:
-            # An Event tells what the status says too; one that is refused must stop nothing.
-            if error.status not in _REFUSALS and error.status != _NOT_FOUND:
-                raise
+        except (ApiError, TransportError) as error:
+            if isinstance(error, ApiError) and error.status == _CONFLICT:
+                return True
+            logger.warning(
+                "an Event could not be sent",
+                extra={"reason": event.reason, "error": str(error)[:_TOLD]},
+            )
+            return False
+        return True
+
+
+def _event_name(event: Event, model: ModelDeployment) -> str:
+    """The same for the same change of the same status, so that none is told twice."""
+    about = f"{model.uid}/{model.resource_version}/{event.type}/{event.reason}"
+    return f"{model.name}.{hashlib.sha256(about.encode()).hexdigest()[:16]}"

@@ -39,6 +39,7 @@ class Report:
         outdated: whether a revision made now would differ from the spec's.
         asked_for: the spec's own revision; another one than the target when a person wants that.
         routed: whether there is a way to the model from outside the cluster.
+        encrypted: whether the pods that answer take requests over TLS alone.
     """
 
     verdict: Verdict
@@ -47,6 +48,7 @@ class Report:
     outdated: bool
     asked_for: Revision | None = None
     routed: bool = False
+    encrypted: bool = False
 
 
 def report(obs: Observation, told: Report | None, now: str) -> Json:
@@ -86,7 +88,7 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
         history=history or None,
         outdated=True if told.outdated else None,
         selector=selector_text(model.name),
-        url=(external_url(model) if told.routed else None) or url(model),
+        url=(external_url(model) if told.routed else None) or url(model, encrypted=told.encrypted),
     )
     return status.model_copy(update=_counts(obs)).dump()
 

@@ -64,6 +64,30 @@ class EnvVar(Schema):
     value: str = Field(default="", description="Value of the variable.")
 
 
+class Tls(Schema):
+    """Encrypted connections: requests are then taken on port 443 of the Service alone, while probes
+    and metrics stay in the clear.
+    """
+
+    secret_name: str = Field(
+        min_length=1,
+        max_length=253,
+        description="Secret with keys tls.crt and tls.key, as of type kubernetes.io/tls.",
+    )
+
+
+class BearerTokens(Schema):
+    """Tokens of which every request must bring one."""
+
+    secret_name: str = Field(min_length=1, max_length=253, description="Secret with the tokens.")
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="Key that holds them, one a line: two while one is replaced. Absent: tokens.",
+    )
+
+
 class Runtime(Schema):
     """How the model is run. What is absent comes from the pool."""
 
@@ -126,6 +150,14 @@ class Runtime(Schema):
     access_log: bool | None = Field(
         default=None, description="Write one log line for each request."
     )
+    tls: Tls | None = Field(
+        default=None,
+        description="Take requests over TLS alone. A renewed certificate needs new pods.",
+    )
+    bearer_tokens: BearerTokens | None = Field(
+        default=None,
+        description="Answer only requests with a token. Another one needs new pods.",
+    )
     shared_memory: Quantity | None = Field(
         default=None,
         description="Size of /dev/shm, which counts towards the memory limit. Default: the "
@@ -144,7 +176,8 @@ class Runtime(Schema):
     env: list[EnvVar] | None = Field(
         default=None,
         max_length=100,
-        description="Environment of the serve container. Names with SLIPWAY_ are refused.",
+        description="Environment of the serve container, such as OTEL_EXPORTER_OTLP_ENDPOINT, "
+        "where traces go. Names with SLIPWAY_ are refused.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
@@ -153,8 +186,8 @@ class Runtime(Schema):
                     "self.all(e, !e.name.startsWith('SLIPWAY_'))",
                     "names beginning with SLIPWAY_ are set by the operator: use the fields "
                     "threads, workers, batching, queueSize, requestTimeoutMs, maxRequestSize, "
-                    "nonFinite, aliases, grpc, accessLog, providers and providerOptions of "
-                    "spec.runtime",
+                    "nonFinite, aliases, grpc, accessLog, tls, bearerTokens, providers and "
+                    "providerOptions of spec.runtime",
                 )
             ),
         },
