@@ -12,7 +12,7 @@ from e2e_types import Installed
 from slipway_dev.testbed import OPERATOR_NAMESPACE, Testbed
 
 # An ambiguous failure is told apart after two restarts, which the kubelet delays by 10 and 20 s.
-VALUES = {"controller": {"ambiguousRestarts": 2}}
+VALUES = {"controller": {"ambiguousRestarts": 2, "fetchProgress": True}}
 
 
 @pytest.fixture(scope="session")

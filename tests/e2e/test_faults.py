@@ -1,4 +1,4 @@
-"""What can be wrong with an artifact or in the cluster around it, one row a fault.
+"""What can be wrong with an artifact, in the cluster around it or with its people, a row a fault.
 
 Each row serves a good version under steady load, brings its fault in and asks for a new version.
 The status names the fault in its own words, and so do Events and metrics; the old version answers
@@ -16,6 +16,7 @@ import pytest
 from e2e_types import Installed
 from fault_kit import artifact_faults as artifact
 from fault_kit import cluster_faults as cluster
+from fault_kit import people_faults as people
 from fault_kit import scenes
 from fault_kit.play import Campaign, Fault, Row, Scene
 from fault_kit.stage import Stage
@@ -26,7 +27,7 @@ from slipway_operator.api.reasons import Reason
 # How many rows are played at once, and how many of them may be starting pods.
 WORKERS, STARTS = 6, 2
 
-A, C = "Artifact", "Cluster"
+A, C, P = "Artifact", "Cluster", "People"
 
 INTRINSIC = [
     Fault(A, "wrong digest", artifact.wrong_digest, Reason.DIGEST_MISMATCH,
@@ -105,10 +106,19 @@ AROUND = [
           Reason.PROVIDER_UNAVAILABLE, "CUDAExecutionProvider", container="serve", exit_code=40),
 ]  # fmt: skip
 
+# Seen by requests; what the API server sees of these and of more is in tests/controlplane.
+PEOPLE = [
+    Scene(P, "under load: kubectl rollout pause in the middle of a rollout", people.rollout_paused),
+    Scene(P, "under load: an environment variable edited by hand", people.edited_by_hand),
+    Scene(P, "under load: spec changed again in the middle of a rollout, three times",
+          people.changed_three_times),
+    Scene(P, "under load: reverted to the good digest after a failure", people.reverted),
+]  # fmt: skip
+
 # It takes the node from all others, so it comes last and alone.
 DRAIN = Scene(C, "node drained", scenes.drained)
 
-ROWS: list[Row] = [*INTRINSIC, *STORAGE, *MEMORY, *AROUND]
+ROWS: list[Row] = [*INTRINSIC, *STORAGE, *MEMORY, *AROUND, *PEOPLE]
 
 
 @pytest.fixture(scope="module")

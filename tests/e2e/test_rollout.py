@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from fault_record import RecordFault
 from runtime_kit import onnx_models
 
 from slipway_dev.testbed import OPERATOR_NAMESPACE, Artifact, Testbed, condition, is_ready
@@ -91,12 +92,14 @@ def test_the_answers_change_with_the_digest(
     assert [entry["outcome"] for entry in model["status"]["history"]] == ["Good", "Good"]
 
 
+@pytest.mark.fault("Operator", "under load: killed in the middle of a rollout")
 def test_a_killed_operator_finishes_the_rollout_when_it_is_back(
     testbed: Testbed,
     namespace: str,
     versions: tuple[Artifact, Artifact],
     traffic: SteadyTraffic,
     request: pytest.FixtureRequest,
+    record_fault: RecordFault,
 ) -> None:
     testbed.apply(testbed.model(namespace, "linear", versions[1], replicas=2))
     testbed.wait_for(
@@ -112,7 +115,15 @@ def test_a_killed_operator_finishes_the_rollout_when_it_is_back(
 
     testbed.wait_for(namespace, "linear", "rolled out", is_ready, timeout=120)
     wait_for_answers(traffic, versions[1], 50)
-    assert_nothing_failed(traffic.tally, request)
+    tally = traffic.tally
+    assert_nothing_failed(tally, request)
+    record_fault(
+        reason="RollingOut",
+        seen="Kubernetes goes on with the rollout that was begun; pods answer as before",
+        sent=tally.sent,
+        failed=tally.failed,
+        healed="the next operator completed the rollout",
+    )
 
 
 def test_a_deleted_pod_is_replaced_and_no_request_is_lost(

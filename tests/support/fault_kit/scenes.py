@@ -38,25 +38,43 @@ def first_version_waits(stage: Stage) -> Seen:
 
 
 def slow_storage(stage: Stage) -> Seen:
-    """A slow transfer is no fault: the old version serves until it is done."""
+    """A slow transfer is no fault: the old version serves, and the status counts the bytes."""
     with stage.starts:
         stage.apply(Change())
         stage.serves(stage.good)
-    large = stage.upload(onnx_models.linear(bias=2.0, ballast=2 << 20))
+    large = stage.upload(onnx_models.linear(bias=2.0, ballast=5 << 20))
     proxy = stage.proxy(Disturbance(bytes_per_second=200 << 10))
+    counted: dict[int, int] = {}
+    """Bytes fetched, by the version of the object in whose status they were seen."""
+
+    def fetched(view: View) -> bool:
+        progress = view.status.get("progress") or {}
+        if "fetchedBytes" in progress:
+            counted[int(view.obj["metadata"]["resourceVersion"])] = progress["fetchedBytes"]
+            assert progress["totalBytes"] > 5 << 20
+            assert progress["fetching"] == 1
+        return view.settled and view.serving == large.digest
+
     with stage.traffic() as traffic:
         watch = Stopwatch()
         stage.apply(Change(large, {"endpoint": proxy.url}))
         rolling = stage.until("rolls out", lambda v: v.reason == "RollingOut", 10)
         seconds = watch.seconds
         assert rolling.row == ("Unknown", "True", "-", "True")
-        stage.serves(large)
+        stage.until("serves the new version", fetched, 90)
         took = watch.seconds
-    assert took >= 10, "2 MiB at 200 KiB/s"
+    assert took >= 25, "5 MiB at 200 KiB/s"
+    seen = [counted[version] for version in sorted(counted)]
+    assert len(set(seen)) >= 2, f"the count does not move: {seen}"
+    assert seen == sorted(seen)
+    assert len(seen) <= took / 5 + 1, f"a write for every step: {seen}"
     assert "lastFailure" not in stage.view().status
     tally = traffic.tally
     assert not tally.failures
-    healed = f"rolled out after {took:.0f} s"
+    healed = (
+        f"rolled out after {took:.0f} s; the status showed "
+        f"{', '.join(f'{count / 1e6:.1f}' for count in seen)} MB fetched on the way"
+    )
     return Seen("RollingOut", essence(stage, rolling), seconds, tally.sent, tally.failed, healed)
 
 
