@@ -57,9 +57,10 @@ with one of these, and `Available` all the same. Each heals by itself when the c
 
 | Reason | What is missing |
 | --- | --- |
-| `KindMissing` | the cluster has no PodMonitor, ScaledObject or HTTPRoute: install what brings it |
+| `KindMissing` | the cluster lacks a kind, as PodMonitor or HTTPRoute: install what brings it |
 | `IntegrationDisabled` | the operator may not make it: the chart's `integrations` |
-| `RouteNotAccepted` | a Gateway refuses the HTTPRoute, in whose words the message is |
+| `RouteNotAccepted` | a Gateway refuses a route, in whose words the message is |
+| `RemovalHeld` | nothing, but a child that is wanted no more does not go: a finalizer holds it |
 """
 
 

@@ -35,6 +35,7 @@ ROUTE: Json = {
         ]
     },
 }
+GRPC: Json = {**ROUTE, "gateway": {**ROUTE["gateway"], "grpcHostnames": ["grpc.example.com"]}}
 TRIGGER: Json = {
     "type": "prometheus",
     "metadata": {"serverAddress": "http://prometheus:9090", "query": "up", "threshold": "4"},
@@ -277,6 +278,36 @@ def test_grpc_has_a_port_of_its_own(operator: OperatorProcess, space: Space) -> 
     space.eventually(closed)
 
 
+def test_a_grpc_route_is_made_once_and_goes_with_its_host_names(
+    operator: OperatorProcess, api: Api, space: Space, audit: AuditLog
+) -> None:
+    define(api, "httproutes")
+    define(api, "grpcroutes")
+    space.settle(route=GRPC, runtime={"grpc": True})
+    made = space.child("grpcroutes")
+    assert made["spec"]["hostnames"] == ["grpc.example.com"]
+    (reference,) = made["spec"]["rules"][0]["backendRefs"]
+    assert (reference["name"], reference["port"]) == (MODEL, 9000)
+    # The API server's defaults are no difference.
+    mark = audit.mark()
+    patch = {"metadata": {"annotations": {"tests": "look again"}}}
+    space.api.patch("grpcroutes", space.namespace, MODEL, patch)
+    space.apply(route=ROUTE, runtime={"grpc": True})
+
+    def gone() -> None:
+        assert not space.of("grpcroutes")
+
+    space.eventually(gone)
+    written = [
+        w.verb
+        for w in audit.writes(mark, operator.credential)
+        if (w.namespace, w.resource) == (space.namespace, "grpcroutes")
+    ]
+    assert written == ["delete"]
+    for plural in ("grpcroutes", "httproutes"):
+        undefine(api, f"{plural}.gateway.networking.k8s.io")
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
@@ -287,6 +318,11 @@ def test_grpc_has_a_port_of_its_own(operator: OperatorProcess, space: Space) -> 
         ),
         ({"route": {**ROUTE, "hostnames": ["*.example.com"]}}, "spec.route.hostnames"),
         ({"route": {**ROUTE, "hostnames": []}}, "spec.route.hostnames"),
+        ({"route": GRPC}, "set runtime.grpc to true"),
+        (
+            {"route": {**GRPC, "hostnames": ["grpc.example.com"]}, "runtime": {"grpc": True}},
+            "names of their own",
+        ),
         ({"autoscaling": {"minReplicas": 0, "maxReplicas": 2}}, "minReplicas 0 needs triggers"),
         ({"autoscaling": {"maxReplicas": 2, "targetCpuUtilization": 0}}, "there is no target"),
         (
@@ -300,7 +336,17 @@ def test_grpc_has_a_port_of_its_own(operator: OperatorProcess, space: Space) -> 
             "use a trigger of type prometheus instead of podMetrics",
         ),
     ],
-    ids=["no way", "two ways", "wildcard", "no host", "zero", "no target", "two adapters"],
+    ids=[
+        "no way",
+        "two ways",
+        "wildcard",
+        "no host",
+        "no grpc",
+        "one host",
+        "zero",
+        "no target",
+        "two adapters",
+    ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_way_to_mend_it(
     spec: Json, told: str, installation: Installation, space: Space

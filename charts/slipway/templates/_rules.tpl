@@ -68,7 +68,7 @@ No wildcard, and no verb on Secrets: pods refer to them, the operator never read
 {{- if .gateway.enabled }}
 # The way to a model through a Gateway.
 - apiGroups: [gateway.networking.k8s.io]
-  resources: [httproutes]
+  resources: [httproutes, grpcroutes]
   verbs: [get, list, watch, create, patch, delete]
 {{- end }}
 {{- if .ingress.enabled }}
@@ -94,7 +94,7 @@ some namespaces has no such right, and looks again at every resync.
 {{- with .Values.integrations }}
 {{- if .podMonitor.enabled }}{{ $names = append $names "podmonitors.monitoring.coreos.com" }}{{ end }}
 {{- if .keda.enabled }}{{ $names = append $names "scaledobjects.keda.sh" }}{{ end }}
-{{- if .gateway.enabled }}{{ $names = append $names "httproutes.gateway.networking.k8s.io" }}{{ end }}
+{{- if .gateway.enabled }}{{ $names = concat $names (list "httproutes.gateway.networking.k8s.io" "grpcroutes.gateway.networking.k8s.io") }}{{ end }}
 {{- end }}
 {{- if $names }}
 # To notice when one of these kinds is installed; no other definition can be read.

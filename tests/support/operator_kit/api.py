@@ -29,6 +29,7 @@ _GROUPS = {
     "ingresses": "/apis/networking.k8s.io/v1",
     "podmonitors": "/apis/monitoring.coreos.com/v1",
     "scaledobjects": "/apis/keda.sh/v1alpha1",
+    "grpcroutes": "/apis/gateway.networking.k8s.io/v1",
     "httproutes": "/apis/gateway.networking.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",

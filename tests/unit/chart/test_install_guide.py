@@ -1,7 +1,12 @@
-"""docs/install.md promises which rights the operator takes."""
+"""docs/install.md promises which rights the operator takes, and its commands are ones that work."""
 
 import re
+import shlex
+import subprocess
 from pathlib import Path
+
+import pytest
+import yaml
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs/install.md"
 
@@ -29,3 +34,39 @@ def test_the_guide_lists_what_each_integration_grants_besides(render, pick):
     more = {k: v for k, v in granted("integrations").items() if k not in granted("default")}
     row = re.compile(r"^\| [^|]+ \| `([a-z]+)` \| ([a-z, ]+) \|", re.MULTILINE)
     assert dict(row.findall(GUIDE.read_text())) == more
+
+
+def helm_commands() -> list[str]:
+    """Every `helm install` and `helm upgrade` of the guide, in one line each."""
+    text = re.sub(r" \\\n *", " ", GUIDE.read_text())
+    return re.findall(r"^    (helm (?:install|upgrade) .+)$", text, re.MULTILINE)
+
+
+def values_files(folder: Path) -> None:
+    """Write the files that the guide shows under their names."""
+    shown = re.findall(r"^    # (\w+\.yaml).*\n    (\w+: .+)$", GUIDE.read_text(), re.MULTILINE)
+    for name, content in shown:
+        assert yaml.safe_load(content)
+        (folder / name).write_text(content)
+
+
+def test_the_guide_has_commands_to_install_and_to_upgrade():
+    assert len(helm_commands()) >= 6
+
+
+@pytest.mark.parametrize("command", helm_commands(), ids=helm_commands())
+def test_helm_takes_a_command_of_the_guide_as_it_is_written(command, helm, tmp_path):
+    values_files(tmp_path)
+    (tmp_path / "charts").symlink_to(GUIDE.parents[1] / "charts")
+    (verb, *arguments) = shlex.split(command)[1:]
+    told = subprocess.run([helm, verb, "--help"], capture_output=True, text=True, check=True).stdout
+    for flag in (argument for argument in arguments if argument.startswith("-")):
+        assert re.search(rf"(^|\s){flag}\b", told), flag
+    # Without a cluster there is nothing to take over and nothing to reuse.
+    of_clusters = ("--create-namespace", "--reset-then-reuse-values", "--take-ownership")
+    rendering = [argument for argument in arguments if argument not in of_clusters]
+    done = subprocess.run(
+        [helm, "template", *rendering], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kind: Deployment" in done.stdout

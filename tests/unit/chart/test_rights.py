@@ -50,10 +50,10 @@ def test_a_namespaced_operator_has_the_same_rights_in_its_namespaces_and_no_clus
 
 ALL = READ | {"create", "patch", "delete"}
 OPTIONAL = {
-    "podMonitor": ("monitoring.coreos.com", "podmonitors"),
-    "keda": ("keda.sh", "scaledobjects"),
-    "gateway": ("gateway.networking.k8s.io", "httproutes"),
-    "ingress": ("networking.k8s.io", "ingresses"),
+    "podMonitor": ("monitoring.coreos.com", ["podmonitors"]),
+    "keda": ("keda.sh", ["scaledobjects"]),
+    "gateway": ("gateway.networking.k8s.io", ["httproutes", "grpcroutes"]),
+    "ingress": ("networking.k8s.io", ["ingresses"]),
 }
 DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
 
@@ -62,13 +62,13 @@ DEFINITIONS = ("apiextensions.k8s.io", "customresourcedefinitions")
 def test_an_integration_brings_the_right_to_its_own_kind_and_no_other(render, pick, name):
     objects = render({"integrations": {name: {"enabled": True}}})
     role = pick(objects, "ClusterRole", name="slipway")
-    group, plural = OPTIONAL[name]
-    more = {(group, plural): ALL}
+    group, plurals = OPTIONAL[name]
+    more = {(group, plural): ALL for plural in plurals}
     if name != "ingress":
         more[DEFINITIONS] = {"list", "watch"}
     assert granted(role) == NEEDED | more
     named = [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule]
-    assert named == ([] if name == "ingress" else [[f"{plural}.{group}"]])
+    assert named == ([] if name == "ingress" else [[f"{plural}.{group}" for plural in plurals]])
 
 
 def test_an_integration_of_a_namespaced_operator_brings_nothing_of_the_cluster(render):
@@ -78,7 +78,8 @@ def test_an_integration_of_a_namespaced_operator_brings_nothing_of_the_cluster(r
     (role, _) = (
         item for item in objects if item["kind"] == "Role" and item["metadata"]["name"] == "slipway"
     )
-    assert granted(role) == NEEDED | dict.fromkeys(OPTIONAL.values(), ALL)
+    kinds = [(group, plural) for group, plurals in OPTIONAL.values() for plural in plurals]
+    assert granted(role) == NEEDED | dict.fromkeys(kinds, ALL)
 
 
 def test_each_namespace_binds_the_operator_of_the_release_namespace(render):

@@ -147,7 +147,8 @@ CASES: dict[str, Json] = {
                 "parentRefs": [
                     {"name": "public", "namespace": "gateways", "sectionName": "https"},
                     {"name": "public", "namespace": "gateways", "port": 8443},
-                ]
+                ],
+                "grpcHostnames": ["fraud.grpc.example.com"],
             },
         },
         "monitoring": {"enabled": True},

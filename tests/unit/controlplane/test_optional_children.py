@@ -30,6 +30,10 @@ GATEWAY: Json = {
     "path": "/",
     "gateway": {"parentRefs": [{"name": "public"}]},
 }
+GRPC: Json = {
+    **GATEWAY,
+    "gateway": {**GATEWAY["gateway"], "grpcHostnames": ["fraud.grpc.example.com"]},
+}
 INGRESS: Json = {"hostnames": ["fraud.example.com"], "path": "/", "ingress": {}}
 ASKED: dict[str, tuple[Json, kinds.Kind, str]] = {
     "monitoring": ({"monitoring": {"enabled": True}}, kinds.POD_MONITOR, "podMonitor"),
@@ -304,6 +308,57 @@ class TestWhatTheSpecTakesAwayAgain:
         assert made["spec"]["rules"][0]["host"] == "other.example.com"
 
 
+class TestAGrpcRoute:
+    async def test_leads_to_the_port_of_grpc_by_host_names_of_its_own(self):
+        cluster = world(kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
+        cluster.apply(route=GRPC, runtime={"grpc": True})
+        await cluster.run()
+        http, grpc = cluster.own(kinds.HTTP_ROUTE), cluster.own(kinds.GRPC_ROUTE)
+        assert http is not None
+        assert grpc is not None
+        assert http["spec"]["hostnames"] == ["fraud.example.com"]
+        assert grpc["spec"]["hostnames"] == ["fraud.grpc.example.com"]
+        assert grpc["spec"]["parentRefs"] == http["spec"]["parentRefs"]
+        (rule,) = grpc["spec"]["rules"]
+        assert rule["backendRefs"] == [{"name": samples.NAME, "port": 9000}]
+        assert cluster.status["url"] == "https://fraud.example.com"
+        cluster.apply(route=GATEWAY)
+        await cluster.run()
+        assert cluster.own(kinds.GRPC_ROUTE) is None
+        assert cluster.own(kinds.HTTP_ROUTE) is not None
+
+    async def test_is_told_as_missing_where_the_gateway_api_is_older(self):
+        cluster = world(kinds.HTTP_ROUTE)
+        cluster.apply(route=GRPC, runtime={"grpc": True})
+        await cluster.run()
+        said = cluster.condition("Stalled")
+        assert said["reason"] == "KindMissing"
+        assert "version 1.1 or later" in said["message"]
+        assert cluster.own(kinds.HTTP_ROUTE) is not None
+
+    async def test_that_a_gateway_refuses_is_told_and_leaves_the_way_for_http(self):
+        cluster = world(kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
+        cluster.apply(route=GRPC, runtime={"grpc": True})
+        await cluster.run()
+        cluster.change(kinds.GRPC_ROUTE, refused)
+        await cluster.run()
+        said = cluster.condition("Stalled")
+        assert said["reason"] == "RouteNotAccepted"
+        assert "does not take the GRPCRoute" in said["message"]
+        assert cluster.status["url"] == "https://fraud.example.com"
+
+
+def refused(obj: Json) -> None:
+    condition = {
+        "type": "Accepted",
+        "status": "False",
+        "reason": "NoMatchingListenerHostname",
+        "message": "no listener takes fraud.example.com",
+        "observedGeneration": obj["metadata"]["generation"],
+    }
+    obj["status"] = {"parents": [{"parentRef": {"name": "public"}, "conditions": [condition]}]}
+
+
 class TestTheUrl:
     @pytest.mark.parametrize(
         ("route", "url"),
@@ -333,20 +388,7 @@ class TestTheUrl:
         cluster = world(kinds.HTTP_ROUTE)
         cluster.apply(route=GATEWAY)
         await cluster.run()
-
-        def refuse(obj: Json) -> None:
-            condition = {
-                "type": "Accepted",
-                "status": "False",
-                "reason": "NoMatchingListenerHostname",
-                "message": "no listener takes fraud.example.com",
-                "observedGeneration": obj["metadata"]["generation"],
-            }
-            obj["status"] = {
-                "parents": [{"parentRef": {"name": "public"}, "conditions": [condition]}]
-            }
-
-        cluster.change(kinds.HTTP_ROUTE, refuse)
+        cluster.change(kinds.HTTP_ROUTE, refused)
         await cluster.run()
         said = cluster.condition("Stalled")
         assert said["reason"] == "RouteNotAccepted"

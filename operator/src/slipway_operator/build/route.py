@@ -1,6 +1,8 @@
-"""The way to a model from outside: an HTTPRoute of the Gateway API, or an Ingress."""
+"""The way to a model from outside: routes of the Gateway API, or an Ingress."""
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
+from slipway_operator.api.spec.route import GatewayRoute
+from slipway_operator.build.environment import GRPC_PORT
 from slipway_operator.build.labels import child_metadata
 from slipway_operator.build.pod import HTTPS_NAME
 from slipway_operator.build.service import ENCRYPTED_PORT, SERVICE_PORT
@@ -25,19 +27,40 @@ def http_route(model: ModelDeployment, *, encrypted: bool) -> Json | None:
         "kind": "HTTPRoute",
         "metadata": child_metadata(model),
         "spec": {
-            "parentRefs": [
-                Whole(
-                    parent.model_dump(mode="json", by_alias=True, exclude_none=True),
-                    # The API server's defaults, so that nothing else is in the live object.
-                    group="gateway.networking.k8s.io",
-                    kind="Gateway",
-                )
-                for parent in route.gateway.parent_refs
-            ],
+            "parentRefs": _parents(route.gateway),
             "hostnames": route.hostnames,
             "rules": [rule],
         },
     }
+
+
+def grpc_route(model: ModelDeployment) -> Json | None:
+    """The GRPCRoute, or None unless spec.route.gateway has host names for it."""
+    route = model.spec.route
+    if route is None or route.gateway is None or not route.gateway.grpc_hostnames:
+        return None
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GRPCRoute",
+        "metadata": child_metadata(model),
+        "spec": {
+            "parentRefs": _parents(route.gateway),
+            "hostnames": route.gateway.grpc_hostnames,
+            "rules": [{"backendRefs": [{"name": model.name, "port": GRPC_PORT}]}],
+        },
+    }
+
+
+def _parents(gateway: GatewayRoute) -> list[Json]:
+    return [
+        Whole(
+            parent.model_dump(mode="json", by_alias=True, exclude_none=True),
+            # The API server's defaults, so that nothing else is in the live object.
+            group="gateway.networking.k8s.io",
+            kind="Gateway",
+        )
+        for parent in gateway.parent_refs
+    ]
 
 
 def ingress(model: ModelDeployment, live: Json | None, *, encrypted: bool) -> Json | None:

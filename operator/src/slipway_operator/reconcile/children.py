@@ -10,7 +10,7 @@ from slipway_operator.build.pdb import pod_disruption_budget
 from slipway_operator.build.podmonitor import pod_monitor
 from slipway_operator.build.resolve import ResolvedRollout
 from slipway_operator.build.revision import Revision
-from slipway_operator.build.route import http_route, ingress
+from slipway_operator.build.route import grpc_route, http_route, ingress
 from slipway_operator.build.scaledobject import scaled_object
 from slipway_operator.build.service import service
 from slipway_operator.reconcile.difference import owned_by_others, owned_by_us
@@ -45,6 +45,7 @@ def wanted_children(
         horizontal_pod_autoscaler(model),
         scaled_object(model),
         http_route(model, encrypted=encrypted),
+        grpc_route(model),
         ingress(model, obs.children.get(INGRESS.name), encrypted=encrypted),
         pod_monitor(model, settings),
     )

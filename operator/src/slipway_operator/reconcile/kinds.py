@@ -43,6 +43,7 @@ NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPoli
 POD_MONITOR = Kind("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor")
 SCALED_OBJECT = Kind("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
+GRPC_ROUTE = Kind("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute")
 INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io",
@@ -55,7 +56,7 @@ EVENT = Kind("", "v1", "events", "Event", owned=False)
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease", owned=False)
 
 ALWAYS = (DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, AUTOSCALER, NETWORK_POLICY)
-OPTIONAL = (POD_MONITOR, SCALED_OBJECT, HTTP_ROUTE, INGRESS)
+OPTIONAL = (POD_MONITOR, SCALED_OBJECT, HTTP_ROUTE, GRPC_ROUTE, INGRESS)
 """Children of kinds that the cluster may lack, or the operator have no rights for."""
 
 CHILDREN = (*ALWAYS, *OPTIONAL)

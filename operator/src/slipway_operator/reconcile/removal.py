@@ -12,6 +12,7 @@ REMOVAL_GRACE = timedelta(seconds=30)
 _HOLDERS = {
     kinds.SCALED_OBJECT.name: "the operator of KEDA, and nothing else scales the model meanwhile",
     kinds.HTTP_ROUTE.name: "the controller of the Gateway",
+    kinds.GRPC_ROUTE.name: "the controller of the Gateway",
     kinds.INGRESS.name: "the controller of the Ingress",
 }
 

@@ -47,6 +47,12 @@ _TRIGGERS = _Requirement("spec.autoscaling.triggers", kinds.SCALED_OBJECT, "keda
 _GATEWAY = _Requirement(
     "spec.route.gateway", kinds.HTTP_ROUTE, "gateway", "install the Gateway API, version 1"
 )
+_GRPC = _Requirement(
+    "spec.route.gateway.grpcHostnames",
+    kinds.GRPC_ROUTE,
+    "gateway",
+    "install the Gateway API, version 1.1 or later",
+)
 _INGRESS = _Requirement("spec.route.ingress", kinds.INGRESS, "ingress", "")
 
 
@@ -54,7 +60,7 @@ def enabled_kinds(settings: Settings) -> tuple[Kind, ...]:
     """The optional kinds that the configuration lets the operator use."""
     return tuple(
         requirement.kind
-        for requirement in (_MONITORING, _TRIGGERS, _GATEWAY, _INGRESS)
+        for requirement in (_MONITORING, _TRIGGERS, _GATEWAY, _GRPC, _INGRESS)
         if _setting(settings.integrations, requirement).enabled
     )
 
@@ -89,7 +95,7 @@ def shortfall(obs: Observation, settings: Settings, clock: datetime) -> Shortfal
             )
     if (told := stuck_removal(obs, clock)) is not None:
         return Shortfall("RemovalHeld", told)
-    return _refused_by_a_gateway(obs)
+    return _refused_by_a_gateway(obs, kinds.HTTP_ROUTE, kinds.GRPC_ROUTE)
 
 
 def _requirements(model: ModelDeployment) -> list[_Requirement]:
@@ -98,6 +104,7 @@ def _requirements(model: ModelDeployment) -> list[_Requirement]:
         _MONITORING: spec.monitoring.enabled,
         _TRIGGERS: spec.autoscaling and spec.autoscaling.triggers,
         _GATEWAY: spec.route and spec.route.gateway,
+        _GRPC: spec.route and spec.route.gateway and spec.route.gateway.grpc_hostnames,
         _INGRESS: spec.route and spec.route.ingress,
     }
     return [requirement for requirement, wanted in asked.items() if wanted]
@@ -107,11 +114,15 @@ def _article(name: str) -> str:
     return "an" if name[0] in "AEIOUH" else "a"
 
 
-def _refused_by_a_gateway(obs: Observation) -> Shortfall | None:
-    """What the Gateways' controllers say of the present HTTPRoute."""
-    route = obs.children.get(kinds.HTTP_ROUTE.name)
-    if route is None:
-        return None
+def _refused_by_a_gateway(obs: Observation, *routes: Kind) -> Shortfall | None:
+    """What the Gateways' controllers say of the present routes of these kinds."""
+    refusals = (
+        _refusal(kind, obs.children[kind.name]) for kind in routes if kind.name in obs.children
+    )
+    return next((refusal for refusal in refusals if refusal is not None), None)
+
+
+def _refusal(kind: Kind, route: Json) -> Shortfall | None:
     status: Json = route.get("status") or {}
     parents: list[Json] = status.get("parents") or []
     for parent in parents:
@@ -124,7 +135,7 @@ def _refused_by_a_gateway(obs: Observation) -> Shortfall | None:
             ):
                 return Shortfall(
                     "RouteNotAccepted",
-                    f"the Gateway '{parent['parentRef']['name']}' does not take the HTTPRoute: "
+                    f"the Gateway '{parent['parentRef']['name']}' does not take the {kind.name}: "
                     f"{condition.get('message') or condition['reason']}; mend the Gateway or "
                     "spec.route",
                 )
@@ -134,4 +145,4 @@ def _refused_by_a_gateway(obs: Observation) -> Shortfall | None:
 def routed(obs: Observation, children: Collection[str]) -> bool:
     """Whether one of these kinds of children leads to the model from outside the cluster."""
     ways = {kinds.HTTP_ROUTE.name, kinds.INGRESS.name}
-    return not ways.isdisjoint(children) and _refused_by_a_gateway(obs) is None
+    return not ways.isdisjoint(children) and _refused_by_a_gateway(obs, kinds.HTTP_ROUTE) is None

@@ -6,9 +6,9 @@ a section.
 not be told from intent.
 """
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from slipway_operator.api.schema import Schema
+from slipway_operator.api.schema import Schema, cel, validated
 from slipway_operator.api.spec.autoscaling import Autoscaling, Trigger
 from slipway_operator.api.spec.model import Model, Storage
 from slipway_operator.api.spec.monitoring import Monitoring
@@ -44,6 +44,18 @@ __all__ = [
 
 class ModelDeploymentSpec(Schema):
     """What to serve, where, and how it may be replaced."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validated(
+            cel(
+                "!has(self.route) || !has(self.route.gateway) || "
+                "!has(self.route.gateway.grpcHostnames) || "
+                "has(self.runtime) && has(self.runtime.grpc) && self.runtime.grpc",
+                "route.gateway.grpcHostnames lead to a port that is closed: set runtime.grpc to "
+                "true",
+            )
+        )
+    )
 
     model: Model = Field(description="The artifact.")
     pool: str = Field(

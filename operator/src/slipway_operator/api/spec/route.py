@@ -25,12 +25,19 @@ class ParentRef(Schema):
 
 
 class GatewayRoute(Schema):
-    """An HTTPRoute of the Gateway API. It takes a path other than / off again, since models answer
-    below /.
+    """An HTTPRoute of the Gateway API, and a GRPCRoute where asked for. The former takes a path
+    other than / off again, since models answer below /.
     """
 
     parent_refs: list[ParentRef] = Field(
         min_length=1, max_length=32, description="Gateways that the route belongs to."
+    )
+    grpc_hostnames: list[HostName] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Host names under which the model answers gRPC, by a GRPCRoute. None of them "
+        "may be among the route's others: a Gateway gives each to one kind of route.",
     )
 
 
@@ -64,7 +71,13 @@ class Route(Schema):
             cel(
                 "has(self.gateway) != has(self.ingress)",
                 "a route is either for a Gateway or an Ingress: set gateway or ingress, not both",
-            )
+            ),
+            cel(
+                "!has(self.gateway) || !has(self.gateway.grpcHostnames) || "
+                "self.gateway.grpcHostnames.all(name, !(name in self.hostnames))",
+                "a Gateway gives a host name to one kind of route: give gateway.grpcHostnames "
+                "names of their own",
+            ),
         )
     )
 
@@ -85,6 +98,7 @@ class Route(Schema):
         "with an ingress if it has a tlsSecretName.",
     )
     gateway: GatewayRoute | None = Field(
-        default=None, description="Make an HTTPRoute of the Gateway API."
+        default=None,
+        description="Make an HTTPRoute of the Gateway API, and a GRPCRoute where asked for.",
     )
     ingress: IngressRoute | None = Field(default=None, description="Make an Ingress.")
