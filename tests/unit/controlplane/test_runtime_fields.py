@@ -86,6 +86,10 @@ def test_fields_that_nobody_uses_leave_the_revisions_of_released_operators_as_th
         ("threads", {"executor": 3}, "SLIPWAY_EXECUTOR_THREADS", "3"),
         ("workers", 2, "SLIPWAY_WORKERS", "2"),
         ("workers", "auto", "SLIPWAY_WORKERS", "auto"),
+        ("graphOptimization", "basic", "SLIPWAY_GRAPH_OPTIMIZATION", "basic"),
+        ("sessionOptions", {"b": "2", "a": "1"}, "SLIPWAY_SESSION_OPTIONS", '{"a": "1", "b": "2"}'),
+        ("customOpLibraries", ["/a.so", "/b.so"], "SLIPWAY_CUSTOM_OP_LIBRARIES", "/a.so,/b.so"),
+        ("cpuArena", False, "SLIPWAY_CPU_ARENA", "false"),
     ],
 )
 def test_a_field_reaches_the_runtime(field, value, variable, told):
@@ -95,7 +99,9 @@ def test_a_field_reaches_the_runtime(field, value, variable, told):
     ServeSettings.from_environment(env)
 
 
-@pytest.mark.parametrize("off", [{"grpc": False}, {"accessLog": False}, {"batching": {}}])
+@pytest.mark.parametrize(
+    "off", [{"grpc": False}, {"accessLog": False}, {"batching": {}}, {"cpuArena": True}]
+)
 def test_a_switch_that_is_off_is_as_one_that_is_absent(off):
     assert serve(**off) == serve()
 
@@ -116,6 +122,10 @@ FIELD_OF = {
     "SLIPWAY_NON_FINITE": "nonFinite",
     "SLIPWAY_MODEL_ALIASES": "aliases",
     "SLIPWAY_ACCESS_LOG": "accessLog",
+    "SLIPWAY_GRAPH_OPTIMIZATION": "graphOptimization",
+    "SLIPWAY_SESSION_OPTIONS": "sessionOptions",
+    "SLIPWAY_CUSTOM_OP_LIBRARIES": "customOpLibraries",
+    "SLIPWAY_CPU_ARENA": "cpuArena",
     "SLIPWAY_TLS_CERTIFICATE": "tls",
     "SLIPWAY_TOKEN_FILE": "bearerTokens",
 }

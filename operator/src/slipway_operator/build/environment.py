@@ -74,6 +74,10 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
         "SLIPWAY_WORKERS": runtime.workers,
         "SLIPWAY_MAX_BATCH_SIZE": batching.max_batch_size,
         "SLIPWAY_MAX_BATCH_DELAY_MS": batching.max_delay_ms,
+        "SLIPWAY_GRAPH_OPTIMIZATION": runtime.graph_optimization,
+        "SLIPWAY_SESSION_OPTIONS": _json(runtime.session_options),
+        "SLIPWAY_CUSTOM_OP_LIBRARIES": ",".join(runtime.custom_op_libraries or ()) or None,
+        "SLIPWAY_CPU_ARENA": "false" if runtime.cpu_arena is False else None,
         "SLIPWAY_MAX_QUEUE": runtime.queue_size,
         "SLIPWAY_REQUEST_TIMEOUT_SECONDS": None if timeout is None else f"{timeout / 1000:g}",
         "SLIPWAY_MAX_BODY_BYTES": None if size is None else int(quantity(size)),
@@ -85,3 +89,7 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
         "SLIPWAY_TLS_KEY": f"{TLS_DIR}/tls.key" if runtime.tls else None,
         "SLIPWAY_TOKEN_FILE": f"{TOKENS_DIR}/{TOKENS_FILE}" if runtime.bearer_tokens else None,
     }
+
+
+def _json(value: dict[str, str] | None) -> str | None:
+    return json.dumps(value, sort_keys=True) if value else None

@@ -1,11 +1,18 @@
 """``spec.runtime``: how the model is run."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
 from slipway_operator.api.schema import Schema, cel, validated
-from slipway_operator.api.spec.values import ModelAlias, ProviderOptions, Quantity, Workers
+from slipway_operator.api.spec.values import (
+    LibraryPath,
+    ModelAlias,
+    ProviderOptions,
+    Quantity,
+    Workers,
+)
 
 
 class Threads(Schema):
@@ -44,6 +51,16 @@ class NonFinite(StrEnum):
     REFUSE = "refuse"
     NULL = "null"
     STRING = "string"
+
+
+class GraphOptimization(StrEnum):
+    """How far ONNX Runtime rewrites the graph when it loads it."""
+
+    NONE = "none"
+    BASIC = "basic"
+    EXTENDED = "extended"
+    LAYOUT = "layout"
+    ALL = "all"
 
 
 class Resources(Schema):
@@ -118,6 +135,27 @@ class Runtime(Schema):
     batching: Batching | None = Field(
         default=None, description="Requests that share one run of the model."
     )
+    graph_optimization: GraphOptimization | None = Field(
+        default=None,
+        description="How far ONNX Runtime rewrites the graph when it loads it. Absent: all.",
+    )
+    session_options: dict[str, Annotated[str, Field(max_length=1024)]] | None = Field(
+        default=None,
+        max_length=64,
+        description="Configuration entries of the session, such as "
+        "{session.intra_op.allow_spinning: '1'}. ONNX Runtime documents their names.",
+    )
+    custom_op_libraries: list[LibraryPath] | None = Field(
+        default=None,
+        max_length=16,
+        description="Libraries with operators of your own, by their paths in the image; they run "
+        "as part of the server.",
+    )
+    cpu_arena: bool | None = Field(
+        default=None,
+        description="Whether ONNX Runtime keeps memory that it has used; false is slower and "
+        "smaller. Absent: true.",
+    )
     queue_size: int | None = Field(
         default=None,
         ge=1,
@@ -152,11 +190,11 @@ class Runtime(Schema):
     )
     tls: Tls | None = Field(
         default=None,
-        description="Take requests over TLS alone. A renewed certificate needs new pods.",
+        description="Take requests over TLS alone. A renewed certificate is read while serving.",
     )
     bearer_tokens: BearerTokens | None = Field(
         default=None,
-        description="Answer only requests with a token. Another one needs new pods.",
+        description="Answer only requests with a token. Another one is read while serving.",
     )
     shared_memory: Quantity | None = Field(
         default=None,
@@ -185,7 +223,8 @@ class Runtime(Schema):
                 cel(
                     "self.all(e, !e.name.startsWith('SLIPWAY_'))",
                     "names beginning with SLIPWAY_ are set by the operator: use the fields "
-                    "threads, workers, batching, queueSize, requestTimeoutMs, maxRequestSize, "
+                    "threads, workers, batching, graphOptimization, sessionOptions, "
+                    "customOpLibraries, cpuArena, queueSize, requestTimeoutMs, maxRequestSize, "
                     "nonFinite, aliases, grpc, accessLog, tls, bearerTokens, providers and "
                     "providerOptions of spec.runtime",
                 )

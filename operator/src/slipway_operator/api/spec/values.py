@@ -81,4 +81,6 @@ HostName = Annotated[
     ),
 ]
 ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
+# The runtime reads a list that commas separate.
+LibraryPath = Annotated[str, Field(pattern="^/[^,]+$", max_length=1024)]
 ModelAlias = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=128)]
