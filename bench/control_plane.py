@@ -4,12 +4,14 @@
 
 Measured from outside: latencies by a watch of this program, memory and processor time from /proc,
 API calls from the API server's audit log by the operator's own token. Writes
-``control_plane.json`` and ``control_plane.md`` into the results folder.
+``control_plane.json`` and ``control_plane.md`` into the results folder; with ``--add`` what this
+run leaves out stays there as it is, so that a long run can be made in parts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def latencies(bed: Testbed, rounds: int, creates: int, at_once: int) -> Json:
         if at_once:
             bursts.append(burst(space, "b", at_once))
         clear(space)
-    found: Json = {"rounds": sequences, "creates": creates}
+    found: Json = {"rounds": sequences, "creates": creates, "load_1m": environment()["load_1m"]}
     for key in _LATENCIES:
         found[key] = {
             part: over_rounds(s[key][part] for s in sequences)
@@ -75,6 +77,8 @@ def measure(bed: Testbed, arguments: argparse.Namespace) -> Json:
         results["create"] = latencies(bed, arguments.rounds, arguments.creates, arguments.burst)
         operator.stop()
         operator = bed.operator().start().until_leading()
+    if not arguments.models:
+        return results
     space = bed.space("rest")
     time.sleep(5)
     results["empty_rss_mib"] = round(operator.resident_bytes() / 2**20, 1)
@@ -85,16 +89,17 @@ def measure(bed: Testbed, arguments: argparse.Namespace) -> Json:
     )
     if arguments.quiet_minutes:
         results["quiet"] = quiet(bed.audit, operator, arguments.quiet_minutes)
-    results["load_at_the_end"] = environment()["load_1m"]
     return results
 
 
 def table(results: Json) -> str:
     """The results for people."""
-    said = f"1-minute load at the end: {results['load_at_the_end']}. `bench/control_plane.py`."
-    lines = ["# The operator on a control plane", "", *on_what(results), said, ""]
+    lines = ["# The operator on a control plane", "", *on_what(results)]
+    lines += ["`bench/control_plane.py` says how.", ""]
     if "create" in results:
         lines += _of_creates(results["create"])
+    if "at_rest" not in results:
+        return "\n".join(lines)
     rest = results["at_rest"]
     lines += [
         "| at rest | |",
@@ -112,7 +117,8 @@ def table(results: Json) -> str:
 def _of_creates(create: Json) -> list[str]:
     rounds = len(create["rounds"])
     lines = [
-        f"{create['creates']} creates, one by one, in each of {rounds} rounds: median (range).",
+        f"{create['creates']} creates, one by one, in each round ({rounds}): median (range).",
+        f"1-minute load at the end of it: {create['load_1m']}.",
         "",
         "| from before the POST until … | p50 | p90 | slowest |",
         "|---|---|---|---|",
@@ -158,8 +164,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="0 leaves the latencies out")
     parser.add_argument("--creates", type=int, default=50, help="one by one, in each round")
     parser.add_argument("--burst", type=int, default=300, help="at once; 0 leaves it out")
-    parser.add_argument("--models", type=int, default=350, help="models at rest")
+    parser.add_argument("--models", type=int, default=350, help="models at rest; 0: none")
     parser.add_argument("--quiet-minutes", type=float, default=10.0, help="0 leaves them out")
+    parser.add_argument("--add", action="store_true", help="to the results that are there")
     parser.add_argument("--cluster", default="bench-controlplane")
     parser.add_argument("--output", type=Path, default=paths.repository() / "bench" / "results")
     return parser.parse_args()
@@ -170,6 +177,9 @@ def main() -> None:
     arguments = _arguments()
     with testbed(arguments.cluster) as bed:
         results = measure(bed, arguments)
+    known = arguments.output / "control_plane.json"
+    if arguments.add and known.exists():
+        results = {**json.loads(known.read_text()), **results}
     publish(arguments.output, "control_plane", results, table(results))
 
 
