@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -70,6 +71,8 @@ def upload(server: S3Server, folder: Path, mebibytes: int, rounds: int) -> dict[
         }
         names = list(commands) if number % 2 else list(commands)[::-1]
         found = {name: seconds(commands[name], variables) for name in names}
+        told = ", ".join(f"{name} {value:.2f} s" for name, value in found.items())
+        print(f"{mebibytes} MiB, round {number}: {told}", flush=True)
         if number:  # The first round warms the caches.
             for name, value in found.items():
                 taken[name].append(value)
@@ -127,14 +130,18 @@ def _graph(helper: Any, types: Any, tensor: Any, count: int) -> Any:
     return model
 
 
-def help_seconds(rounds: int) -> dict[str, float]:
+def help_seconds(rounds: int) -> dict[str, Any]:
     times = sorted(seconds([SLIPWAY, "--help"], dict(os.environ)) for _ in range(rounds))
-    return {"median": statistics.median(times), "min": times[0], "max": times[-1]}
+    quarters = statistics.quantiles(times, n=4)
+    return {
+        "rounds": rounds, "median": statistics.median(times),
+        "quartiles": [quarters[0], quarters[2]], "min": times[0], "max": times[-1],
+    }  # fmt: skip
 
 
 def install_mebibytes(folder: Path) -> dict[str, float]:
     """What `pip install slipway` takes, with and without what it needs, in a new environment."""
-    uv = os.environ.get("UV", "uv")
+    uv = os.environ.get("UV") or shutil.which("uv") or ROOT / ".tools" / "uv" / "bin" / "uv"
     place = folder / "install"
     variables = dict(os.environ) | {"UV_PROJECT_ENVIRONMENT": str(place), "UV_LINK_MODE": "copy"}
     subprocess.run(
@@ -155,6 +162,7 @@ def install_mebibytes(folder: Path) -> dict[str, float]:
 
 def table(results: dict[str, Any]) -> str:
     where, quick, disk = results["environment"], results["help"], results["install"]
+    low, high = quick["quartiles"]
     largest = ", ".join(f"{name} {size:g}" for name, size in disk.items() if name != "all")
     head = ("MiB", "rounds", "plain upload", "push of a file", "push of a package",
             "share: file", "share: package")  # fmt: skip
@@ -182,7 +190,8 @@ def table(results: dict[str, Any]) -> str:
         "the same round: median, lowest and highest. The push has hashed every byte before",
         "anything is visible.",
         "",
-        f"`slipway --help`: {quick['median']:.3f} s ({quick['min']:.3f} to {quick['max']:.3f}).",
+        f"`slipway --help`, {quick['rounds']} times: {quick['median']:.3f} s in the median,",
+        f"quartiles {low:.3f} and {high:.3f}, all {quick['min']:.3f} to {quick['max']:.3f}.",
         "",
         f"Installed without extras: {disk['all']:g} MiB; of these {largest}.",
         "",
@@ -194,18 +203,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 512], help="MiB")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--help-rounds", type=int, default=31)
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results")
     arguments = parser.parse_args()
     results: dict[str, Any] = {
         "environment": environment(),
-        "help": help_seconds(15),
+        "help": help_seconds(arguments.help_rounds),
     }
     with tempfile.TemporaryDirectory() as folder, S3Server("bench-push") as server:
         server.root_client().create_bucket(Bucket="models")
+        results["install"] = install_mebibytes(Path(folder))
         results["uploads"] = [
             upload(server, Path(folder), size, arguments.rounds) for size in arguments.sizes
         ]
-        results["install"] = install_mebibytes(Path(folder))
     publish(arguments.output, "push", results, table(results))
 
 

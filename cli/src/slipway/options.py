@@ -19,7 +19,7 @@ def json_option(command: F) -> F:
 
 
 def storage_options(command: F) -> F:
-    """Add what it takes to reach S3; credentials come by boto3's own chain."""
+    """Add what it takes to reach S3; credentials come by botocore's own chain."""
     for option in (
         click.option(
             "--ca-bundle",

@@ -1,28 +1,27 @@
 """What people and programs see: tables on stdout, notes and progress on stderr.
 
 Off a terminal there is neither colour nor progress, and tables are as wide as they need to be.
-With ``--json`` stdout holds one JSON document and nothing else.
+With ``--json`` stdout holds one JSON document and nothing else. rich is imported where it draws
+something, since that takes a tenth of a second.
 """
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Advance = Callable[[int], None]
 
@@ -32,6 +31,8 @@ _KIBI = 1024
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console for one of the two streams, as they are now."""
+    from rich.console import Console
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(
         file=stream,
@@ -53,6 +54,9 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Print a table; a cell is plain text, never markup."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(
         title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -65,10 +69,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     """Print names and values in two columns."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, value in facts:
-        table.add_row(Text(name, style="bold"), Text(value))
-    _print(table)
+    told = list(facts)
+    width = max((len(name) for name, _ in told), default=0)
+    bold = sys.stdout.isatty()
+    for name, value in told:
+        label = click.style(name.ljust(width), bold=True) if bold else name.ljust(width)
+        click.echo(f"{label}  {value}".rstrip())
 
 
 def _print(table: Table) -> None:
@@ -97,6 +103,15 @@ def transfer_bar(description: str, total: int) -> Generator[Advance, None, None]
     if not sys.stderr.isatty():
         yield lambda _count: None
         return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -117,6 +132,8 @@ def following(title: str) -> Generator[Callable[[str], None], None, None]:
     if not sys.stderr.isatty():
         yield lambda _said: None
         return
+    from rich.text import Text
+
     with console(stderr=True).status(title) as line:
         yield lambda said: line.update(Text(f"{title}: {said}"))
 
@@ -129,6 +146,30 @@ def working(description: str) -> Generator[None, None, None]:
         return
     with console(stderr=True).status(description):
         yield
+
+
+@contextmanager
+def own_stdout() -> Generator[None, None, None]:
+    """Send what other people's code prints to stderr: stdout is for what the command says."""
+    if sys.stdout is not sys.__stdout__:  # Captured by whoever calls this in a process of theirs.
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    _flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        _flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _flush() -> None:
+    """Write out what Python and C still hold back."""
+    sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def size(count: int) -> str:

@@ -38,6 +38,11 @@ def test_help_imports_nothing_heavy_and_no_command(arguments: list[str]) -> None
     assert not [name for name in loaded if name.startswith("slipway.commands")]
 
 
+def test_push_reads_no_weights_and_imports_what_it_sends_with_alone() -> None:
+    loaded = modules_after("import slipway.commands.push")
+    assert loaded & set(HEAVY) == {"botocore"}
+
+
 def test_completion_of_a_command_imports_nothing_heavy() -> None:
     variables = {
         "_SLIPWAY_COMPLETE": "bash_complete",

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from slipway import files
 from slipway.errors import InvalidModel
+from slipway.model import form
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -24,9 +25,11 @@ def read(path: Path) -> onnx.ModelProto:
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError:
-        raise InvalidModel(f"{path} is no ONNX file", _advice(path)) from None
+        raise InvalidModel(f"{path} is no ONNX file", form.advice(path)) from None
     if not model.opset_import or not (model.graph.node or model.graph.output):
-        raise InvalidModel(f"{path} is no ONNX model: it has no opset or no graph", _advice(path))
+        raise InvalidModel(
+            f"{path} is no ONNX model: it has no opset or no graph", form.advice(path)
+        )
     return model
 
 
@@ -70,20 +73,4 @@ def external_files(model: onnx.ModelProto) -> list[str]:
         for entry in tensor.external_data:
             if entry.key == "location":
                 found.add(entry.value)
-    for name in found:
-        if Path(name).is_absolute() or ".." in Path(name).parts or not name:
-            raise InvalidModel(
-                f"the model's tensors lie in {name!r}, outside of its folder",
-                "save the model anew, with its external data beside it",
-            )
-    return sorted(found)
-
-
-def _advice(path: Path) -> str:
-    match path.suffix:
-        case ".pt" | ".pth" | ".ckpt" | ".torchscript":
-            return f"slipway export {path} makes an ONNX file from a PyTorch file"
-        case ".pkl" | ".joblib":
-            return f"slipway export {path} makes an ONNX file from a scikit-learn estimator"
-        case _:
-            return "check that it is the file the exporter wrote, whole"
+    return form.within(found)

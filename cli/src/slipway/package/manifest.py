@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from slipway.errors import InvalidArguments
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 
 FILE_NAME = "slipway.json"
 MODEL_NAME = "model.onnx"

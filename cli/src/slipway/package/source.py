@@ -7,7 +7,7 @@ from pathlib import Path
 
 from slipway import files, terminal
 from slipway.errors import InvalidArguments
-from slipway.model import graph as graphs
+from slipway.model import form
 from slipway.package import hashing
 from slipway.package.manifest import FILE_NAME, MODEL_NAME, Manifest, PackagedFile, decode
 
@@ -47,7 +47,7 @@ def find(path: Path) -> LocalArtifact:
         return LocalArtifact(
             manifest, FILE_NAME, files.digest_of(content), manifest.parent, decoded.files, decoded
         )
-    if external := graphs.external_files(graphs.read(path)):
+    if external := form.external_files(path):
         raise InvalidArguments(
             f"{path} keeps tensors in {', '.join(external)}, and a bare file is served alone",
             f"slipway pack {path} makes a package of them, which one digest pins",

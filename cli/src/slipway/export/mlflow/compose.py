@@ -10,14 +10,14 @@ from typing import Any, cast
 import onnx
 
 from slipway.export import sklearn_model
-from slipway.model.signature import SERVED, Tensor, inputs_of, outputs_of
+from slipway.model.signature import DATATYPES, Tensor, inputs_of, outputs_of
 
 _onnx = cast("Any", onnx)  # its types are partly unknown
 _compose: Any = importlib.import_module("onnx.compose")
 _versions: Any = importlib.import_module("onnx.version_converter")
 _FEATURES = "slipway_features"
 _NEWEST = 21  # What skl2onnx's converters know.
-_ELEMENT = {name: number for number, (name, _) in SERVED.items()}
+_ELEMENT = {name: number for number, name in DATATYPES.items()}
 
 
 def composed(
