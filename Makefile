@@ -129,8 +129,8 @@ bench-push: setup ## Measure pushing beside a plain upload
 	@$(RUN) python bench/push.py
 
 .PHONY: bench-sources
-bench-sources: setup ## Compare answers over HTTP with each framework's own
-	@$(RUN) python bench/sources.py
+bench-sources: setup-node ## Take each kind of source into a cluster, and compare its answers
+	@PYTHONPATH=tests/support $(RUN) python bench/sources.py
 
 ##@ Keep it in order
 

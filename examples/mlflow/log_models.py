@@ -66,6 +66,12 @@ def main(folder: Path, requirements: list[str] | None) -> None:
     mlflow.pytorch.save_model(
         module, folder / "pytorch", signature=signature, serialization_format="pickle", **common
     )
+    # MLflow 3's own choice: a program of torch.export. An example of more than one row leaves the
+    # batch free.
+    mlflow.pytorch.save_model(
+        module, folder / "pt2", signature=signature, serialization_format="pt2",
+        input_example=rows, **common,
+    )  # fmt: skip
 
     parts = folder / "parts"
     parts.mkdir()

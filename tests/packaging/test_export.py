@@ -11,9 +11,7 @@ from textwrap import dedent
 import onnx
 import pytest
 from cli_kit.run import Ended, process, slipway
-
-sys.path.insert(0, str(Path(__file__).parent))
-from torch_environment import ROOT, program
+from source_kit.frameworks import ROOT, program
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -162,6 +160,32 @@ def test_a_scikit_learn_pipeline_is_converted_and_compared(folder: Path) -> None
     assert facts["servable"] is True
     labels = json.loads(facts["metadata"]["labels"])
     assert labels == {"probabilities": ["0", "1", "2"]}
+
+
+BOOSTED = """
+from sklearn.datasets import load_iris
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+x, y = load_iris(return_X_y=True)
+"""
+ESTIMATORS = {
+    "scikit-learn": "HistGradientBoostingRegressor(max_iter=10)",
+    "LightGBM": "make_pipeline(StandardScaler(), lightgbm.LGBMClassifier(n_estimators=10))",
+    "XGBoost": "xgboost.XGBClassifier(n_estimators=10)",
+}
+
+
+@pytest.mark.parametrize("library", ESTIMATORS)
+def test_gradient_boosting_is_converted_and_compared(folder: Path, library: str) -> None:
+    loaded = "" if library == "scikit-learn" else f"import {library.lower()}\n"
+    text = f"{loaded}{BOOSTED}model = {ESTIMATORS[library]}.fit(x, y)\n"
+    (folder / "boosted.py").write_text(text)
+    ended = export("boosted:model", "--range", "0:8", "--json", cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    assert ended.json["validation"]["close"] is True
+    assert slipway("inspect", "model.onnx", "--json").json["batchable"] is True
 
 
 def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import sys
 from importlib import metadata as distributions
 from pathlib import Path
 
 import onnx
 import pytest
 from cli_kit.run import Ended, process, slipway
-
-sys.path.insert(0, str(Path(__file__).parent))
-from torch_environment import ROOT, program
+from source_kit.frameworks import ROOT, program
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -37,8 +35,34 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def export(*arguments: object, cwd: Path) -> Ended:
-    return process("export", *arguments, program=program("slipway"), cwd=cwd, timeout=600)
+LOG = """
+import sys, mlflow
+with mlflow.start_run() as run:
+    mlflow.log_artifacts(sys.argv[1], "model")
+mlflow.register_model(f"runs:/{run.info.run_id}/model", "fraud")
+print(run.info.run_id)
+"""
+
+
+@pytest.fixture(scope="module")
+def store(models: Path) -> dict[str, str]:
+    """A tracking store with the scikit-learn model in a run, and that run's model registered."""
+    # MLflow wants to be told that a store of files is meant: it has newer kinds.
+    variables = {
+        "MLFLOW_TRACKING_URI": (models.parent / "store").as_uri(),
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
+    told = subprocess.run(
+        [program("python"), "-c", LOG, models / "sklearn"],
+        capture_output=True, text=True, check=True, env=os.environ | variables, timeout=300,
+    )  # fmt: skip
+    return variables | {"RUN": told.stdout.split()[-1]}
+
+
+def export(*arguments: object, cwd: Path, extra: dict[str, str] | None = None) -> Ended:
+    return process(
+        "export", *arguments, program=program("slipway"), cwd=cwd, timeout=600, extra=extra
+    )
 
 
 def test_the_onnx_flavour_is_taken_as_it_is_and_nothing_is_unpickled(
@@ -50,21 +74,42 @@ def test_the_onnx_flavour_is_taken_as_it_is_and_nothing_is_unpickled(
     assert onnx.load_model("model.onnx").graph.input[0].name == "scaled"
 
 
-@pytest.mark.parametrize("flavor", ["sklearn", "pytorch", "custom"])
+@pytest.mark.parametrize("flavor", ["sklearn", "pytorch", "pt2", "custom"])
 def test_what_runs_code_is_loaded_only_with_trust(flavor: str, models: Path, folder: Path) -> None:
     ended = slipway("export", models / flavor)
     assert ended.code == 11
     assert "--trust-pickle" in ended.err
 
 
-@pytest.mark.parametrize(("flavor", "exporter"), [("pytorch", "dynamo"), ("sklearn", "skl2onnx")])
-def test_a_flavour_is_exported_with_the_packages_that_are_here(
-    flavor: str, exporter: str, models: Path, folder: Path
+@pytest.mark.parametrize("flavor", ["pytorch", "pt2"])
+def test_a_module_is_exported_with_the_packages_that_are_here(
+    flavor: str, models: Path, folder: Path
 ) -> None:
     ended = export(models / flavor, "--trust-pickle", "--env", "current", "--json", cwd=folder)
     assert ended.code == 0, ended.err + ended.out
-    assert ended.json["exporter"] == exporter
+    assert ended.json["exporter"] == "dynamo"
     assert ended.json["validation"]["close"] is True
+    (tensor,) = slipway("inspect", "model.onnx", "--json").json["inputs"]
+    assert tensor["shape"] == ["batch", 4]
+
+
+@pytest.mark.parametrize("uri", ["runs:/{RUN}/model", "models:/fraud/1"])
+def test_a_uri_is_fetched_from_the_tracking_store_that_mlflow_is_told_of(
+    uri: str, store: dict[str, str], folder: Path
+) -> None:
+    ended = export(
+        uri.format(**store), "--trust-pickle", "--env", "current", "--json",
+        cwd=folder, extra=store,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err + ended.out
+    assert ended.json["exporter"] == "skl2onnx"
+    assert ended.json["validation"]["close"] is True
+
+
+def test_a_uri_that_the_store_has_not_got_is_named(store: dict[str, str], folder: Path) -> None:
+    ended = export("models:/fraud/9", "--trust-pickle", cwd=folder, extra=store)
+    assert ended.code == 5
+    assert "MLflow does not give models:/fraud/9" in ended.err
 
 
 def test_a_custom_model_becomes_one_graph_of_its_raw_columns_in_an_environment_of_its_own(

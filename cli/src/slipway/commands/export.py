@@ -103,7 +103,7 @@ def command(
     kept when it computes the same (exit code 4 otherwise).
     """
     plan = Plan(batch_sizes, seeds, dict(dim), dict(ranges))
-    with _exportable(
+    with terminal.own_stdout(), _exportable(
         model, state_dict, Wishes(inputs, outputs, plan, exporter, opset),
         trust_pickle=trust_pickle, current=env == "current",
     ) as found:  # fmt: skip

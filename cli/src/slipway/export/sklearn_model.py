@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from slipway.errors import InvalidArguments
-from slipway.export import source
+from slipway.export import boosting, source
 from slipway.export.attempt import Attempt, Exportable
 from slipway.model.signature import Array, Tensor
 
@@ -110,6 +110,8 @@ def _names(tensor: str, values: Any) -> dict[str, list[str]]:
 
 def _skl2onnx() -> Any:
     try:
-        return importlib.import_module("skl2onnx")
+        found = importlib.import_module("skl2onnx")
     except ModuleNotFoundError:
         raise source.missing("skl2onnx") from None
+    boosting.register()
+    return found

@@ -1,5 +1,6 @@
-"""The one environment with torch, scikit-learn and MLflow, made by uv from the lock and kept.
+"""The one environment with torch, scikit-learn, boosting and MLflow, made by uv and kept.
 
+Its versions are those of the lock.
 The root environment stays free of them: torch alone is 5 GB.
 """
 
@@ -11,7 +12,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / ".tools" / "torch-venv"
 
 
@@ -21,7 +22,8 @@ def program(name: str) -> Path:
     uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools" / "uv" / "bin" / "uv")
     command = [
         uv, "sync", "--frozen", "--quiet", "--no-dev", "--package", "slipway",
-        "--extra", "torch", "--extra", "sklearn", "--extra", "mlflow",
+        "--extra", "torch", "--extra", "sklearn", "--extra", "boosting", "--extra", "mlflow",
+        "--group", "frameworks",
     ]  # fmt: skip
     variables = {"UV_PROJECT_ENVIRONMENT": str(FOLDER), "UV_PYTHON_DOWNLOADS": "never"}
     subprocess.run(command, cwd=ROOT, check=True, env=os.environ | variables, timeout=1200)
