@@ -16,6 +16,8 @@ import yaml
 from cli_kit import models
 from cli_kit.models import digest_of
 from cli_kit.run import PROGRAM, environment, process, slipway
+from onnx import helper
+from PIL import Image
 
 from slipway.errors import InvalidArguments
 from slipway.model.signature import Tensor
@@ -124,6 +126,26 @@ def test_a_server_that_is_not_there_is_named_with_what_starts_one(folder: Path) 
     assert "slipway serve" in ended.err
 
 
+def test_a_picture_is_sent_as_the_served_model_declares_it(folder: Path) -> None:
+    model = folder / "mean.onnx"
+    node = helper.make_node("GlobalAveragePool", ["pixels"], ["means"])
+    model.write_bytes(
+        models.build(
+            [node],
+            [models.tensor("pixels", ["n", 3, 4, 6])],
+            [models.tensor("means", ["n", 3, 1, 1])],
+        )
+    )
+    Image.new("RGB", (60, 40), (255, 51, 0)).save(folder / "p.png")
+    running = Served(model)
+    try:
+        ended = slipway("predict", "p.png", "--url", running.told["url"], "--json")
+        assert ended.code == 0, ended.err
+        assert ended.json["outputs"][0]["data"] == pytest.approx([1, 0.2, 0])
+    finally:
+        assert running.stop()[0] == 0
+
+
 def test_a_package_is_served_under_its_name(folder: Path, linear: Path) -> None:
     assert slipway("pack", linear, "--name", "churn").code == 0
     running = Served(folder / "churn.slipway")
@@ -216,6 +238,20 @@ def test_a_local_file_is_mounted_read_only(linear: Path) -> None:
     assert fetch["command"] == [
         "fetch", "--uri", "file:///models/model.onnx", "--digest", digest_of(linear.read_bytes()),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "flags", [(), ("--endpoint", "https://s3.example.com", "--region", "eu-west-1", "--port", "99")]
+)
+def test_the_file_is_one_by_the_compose_specification(flags: tuple[str, ...], folder: Path) -> None:
+    ended = slipway("compose", "--uri", URI, "--digest", DIGEST, *flags, "--out", "compose.yaml")
+    assert ended.code == 0, ended.err
+    done = subprocess.run(
+        [PROGRAM.parent / "check-jsonschema", "--builtin-schema", "vendor.compose-spec",
+         "compose.yaml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
 
 
 def test_plain_docker_lines_do_the_same() -> None:

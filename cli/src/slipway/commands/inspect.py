@@ -9,6 +9,7 @@ import click
 from slipway import terminal
 from slipway.errors import InvalidModel
 from slipway.model.facts import Facts, gather
+from slipway.model.providers import Coverage, coverage
 from slipway.model.signature import Tensor
 from slipway.options import FILE, json_option
 
@@ -24,19 +25,22 @@ _OPERATORS_SHOWN = 12
 def command(model: Path, load: bool, as_json: bool) -> int:
     """Tell what is in an ONNX file, and what would refuse it.
 
-    That is its signature, opset, operators and size, whether requests can be batched, and why not.
+    That is its signature, opset, operators and size, whether requests can be batched, and why not,
+    and which nodes the providers for CUDA, TensorRT and OpenVINO would leave to the CPU.
 
     The exit code is 3 when ONNX Runtime or the serving runtime would refuse it.
     """
     facts = gather(model, load=load)
+    found = coverage(model, ask=load and facts.servable)
     if as_json:
-        terminal.print_json(facts.as_json())
+        told = {"providers": [item.as_json() for item in found]}
+        terminal.print_json(facts.as_json() | told)
     else:
-        _print(facts)
+        _print(facts, found)
     return 0 if facts.servable else InvalidModel.exit_code
 
 
-def _print(facts: Facts) -> None:
+def _print(facts: Facts, found: list[Coverage]) -> None:
     batchable = "yes" if not facts.not_batchable else f"no: {'; '.join(facts.not_batchable)}"
     terminal.print_facts(
         [
@@ -60,6 +64,18 @@ def _print(facts: Facts) -> None:
         ("", "name", "datatype", "shape"),
         [*_rows("input", facts.inputs), *_rows("output", facts.outputs)],
     )
+    terminal.print_table(
+        ("provider", "takes", "left to the CPU", "known from"),
+        [
+            (
+                item.provider.removesuffix("ExecutionProvider"),
+                f"{item.nodes - item.left} of {item.nodes} nodes",
+                _listed(item) or "nothing",
+                item.source,
+            )
+            for item in found
+        ],
+    )
     if facts.findings:
         terminal.print_table(
             ("", "what", "remedy"),
@@ -72,6 +88,10 @@ def _operators(facts: Facts) -> str:
     text = ", ".join(f"{name} {count}" for name, count in shown)
     more = len(facts.operators) - len(shown)
     return f"{text}, and {more} more" if more else text
+
+
+def _listed(item: Coverage) -> str:
+    return ", ".join(f"{operator} {len(names)}" for operator, names in item.fallback.items())
 
 
 def _rows(kind: str, tensors: tuple[Tensor, ...]) -> list[tuple[str, str, str, str]]:

@@ -10,8 +10,10 @@ from typing import Any, cast
 import click
 
 from slipway import files, terminal
+from slipway.commands.values import FRACTIONS
 from slipway.errors import InvalidArguments
 from slipway.options import FILE, json_option
+from slipway.serving import images
 from slipway.serving.http import ask
 from slipway.serving.inputs import infer_body, signature
 
@@ -24,18 +26,46 @@ _ROWS_SHOWN = 50
 @click.option("--url", default="http://localhost:8080", show_default=True, help="The server.")
 @click.option("--name", help="The model's name; default: what the server says.")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--layout",
+    type=click.Choice(images.LAYOUTS),
+    help="Of a picture: where the channels are; default: what the input's shape says.",
+)
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    default=255,
+    show_default=True,
+    help="What pixels (0 to 255) are divided by, for an input of fractions.",
+)
+@click.option("--mean", type=FRACTIONS, default="", help="Then subtracted, for each channel.")
+@click.option("--std", type=FRACTIONS, default="", help="Then divided by, for each channel.")
 @json_option
-def command(data: Path, url: str, name: str | None, timeout: float, as_json: bool) -> None:
+def command(
+    data: Path,
+    url: str,
+    name: str | None,
+    timeout: float,
+    layout: str | None,
+    scale: float,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    as_json: bool,
+) -> None:
     """Send data to a served model, and print what it answers.
 
-    DATA is a .csv, .npy or .npz file, or JSON in any form that the server takes; - reads JSON from
-    stdin.
+    DATA is a .csv, .npy or .npz file, a picture (.png, .jpg), or JSON in any form that the server
+    takes; - reads JSON from stdin. A picture is resized to what the input's shape says.
     """
     base = url.rstrip("/")
-    if data.suffix in (".csv", ".npy", ".npz"):
+    if data.suffix.lower() in (".csv", ".npy", ".npz", *images.SUFFIXES):
         called = name or str(ask(f"{base}/health", timeout=timeout).get("model", ""))
         model = f"{base}/v2/models/{called}"
-        body = infer_body(data, signature(ask(model, timeout=timeout)))
+        body = infer_body(
+            data,
+            signature(ask(model, timeout=timeout)),
+            images.Wishes(layout or "", scale, mean, std),
+        )
         answer = ask(f"{model}/infer", body, timeout)
         outputs = {item["name"]: _nested(item["data"], item["shape"]) for item in answer["outputs"]}
     else:
@@ -53,7 +83,7 @@ def _json(path: Path) -> bytes:
         json.loads(content)
     except ValueError as error:
         raise InvalidArguments(
-            f"{path} is no JSON: {error}", "other data comes as .csv, .npy or .npz"
+            f"{path} is no JSON: {error}", "other data comes as .csv, .npy, .npz, .png or .jpg"
         ) from None
     return content.encode()
 

@@ -30,6 +30,22 @@ class Numbers(click.ParamType[tuple[int, ...]]):
             self.fail(f"{value!r} is no list of whole numbers such as 1,2,5", param, ctx)
 
 
+class Fractions(click.ParamType[tuple[float, ...]]):
+    """Numbers, comma-separated; in slipway.toml also a list."""
+
+    name = "X,X,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Read the numbers; none are a list too."""
+        parts: Sequence[Any] = value.split(",") if isinstance(value, str) else value
+        try:
+            return tuple(float(part) for part in parts if part != "")
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is no list of numbers such as 0.485,0.456,0.406", param, ctx)
+
+
 class Dimension(click.ParamType[tuple[str, tuple[int, ...]]]):
     """A symbolic dimension and sizes for it."""
 
@@ -125,6 +141,7 @@ class Input(click.ParamType[Tensor]):
 
 
 NUMBERS = Numbers()
+FRACTIONS = Fractions()
 INPUT = Input()
 NAMES = Names()
 PAIR = Pair()

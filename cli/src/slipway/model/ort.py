@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ import onnxruntime
 _ort = cast("Any", onnxruntime)
 VERSION: str = _ort.__version__
 
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _FATAL_ONLY = 3, 4
 _TEXT_LIMIT = 500
 
 
@@ -83,6 +84,49 @@ class Session:
             for name, value in self.run(feeds).items()
             if isinstance(value, (np.ndarray, np.generic))
         }
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A node as it will be run: by which provider, its operator and name."""
+
+    provider: str
+    operator: str
+    name: str
+
+
+def providers() -> list[str]:
+    """Return the execution providers that this build of ONNX Runtime has; not all may be usable."""
+    return list(_ort.get_available_providers())
+
+
+def assignment(model: Path, provider: str) -> list[Assigned] | None:
+    """Load a model for one provider, before the CPU's, and return who runs each node.
+
+    None where ONNX Runtime goes without the provider, as it does in silence where there is no such
+    device, or is too old to tell.
+
+    Raises:
+        InvalidModel: it refuses the model.
+    """
+    options = _ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    wanted = list(dict.fromkeys((provider, "CPUExecutionProvider")))
+    try:
+        session = _ort.InferenceSession(str(model), options, providers=wanted)
+    except Exception as error:
+        raise InvalidModel(
+            f"ONNX Runtime {VERSION} refuses the model: {sentence(error)}", _remedy(error)
+        ) from error
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    if tell is None or provider not in session.get_providers():
+        return None
+    return [
+        Assigned(str(part.ep_name), str(node.op_type), str(node.name))
+        for part in tell()
+        for node in part.get_nodes()
+    ]
 
 
 def save_optimized(model: Path, target: Path, level: str, *, external: str = "") -> None:

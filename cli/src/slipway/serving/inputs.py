@@ -1,4 +1,4 @@
-"""Files as inputs of a model: JSON, CSV, .npy and .npz. The reading is here, the rest is pure."""
+"""Files as inputs of a model: CSV, .npy, .npz and pictures, as the body of a request."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from slipway import files
 from slipway.errors import InvalidArguments
 from slipway.model.signature import DTYPES, Array, Tensor
+from slipway.serving import images
 from slipway.validation import cases
 
 
@@ -29,13 +30,22 @@ def signature(metadata: Any) -> tuple[Tensor, ...]:
     )
 
 
-def infer_body(path: Path, inputs: Sequence[Tensor]) -> bytes:
-    """Return the body of an inference request for a .csv, .npy or .npz file.
+def infer_body(path: Path, inputs: Sequence[Tensor], picture: images.Wishes) -> bytes:
+    """Return the body of an inference request for a .csv, .npy, .npz or image file.
 
     Raises:
-        NotFound, InvalidArguments: the file cannot be read, or does not fit.
+        NotFound, InvalidArguments, MissingExtra: the file cannot be read, or does not fit.
     """
-    if path.suffix == ".csv":
+    if path.suffix.lower() in images.SUFFIXES:
+        if len(inputs) != 1:
+            raise InvalidArguments(
+                f"the model has {len(inputs)} inputs, and a picture is for one",
+                "send .npz, one array for each input",
+            )
+        form = images.form_of(inputs[0], picture.layout)
+        pixels = images.read(path, form)
+        arrays = {inputs[0].name: images.as_input(pixels, inputs[0], form, picture)}
+    elif path.suffix == ".csv":
         text = files.require_file(path).read_text(encoding="utf-8-sig")
         arrays = from_csv(text, str(path), inputs)
     else:
