@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from slipway.commands import variants
+from slipway.commands.variants import Measuring
 from slipway.errors import InvalidArguments
 from slipway.model import graph as graphs
 from slipway.model.signature import Tensor, inputs_of
@@ -14,7 +15,6 @@ from slipway.options import FILE
 from slipway.validation.cases import Plan as Values
 from slipway.variants import data, methods
 from slipway.variants.data import Data
-from slipway.variants.run import Plan, run
 from slipway.variants.verdict import Bounds
 
 _AUTO = "auto"
@@ -49,20 +49,12 @@ _CALIBRATION_BATCH = 8
     "--reduce-range", is_flag=True, help="7-bit weights, for x86 processors without VNNI."
 )
 @click.option("--exclude", multiple=True, metavar="NODE", help="A node that stays as it is.")
-@click.option("--max-size", type=float, default=1.0, show_default=True, help="Of the original's.")
-@click.option(
-    "--min-speed-up",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Times as fast, by the lower end of the 95 % interval; 0 takes any.",
-)
 @click.option("--min-top1", type=float, default=0.99, show_default=True, help="Same classes, or …")
 @click.option("--min-cosine", type=float, default=0.999, show_default=True, help="… this close.")
 @click.option(
     "--max-accuracy-loss", type=float, default=0.01, show_default=True, help="On --labelled."
 )
-@variants.measuring_options
+@variants.measured(max_size=1.0, min_speed_up=1.0)
 def command(
     model: Path,
     out: Path | None,
@@ -72,21 +64,10 @@ def command(
     calibrate_by: str,
     reduce_range: bool,
     exclude: tuple[str, ...],
-    max_size: float,
-    min_speed_up: float,
     min_top1: float,
     min_cosine: float,
     max_accuracy_loss: float,
-    samples: Path | None,
-    labelled: Path | None,
-    dim: tuple[tuple[str, tuple[int, ...]], ...],
-    ranges: tuple[tuple[str, tuple[float, float]], ...],
-    batch_size: int,
-    rounds: int,
-    threads: int,
-    report_file: Path | None,
-    html: Path | None,
-    as_json: bool,
+    measuring: Measuring,
 ) -> int:
     """Make an INT8 or FP16 variant, and keep it when it holds its bounds.
 
@@ -98,31 +79,22 @@ def command(
     too, and needs --calibration. FP16 is for GPUs: on a CPU it is mostly slower.
     """
     proto = graphs.read(model)
-    inputs = inputs_of(proto.graph)
     ways = tuple(dict.fromkeys(methods.for_model(proto) if w == _AUTO else w for w in chosen))
     nodes = {node.name for node in graphs.nodes(proto.graph)}
     if unknown := [name for name in exclude if name not in nodes]:
         raise InvalidArguments(f"the model has no node {unknown[0]!r}", "names are those of Netron")
-    values = Values((1,), (0,), dict(dim), dict(ranges), edges=False)
-    calibrated = _calibration(inputs, calibration, values, random=random_calibration)
-    if methods.STATIC not in ways:
-        calibrated = None
+    calibrated = None
+    if methods.STATIC in ways:
+        calibrated = _calibration(
+            inputs_of(proto.graph), calibration, measuring.values, random=random_calibration
+        )
     wishes = methods.Wishes(
         calibrated.batches if calibrated else (), calibrate_by, reduce_range, exclude
     )
-    plan = Plan(
-        ways,
-        wishes,
-        Bounds(max_size, min_speed_up, min_top1, min_cosine, max_accuracy_loss),
-        variants.to_compare(inputs, samples, labelled, values),
-        calibrated,
-        batch_size,
-        rounds,
-        threads,
-    )
+    bounds = Bounds(min_top1=min_top1, min_cosine=min_cosine, max_accuracy_loss=max_accuracy_loss)
     target = out or model.with_name(f"{model.stem}.{ways[0] if len(ways) == 1 else 'small'}.onnx")
-    outcome = run(model, target, plan)
-    return variants.tell(outcome, target, report_file, html, as_json=as_json)
+    plan = measuring.plan(proto, ways, wishes, bounds, calibrated)
+    return variants.make(model, target, plan, measuring)
 
 
 def _calibration(

@@ -3,29 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import reduce, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
+import onnx
 
 from slipway import files, terminal
 from slipway.commands.values import DIMENSION, RANGE
 from slipway.errors import BoundsMissed, InvalidArguments
-from slipway.model.signature import Tensor
+from slipway.model.signature import Tensor, inputs_of
 from slipway.options import FILE, json_option
-from slipway.validation import cases
-from slipway.variants import data, page, report
+from slipway.validation.cases import Plan as Values
+from slipway.variants import data, methods, page, report
 from slipway.variants.data import Data
-from slipway.variants.run import Outcome
-
-F = TypeVar("F", bound=Callable[..., Any])
+from slipway.variants.run import Outcome, Plan, run
+from slipway.variants.verdict import Bounds
 
 _BATCH_TO_COMPARE = 16
 
 
-def measuring_options(command: F) -> F:
-    """Add the options about data, timing and the report."""
-    for option in (
+@dataclass(frozen=True)
+class Measuring:
+    """What both commands are told: data to compare on, how to time, bounds, and the reports."""
+
+    samples: Path | None
+    labelled: Path | None
+    values: Values
+    batch_size: int
+    rounds: int
+    threads: int
+    max_size: float
+    min_speed_up: float
+    report_file: Path | None
+    html: Path | None
+    as_json: bool
+
+    def plan(
+        self,
+        model: onnx.ModelProto,
+        ways: tuple[str, ...],
+        wishes: methods.Wishes,
+        bounds: Bounds,
+        calibrated: Data | None = None,
+    ) -> Plan:
+        """Return what is to be made, measured and judged; ``bounds`` are those of the outputs.
+
+        Raises:
+            NotFound, InvalidArguments: the data is not there, or does not fit the model.
+        """
+        return Plan(
+            ways,
+            wishes,
+            replace(bounds, max_size=self.max_size, min_speed_up=self.min_speed_up),
+            _to_compare(inputs_of(model.graph), self.samples, self.labelled, self.values),
+            calibrated,
+            self.batch_size,
+            self.rounds,
+            self.threads,
+        )
+
+
+def measured(*, max_size: float, min_speed_up: float) -> Callable[[Callable[..., int]], Any]:
+    """Add the options that both commands have, with these defaults of the bounds.
+
+    The command gets them as one `Measuring`, under ``measuring``.
+    """
+    options = (
         json_option,
         click.option("--html", type=FILE, help="Write the report as a page with plots."),
         click.option("--report", "report_file", type=FILE, help="Write the report as JSON."),
@@ -62,13 +108,44 @@ def measuring_options(command: F) -> F:
             help="Inputs as .npz with the class of each row as labels: accuracy is compared.",
         ),
         click.option("--samples", type=FILE, help="Inputs to compare on, as .npz; else random."),
-    ):
-        command = option(command)
-    return command
+        click.option(
+            "--min-speed-up",
+            type=float,
+            default=min_speed_up,
+            show_default=True,
+            help="Times as fast, by the lower end of the 95 % interval; 0 takes any.",
+        ),
+        click.option(
+            "--max-size", type=float, default=max_size, show_default=True, help="Of the original's."
+        ),
+    )
+
+    def decorate(command: Callable[..., int]) -> Any:
+        @wraps(command)
+        def collected(
+            *,
+            dim: tuple[tuple[str, tuple[int, ...]], ...],
+            ranges: tuple[tuple[str, tuple[float, float]], ...],
+            **given: Any,
+        ) -> int:
+            names = [field.name for field in fields(Measuring) if field.name != "values"]
+            shared = {name: given.pop(name) for name in names}
+            values = Values((1,), (0,), dict(dim), dict(ranges), edges=False)
+            return command(measuring=Measuring(values=values, **shared), **given)
+
+        return reduce(lambda wrapped, option: option(wrapped), options, collected)
+
+    return decorate
 
 
-def to_compare(
-    inputs: Sequence[Tensor], samples: Path | None, labelled: Path | None, plan: cases.Plan
+def make(model: Path, target: Path, plan: Plan, measuring: Measuring) -> int:
+    """Make and judge the variants, tell of them, and return the exit code."""
+    outcome = run(model, target, plan)
+    return _tell(outcome, target, measuring)
+
+
+def _to_compare(
+    inputs: Sequence[Tensor], samples: Path | None, labelled: Path | None, values: Values
 ) -> Data:
     """Read or make what the outputs are compared on.
 
@@ -79,7 +156,7 @@ def to_compare(
         raise InvalidArguments("--samples and --labelled exclude each other")
     path = labelled or samples
     if path is None:
-        return data.made(inputs, plan, _BATCH_TO_COMPARE)
+        return data.made(inputs, values, _BATCH_TO_COMPARE)
     found = data.given(path, inputs, _BATCH_TO_COMPARE)
     if labelled is not None and found.labels is None:
         raise InvalidArguments(
@@ -88,16 +165,14 @@ def to_compare(
     return found
 
 
-def tell(
-    outcome: Outcome, target: Path, report_file: Path | None, html: Path | None, *, as_json: bool
-) -> int:
+def _tell(outcome: Outcome, target: Path, measuring: Measuring) -> int:
     """Print and write the report; return the exit code."""
     document = report.as_json(outcome, str(target))
-    if report_file is not None:
-        files.write(report_file, (terminal.as_text(document) + "\n").encode())
-    if html is not None:
-        files.write(html, page.render(document).encode())
-    if as_json:
+    if measuring.report_file is not None:
+        files.write(measuring.report_file, (terminal.as_text(document) + "\n").encode())
+    if measuring.html is not None:
+        files.write(measuring.html, page.render(document).encode())
+    if measuring.as_json:
         terminal.print_json(document)
     else:
         report.show(document)
@@ -107,6 +182,6 @@ def tell(
             )
     if outcome.kept is not None:
         return 0
-    if not as_json:
+    if not measuring.as_json:
         click.echo(f"{target} was not written: no variant holds the bounds", err=True)
     return BoundsMissed.exit_code
