@@ -7,8 +7,8 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from cli_kit import models
 from cli_kit.models import digest_of
-from cli_kit.run import PROGRAM, environment, process, slipway
+from cli_kit.run import environment, process, slipway
 from runtime_kit.process import Server
 from runtime_kit.process import run as run_runtime
 
@@ -136,7 +136,7 @@ def test_a_file_whose_external_data_would_be_lost_is_refused(folder: Path, prefi
 
 
 def external(folder: Path) -> Path:
-    return models.with_external_data(folder, rows=1024, columns=6144)
+    return models.with_external_data(folder, rows=1024, columns=4352)
 
 
 @pytest.fixture
@@ -181,30 +181,73 @@ def test_a_package_is_fetched_with_get_object_alone_and_served(
         np.testing.assert_allclose(got["data"], wanted["data"], rtol=1e-3, atol=1e-5)
 
 
-def test_a_push_that_is_killed_completes_when_run_again_and_is_never_half_visible(
+# `slipway push`, killed at one of its requests: before it is sent, or while it is on its way.
+KILLED = """
+import os, signal, sys, threading
+from slipway.cli import main
+from slipway.commands import pushing
+
+point, after_seconds = int(sys.argv[1]), float(sys.argv[2])
+lock, connect, count = threading.Lock(), pushing.connect, 0
+
+def before_send(**_):
+    global count
+    with lock:
+        count += 1
+        if count != point:
+            return
+        if not after_seconds:
+            os.kill(os.getpid(), signal.SIGKILL)
+    threading.Timer(after_seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+def watched(settings):
+    client = connect(settings)
+    client.meta.events.register("before-send.s3", before_send)
+    return client
+
+pushing.connect = watched
+main(sys.argv[3:])
+"""
+
+
+def killed(point: int, after_seconds: float, package: Path, place: str, more: Any) -> bool:
+    """Push and be killed at a request; False where there are fewer."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(point), str(after_seconds),
+         "push", str(package), "--to", place],
+        env=environment(more), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def require_no_half_package_and_a_whole_one_when_run_again(
+    package: Path, place: str, keys: Keys
+) -> None:
+    for entry in (key for key in keys(place) if key.endswith("slipway.json")):
+        assert slipway("verify", f"{place}/{entry}").code == 0
+    told = slipway("push", package, "--to", place, "--json")
+    assert told.code == 0
+    assert len(keys(place)) == 4
+    assert slipway("verify", told.json["uri"]).code == 0
+
+
+def test_a_push_killed_before_any_of_its_requests_is_never_half_visible_and_completes(
     package: Path, prefix: str, keys: Keys, storage: dict[str, str]
 ) -> None:
-    command = [PROGRAM, "push", package, "--to", prefix]
-    begun = time.monotonic()
-    slipway("push", package, "--to", prefix + "-timing")
-    whole = time.monotonic() - begun + 0.8  # The start of the interpreter.
-    killed = 0
-    for step in range(1, 8):
-        running = subprocess.Popen(
-            command, env=environment(storage), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        time.sleep(whole * step / 8)
-        running.kill()
-        running.communicate()
-        killed += running.returncode == -signal.SIGKILL
-        seen = keys(prefix)
-        entry = [key for key in seen if key.endswith("slipway.json")]
-        if entry:
-            assert slipway("verify", f"{prefix}/{entry[0]}").code == 0
-    assert killed >= 3
-    told = slipway("push", package, "--to", prefix, "--json")
-    assert told.code == 0
-    assert slipway("verify", told.json["uri"]).code == 0
+    point = 1
+    while killed(point, 0, package, f"{prefix}-{point}", storage):
+        require_no_half_package_and_a_whole_one_when_run_again(package, f"{prefix}-{point}", keys)
+        point += 1
+    assert point > 10
+
+
+@pytest.mark.parametrize("point", range(3, 7), ids=["begin", "part", "another part", "complete"])
+def test_a_push_killed_while_it_sends_is_never_half_visible_and_completes(
+    package: Path, prefix: str, keys: Keys, storage: dict[str, str], point: int
+) -> None:
+    assert killed(point, 0.005, package, prefix, storage)
+    require_no_half_package_and_a_whole_one_when_run_again(package, prefix, keys)
 
 
 def test_a_package_that_was_changed_after_packing_is_not_pushed(

@@ -6,8 +6,9 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from slipway.errors import AccessDenied, InvalidArguments, NotFound
@@ -45,6 +46,28 @@ def write(path: Path, content: bytes) -> None:
     """Write a whole file in one step."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, all or none: Ctrl-C waits while they take their places."""
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            stack.enter_context(replacing(path)).write_bytes(content)
+        with _uninterrupted():
+            stack.close()
+
+
+@contextmanager
+def _uninterrupted() -> Generator[None, None, None]:
+    """Have Ctrl-C and SIGTERM wait, where the system lets them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def place(path: Path, target: Path) -> None:

@@ -31,16 +31,15 @@ def set_digest(
     Raises:
         NotFound, InvalidArguments: a file has no such place; then no file was written.
     """
-    planned: list[tuple[Path, bytes]] = []
+    planned: dict[Path, bytes] = {}
     changes: list[Change] = []
     for file in paths:
         content = files.require_file(file).read_bytes()
         edited, found = _edit(content, str(file), digest, uri, name=name, path=path)
         changes += found
         if edited != content:
-            planned.append((file, edited))
-    for file, edited in planned:
-        files.write(file, edited)
+            planned[file] = edited
+    files.write_all(planned)
     return changes
 
 
