@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from cli_kit import models
 from cli_kit.models import digest_of
-from cli_kit.run import environment, process, slipway
+from cli_kit.run import PROGRAM, environment, process, slipway
 from runtime_kit.process import Server
 from runtime_kit.process import run as run_runtime
 
@@ -102,6 +102,26 @@ def test_uri_and_digest_are_printed_for_a_person(linear: Path, prefix: str) -> N
     assert re.search(r"^uri +s3://models/.*model\.onnx$", ended.out, re.MULTILINE)
     assert re.search(r"^digest +sha256:[0-9a-f]{64}$", ended.out, re.MULTILINE)
     assert ended.err == ""
+
+
+def test_a_person_at_a_terminal_sees_how_far_the_upload_is(
+    folder: Path, prefix: str, storage: dict[str, str]
+) -> None:
+    path = folder / "model.onnx"
+    path.write_bytes(models.build([], [], [models.tensor("w", [1 << 23])], [
+        models.constant("w", np.random.default_rng(0).random(1 << 23))
+    ]))  # fmt: skip
+    # script gives the program a terminal, and prints what it shows there.
+    done = subprocess.run(
+        ["script", "--quiet", "--return", "--command",
+         f"{PROGRAM} push {path} --to {prefix}", "/dev/null"],
+        env=environment(storage | {"TERM": "xterm-256color", "COLUMNS": "120"}),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"hashing model\.onnx .*MiB", done.stdout)
+    assert re.search(r"pushing .*/32\.0 MiB", done.stdout)
+    assert "uploaded: s3://models/" in done.stdout
 
 
 def test_what_is_there_is_not_sent_again(linear: Path, prefix: str) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ from slipway.serving.inputs import from_csv
 class Served:
     """`slipway serve` as a process; `told` is what it prints when it is ready."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, **variables: str) -> None:
         self.process = subprocess.Popen(
             [PROGRAM, "serve", *map(str, arguments), "--port", "0", "--json"],
-            env=environment(),
+            env=environment(variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -146,11 +147,21 @@ def test_a_picture_is_sent_as_the_served_model_declares_it(folder: Path) -> None
         assert running.stop()[0] == 0
 
 
-def test_a_package_is_served_under_its_name(folder: Path, linear: Path) -> None:
+def test_a_package_is_served_under_its_name_and_its_page_is_opened(
+    folder: Path, linear: Path
+) -> None:
     assert slipway("pack", linear, "--name", "churn").code == 0
-    running = Served(folder / "churn.slipway")
+    browser, opened = folder / "browser", folder / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}.part && mv {opened}.part {opened}\n')
+    browser.chmod(0o755)
+    running = Served(folder / "churn.slipway", "--open", BROWSER=str(browser))
     try:
         assert running.told["name"] == "churn"
+        deadline = time.monotonic() + 20
+        while not opened.exists():
+            assert time.monotonic() < deadline, "no browser was asked to show the page"
+            time.sleep(0.02)
+        assert opened.read_text() == f"{running.told['url']}/docs\n"
     finally:
         assert running.stop()[0] == 0
 
