@@ -12,7 +12,7 @@ from cli_kit.run import slipway
 from PIL import Image
 
 from slipway.errors import InvalidArguments
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.serving import images
 from slipway.serving.images import Form, Wishes
 from slipway.serving.inputs import infer_body

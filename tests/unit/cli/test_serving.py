@@ -21,7 +21,7 @@ from onnx import helper
 from PIL import Image
 
 from slipway.errors import InvalidArguments
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.serving.inputs import from_csv
 
 

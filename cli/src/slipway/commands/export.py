@@ -23,7 +23,7 @@ from slipway.export.mlflow import folder as mlflow
 from slipway.export.mlflow.loader import Wishes
 from slipway.export.run import Exported
 from slipway.export.source import Kind
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.options import FILE, json_option
 from slipway.validation import cases, report
 from slipway.validation.cases import Case, Plan

@@ -10,7 +10,7 @@ from slipway import terminal
 from slipway.errors import InvalidModel
 from slipway.model.facts import Facts, gather
 from slipway.model.providers import Coverage, coverage
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.options import FILE, json_option
 
 _OPERATORS_SHOWN = 12

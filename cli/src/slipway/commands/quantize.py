@@ -10,7 +10,8 @@ from slipway.commands import variants
 from slipway.commands.variants import Measuring
 from slipway.errors import InvalidArguments
 from slipway.model import graph as graphs
-from slipway.model.signature import Tensor, inputs_of
+from slipway.model.signature import inputs_of
+from slipway.model.tensor import Tensor
 from slipway.options import FILE
 from slipway.validation.cases import Plan as Values
 from slipway.variants import data, methods

@@ -10,7 +10,7 @@ import numpy as np
 from slipway import files, terminal
 from slipway.commands.values import DIMENSION, NUMBERS, RANGE
 from slipway.errors import Differs, InvalidArguments
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.options import FILE, json_option
 from slipway.validation import cases, check, report
 from slipway.validation.cases import Case, Plan

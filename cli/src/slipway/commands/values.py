@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from slipway.model.signature import DTYPES, Tensor
+from slipway.model.signature import DTYPES
+from slipway.model.tensor import Tensor
 
 _INPUT_FORM = re.compile(r"(?P<name>[^=]+)=(?P<datatype>\w+)\[(?P<shape>(\w+(, *\w+)*)?)\]")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import reduce, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import onnx
 from slipway import files, terminal
 from slipway.commands.values import DIMENSION, RANGE
 from slipway.errors import BoundsMissed, InvalidArguments
-from slipway.model.signature import Tensor, inputs_of
+from slipway.model.signature import inputs_of
+from slipway.model.tensor import Tensor
 from slipway.options import FILE, json_option
 from slipway.validation.cases import Plan as Values
 from slipway.variants import data, methods, page, report
@@ -71,7 +72,7 @@ def measured(*, max_size: float, min_speed_up: float) -> Callable[[Callable[...,
 
     The command gets them as one `Measuring`, under ``measuring``.
     """
-    options = (
+    options: tuple[Callable[[Any], Any], ...] = (
         json_option,
         click.option("--html", type=FILE, help="Write the report as a page with plots."),
         click.option("--report", "report_file", type=FILE, help="Write the report as JSON."),
@@ -133,7 +134,10 @@ def measured(*, max_size: float, min_speed_up: float) -> Callable[[Callable[...,
             values = Values((1,), (0,), dict(dim), dict(ranges), edges=False)
             return command(measuring=Measuring(values=values, **shared), **given)
 
-        return reduce(lambda wrapped, option: option(wrapped), options, collected)
+        wrapped: Any = collected
+        for option in options:
+            wrapped = option(wrapped)
+        return wrapped
 
     return decorate
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway.model.names import Names
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.validation.check import Reference
 
 

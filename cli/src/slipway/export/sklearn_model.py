@@ -13,7 +13,8 @@ import numpy as np
 from slipway.errors import InvalidArguments
 from slipway.export import boosting, source
 from slipway.export.attempt import Attempt, Exportable
-from slipway.model.signature import Array, Tensor
+from slipway.model.signature import Array
+from slipway.model.tensor import Tensor
 
 _INPUT = "features"
 

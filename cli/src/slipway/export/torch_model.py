@@ -22,7 +22,8 @@ from slipway.errors import InvalidArguments
 from slipway.export import source
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.source import Kind
-from slipway.model.signature import Array, Tensor
+from slipway.model.signature import Array
+from slipway.model.tensor import Tensor
 
 
 def load(where: str, kind: Kind, state: Path | None, *, trust_pickle: bool) -> Any:

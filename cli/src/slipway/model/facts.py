@@ -14,7 +14,8 @@ from slipway.errors import InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import ort
 from slipway.model.findings import Finding, findings, not_batchable
-from slipway.model.signature import Tensor, inputs_of, outputs_of
+from slipway.model.signature import inputs_of, outputs_of
+from slipway.model.tensor import Tensor
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import onnx
 import onnx.defs
 
 from slipway.model import graph as graphs
-from slipway.model.signature import BF16, Tensor
+from slipway.model.tensor import BF16, Tensor
 
 _ORT_DOMAINS = {
     "com.microsoft",

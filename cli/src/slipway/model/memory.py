@@ -16,7 +16,8 @@ import numpy as np
 from slipway.errors import InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import ort
-from slipway.model.signature import DTYPES, Array, Tensor, inputs_of
+from slipway.model.signature import DTYPES, Array, inputs_of
+from slipway.model.tensor import Tensor
 
 _KIBI = 1024
 _SECONDS = 600

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from slipway.errors import InvalidArguments
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 
 COLUMNS = "columns"
 LABELS = "labels"

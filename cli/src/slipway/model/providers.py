@@ -120,7 +120,7 @@ def _taken(
     name = operator if domain in _ONNX else f"{domain}.{operator}"
     opset = versions.get(domain or "ai.onnx", 1)
     known = onnx.defs.has(operator, opset, "" if domain in _ONNX else domain)
-    schema = (
+    schema: Any = (
         onnx.defs.get_schema(operator, opset, "" if domain in _ONNX else domain) if known else None
     )
     if "operators" in table:

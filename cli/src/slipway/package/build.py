@@ -14,7 +14,8 @@ from slipway import files, terminal
 from slipway.errors import Conflict, InvalidArguments, InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import names, ort
-from slipway.model.signature import Tensor, inputs_of, outputs_of
+from slipway.model.signature import inputs_of, outputs_of
+from slipway.model.tensor import Tensor
 from slipway.package import golden, hashing
 from slipway.package.manifest import FILE_NAME, GOLDEN_NAME, MODEL_NAME, Manifest, PackagedFile
 from slipway.validation import cases

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from slipway.errors import InvalidModel
-from slipway.model.signature import DTYPES, Array, Tensor
+from slipway.model.signature import DTYPES, Array
+from slipway.model.tensor import Tensor
 from slipway.validation.cases import Case
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from slipway import files
 from slipway.errors import InvalidArguments, MissingExtra
-from slipway.model.signature import DTYPES, Array, Tensor
+from slipway.model.signature import DTYPES, Array
+from slipway.model.tensor import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 LAYOUTS = ("nchw", "nhwc")

@@ -13,7 +13,8 @@ import numpy as np
 
 from slipway import files
 from slipway.errors import InvalidArguments
-from slipway.model.signature import DTYPES, Array, Tensor
+from slipway.model.signature import DTYPES, Array
+from slipway.model.tensor import Tensor
 from slipway.serving import images
 from slipway.validation import cases
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from slipway import files
 from slipway.errors import InvalidArguments
-from slipway.model.signature import DTYPES, Array, Tensor
+from slipway.model.signature import DTYPES, Array
+from slipway.model.tensor import Tensor
 
 _DEFAULT_SIZES = (7, 12)
 _WORDS = ("", "a", "slipway", "größer", "two words")

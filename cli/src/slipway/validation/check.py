@@ -16,7 +16,8 @@ from slipway.errors import InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import ort
 from slipway.model.findings import not_batchable
-from slipway.model.signature import Array, Tensor, inputs_of, outputs_of
+from slipway.model.signature import Array, inputs_of, outputs_of
+from slipway.model.tensor import Tensor
 from slipway.validation import cases
 from slipway.validation.cases import Case
 from slipway.validation.compare import Difference, Tolerance, differences

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from slipway.errors import InvalidArguments
-from slipway.model.signature import Array, Tensor
+from slipway.model.signature import Array
+from slipway.model.tensor import Tensor
 from slipway.validation import cases
 from slipway.validation.cases import Plan
 

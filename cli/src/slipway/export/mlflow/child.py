@@ -21,7 +21,7 @@ from slipway.export.attempt import Exportable
 from slipway.export.mlflow import custom
 from slipway.export.mlflow.arrays import restore, save
 from slipway.export.mlflow.flavors import PYTORCH, SKLEARN
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 from slipway.validation import cases
 from slipway.validation.cases import Plan
 

@@ -10,7 +10,8 @@ from typing import Any, cast
 import onnx
 
 from slipway.export import sklearn_model
-from slipway.model.signature import DATATYPES, Tensor, inputs_of, outputs_of
+from slipway.model.signature import DATATYPES, inputs_of, outputs_of
+from slipway.model.tensor import Tensor
 
 _onnx = cast("Any", onnx)  # its types are partly unknown
 _compose: Any = importlib.import_module("onnx.compose")

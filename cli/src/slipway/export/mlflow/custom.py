@@ -20,7 +20,8 @@ from slipway.export import sklearn_model
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.mlflow import compose
 from slipway.model import graph as graphs
-from slipway.model.signature import Array, Tensor, inputs_of, outputs_of
+from slipway.model.signature import Array, inputs_of, outputs_of
+from slipway.model.tensor import Tensor
 from slipway.validation import cases
 from slipway.validation.cases import Plan
 

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML, YAMLError
 from slipway import files
 from slipway.errors import InvalidArguments, MissingExtra, NotFound
 from slipway.export.mlflow.flavors import FILE_NAME, ONNX, PYFUNC, PYTORCH, SKLEARN
-from slipway.model.signature import Tensor
+from slipway.model.tensor import Tensor
 
 _CUSTOM = "mlflow.pyfunc.model"
 # MLflow's names of column types, as this protocol's; scikit-learn trains on doubles.

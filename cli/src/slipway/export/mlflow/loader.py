@@ -26,7 +26,8 @@ from slipway.export.mlflow.arrays import restore, save
 from slipway.export.mlflow.folder import MlflowModel
 from slipway.model import graph as graphs
 from slipway.model import ort
-from slipway.model.signature import Array, Tensor, inputs_of
+from slipway.model.signature import Array, inputs_of
+from slipway.model.tensor import Tensor
 from slipway.validation.cases import Plan
 
 _CHILD = "slipway.export.mlflow.child"
