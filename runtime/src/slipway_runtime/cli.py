@@ -96,7 +96,7 @@ def serve_command(digest: str, name: str) -> None:
             except WorkerEndedError as ended:
                 raise click.exceptions.Exit(ended.exit_code) from ended
             return
-        logger.info("one worker is enough for this model and %d CPUs", cpus)
+        logger.info("one worker for %d CPUs (SLIPWAY_WORKERS=%s)", cpus, settings.workers)
 
     from slipway_runtime.server.serve import serve  # noqa: PLC0415
 
