@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
+import ssl
 
 import pytest
+import trustme
 from requests_to_model import send
 from runtime_kit import onnx_models
 
@@ -158,3 +162,44 @@ def test_storage_with_a_private_authority_is_reached_through_its_bundle(
         testbed.wait_for(namespace, "linear", "ready over TLS", is_ready)
 
         assert send(testbed, namespace, "linear", "POST", "/predict", X).json == {"y": Y}
+
+
+def test_with_tls_and_tokens_only_who_has_one_is_answered_and_only_encrypted(
+    testbed: Testbed, namespace: str
+) -> None:
+    authority = trustme.CA()
+    host = f"linear.{namespace}.svc"
+    made = authority.issue_cert(host)
+    certificate = b"".join(part.bytes() for part in made.cert_chain_pems).decode()
+    pair = {"tls.crt": certificate, "tls.key": made.private_key_pem.bytes().decode()}
+    secrets = {"certificate": pair, "clients": {"tokens": "first\nsecond\n"}}
+    for name, data in secrets.items():
+        metadata = {"name": name, "namespace": namespace}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
+        testbed.apply(secret)
+    runtime = {"tls": {"secretName": "certificate"}, "bearerTokens": {"secretName": "clients"}}
+    artifact = testbed.upload("linear.onnx", onnx_models.linear())
+    testbed.apply(testbed.model(namespace, "linear", artifact, runtime=runtime))
+    model = testbed.wait_for(namespace, "linear", "ready", is_ready)
+    assert model["status"]["url"] == f"https://{host}"
+
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    address = testbed.service_address(namespace, "linear").partition(":")[0]
+
+    def ask(token: str | None) -> int:
+        connection = http.client.HTTPSConnection(host, 443, context=context, timeout=10)
+        # The name is for the certificate; the way is the Service's address.
+        connection.sock = context.wrap_socket(
+            socket.create_connection((address, 443), 10), server_hostname=host
+        )
+        try:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            connection.request("POST", "/predict", json.dumps(X), headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    assert (ask("second"), ask("third"), ask(None)) == (200, 401, 401)
+    assert send(testbed, namespace, "linear", "POST", "/predict", X).status == 403
+    assert send(testbed, namespace, "linear", "GET", "/metrics").status == 200
