@@ -50,13 +50,15 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert server.wait_for_end().code == 0
 
 
-def answers_by_worker(server: Server, marker: str) -> Counter[int]:
-    """How many of the requests whose id has the marker each worker has answered."""
-    return Counter(
-        entry["worker"]
-        for entry in entries(server)
-        if entry.get("request_id", "").startswith(marker)
-    )
+def worker_of(server: Server, *ids: str) -> dict[str, int]:
+    """Which worker has answered the requests of these ids, by its lines in the access log."""
+    found = dict[str, int]()
+    for wanted in ids:
+        for line in server.wait_for_log(f'"{wanted}"'):
+            entry = json.loads(line)
+            if entry.get("request_id") == wanted:
+                found[wanted] = entry["worker"]
+    return found
 
 
 def test_connections_go_to_the_worker_that_has_the_fewest(pair: Server) -> None:
@@ -65,21 +67,18 @@ def test_connections_go_to_the_worker_that_has_the_fewest(pair: Server) -> None:
         for number, connection in enumerate(kept):
             reply = send(connection, "POST", "/predict", ROW, {"x-request-id": f"even-{number}"})
             assert (reply.status, reply.json) == (200, {"y": [41, 51]})
+        told = worker_of(pair, *(f"even-{number}" for number in range(8)))
+        assert Counter(told.values()) == {0: 4, 1: 4}
         # Those of one worker end; the next are given to it.
-        (_, first), (_, second) = sorted(
-            (entry["request_id"], entry["worker"])
-            for entry in entries(pair)
-            if entry.get("request_id") in ("even-0", "even-1")
-        )
-        assert first != second
+        (first,) = {told[f"even-{number}"] for number in range(0, 8, 2)}
         for connection in kept[::2]:
             connection.close()
         time.sleep(0.2)
         for number in range(4):
             connection = stack.enter_context(contextlib.closing(pair.connect()))
             send(connection, "POST", "/predict", ROW, {"x-request-id": f"next-{number}"})
-    assert answers_by_worker(pair, "even-") == {0: 4, 1: 4}
-    assert answers_by_worker(pair, "next-") == {first: 4}
+        told = worker_of(pair, *(f"next-{number}" for number in range(4)))
+        assert set(told.values()) == {first}
 
 
 def counted(server: Server, name: str) -> float:
