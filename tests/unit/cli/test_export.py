@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_kit.run import slipway
 
+from slipway.export.mlflow import environment
 from slipway.export.mlflow.folder import read
 from slipway.export.obstacles import recognise, summary
 
@@ -84,6 +85,27 @@ def test_the_columns_and_tensors_of_a_signature_are_read(folder: Path) -> None:
     assert read(folder / "columns").columns == {"age": "FP64", "term": "INT64"}
     (given,) = read(folder / "tensor").tensors
     assert (given.name, given.datatype, given.shape) == ("input", "FP32", ("batch", 3, "size_2"))
+
+
+@pytest.mark.parametrize(
+    ("requirements", "converts"),
+    [
+        ("scikit-learn==1.7\n", False),
+        ("scikit-learn==1.7\nLightGBM==4.6\n", True),
+        ("xgboost\n", True),
+    ],
+)
+def test_a_models_environment_gets_what_converts_its_estimators(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, requirements: str, converts: bool
+) -> None:
+    (folder / "MLmodel").write_text("flavors:\n  sklearn: {pickled_model: model.pkl}\n")
+    (folder / "requirements.txt").write_text(requirements)
+    ran: list[list[str]] = []
+    monkeypatch.setattr(environment, "_run", ran.append)
+    environment.make(read(folder), folder)
+    installed = ran[-1]
+    assert "skl2onnx" in installed
+    assert ("onnxmltools" in installed) is converts
 
 
 @pytest.mark.parametrize("text", ["x", "x=FP32", "x=FLOAT[2]", "x=FP32[a b]", "=FP32[2]"])

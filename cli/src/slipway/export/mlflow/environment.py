@@ -18,6 +18,7 @@ _EXPORTERS = {
     PYFUNC: ("skl2onnx",),
 }
 _ALWAYS = ("numpy", "onnx", "onnxruntime")
+_BOOSTING = ("lightgbm", "xgboost")
 _SECONDS = 3600
 
 
@@ -40,6 +41,9 @@ def make(model: MlflowModel, folder: Path) -> Path:
     place = folder / "environment"
     python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
     packages = ["--requirement", str(model.requirements), *_ALWAYS, *_EXPORTERS[model.flavor]]
+    listed = model.requirements.read_text(encoding="utf-8").lower()
+    if any(name in listed for name in _BOOSTING):
+        packages.append("onnxmltools")
     uv = os.environ.get("UV") or shutil.which("uv")
     if uv is not None:
         _run([uv, "venv", "--quiet", "--python", wanted or here, str(place)])
