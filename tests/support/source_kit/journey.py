@@ -106,7 +106,7 @@ def _asked(
     if kind.by_column:
         path, body = "/invocations", {"dataframe_split": {"columns": COLUMNS, "data": rows}}
     else:
-        path, body = "/predict", {"instances": rows}
+        path, body = "/predict", rows
     answer = send(testbed, namespace, name, "POST", path, body)
     assert answer.status == 200, answer.text
     assert answer.headers["slipway-model-digest"] == digest
