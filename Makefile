@@ -99,6 +99,10 @@ bench-scale: setup ## Measure the operator with 1,000 and 5,000 models; half an 
 soak: setup ## Random life with faults for MINUTES (60), judged from outside
 	@PYTHONPATH=tests/support $(RUN) python bench/soak.py --minutes $(or $(MINUTES),60)
 
+.PHONY: fuzz
+fuzz: setup ## Feed the runtime's decoders nonsense for MINUTES (5), ever new; counts the cases
+	@PYTHONPATH=tests/support $(RUN) python bench/fuzz.py --minutes $(or $(MINUTES),5)
+
 .PHONY: bench-leadership
 bench-leadership: setup ## Force leaders out 100 times while rollouts are under way; a quarter of an hour
 	@PYTHONPATH=tests/support $(RUN) python bench/leadership.py
@@ -123,6 +127,10 @@ bench-workers: setup ## Measure how the runtime scales from one worker to two
 .PHONY: bench-fetch
 bench-fetch: setup ## Measure fetching beside a plain download and SHA-256 alone
 	@PYTHONPATH=tests/support $(RUN) python bench/fetch.py
+
+.PHONY: bench-large
+bench-large: setup ## Pack, push, fetch and serve a package above 2 GiB, memory bounded
+	@PYTHONPATH=tests/support $(RUN) python bench/large.py
 
 .PHONY: bench-push
 bench-push: setup ## Measure pushing beside a plain upload

@@ -30,4 +30,7 @@ FILES: dict[str, Callable[[Path], str]] = {
     "runtime/requirements-gpu.txt": partial(
         _export, package="slipway-runtime", extras=("gpu", "tracing")
     ),
+    "runtime/requirements-openvino.txt": partial(
+        _export, package="slipway-runtime", extras=("openvino", "tracing")
+    ),
 }

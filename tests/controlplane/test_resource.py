@@ -18,7 +18,7 @@ from slipway_dev.cluster import Cluster
 
 _DIGEST = "sha256:" + "0123456789abcdef" * 4
 _HOW_TO_GET_IT = "digest must be 'sha256:' and 64 lower-case hex digits; get it with: sha256sum"
-_URI = "uri must be s3://bucket/key, https://host/path or file:///path"
+_URI = "uri must be s3://bucket/key, https://host/path, pvc://claim/path or file:///path"
 _NAME = "metadata.name names a Service: at most 50 characters"
 _SUPPORTED = 'supported values: "Rollback", "Hold"'
 
@@ -41,6 +41,9 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "uri with an unknown scheme": ({"model.uri": "gs://models/fraud.onnx"}, _URI),
     "uri of a bucket alone": ({"model.uri": "s3://models"}, _URI),
     "uri of a relative file": ({"model.uri": "file://model.onnx"}, _URI),
+    "uri of a claim alone": ({"model.uri": "pvc://models"}, _URI),
+    "uri of a claim with an impossible name": ({"model.uri": "pvc://Models/m.onnx"}, _URI),
+    "uri out of the claim": ({"model.uri": "pvc://models/../m.onnx"}, "not lead out of the claim"),
     "name with a dot": ({"name": "fraud.v1"}, _NAME),
     "name with a leading digit": ({"name": "1-fraud"}, _NAME),
     "name of 51 characters": ({"name": "f" * 51}, _NAME),

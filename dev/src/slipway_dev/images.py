@@ -12,7 +12,10 @@ from slipway_dev.errors import DevError
 
 NAMES = ("operator", "runtime")
 # Built only by name: CUDA's libraries are gigabytes, and no machine of the tests has a GPU.
-FLAVOURS = {"runtime-gpu": ("runtime", {"FLAVOR": "gpu"})}
+FLAVOURS = {
+    "runtime-gpu": ("runtime", {"FLAVOR": "gpu"}),
+    "runtime-openvino": ("runtime", {"FLAVOR": "openvino"}),
+}
 _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE")
 
 

@@ -139,6 +139,7 @@ class FetchSettings(CommonSettings):
     )
     anonymous: bool = Field(False, alias="SLIPWAY_S3_ANONYMOUS")
     ca_bundle: Path | None = Field(None, alias="SLIPWAY_CA_BUNDLE")
+    claim_dir: Path | None = Field(None, alias="SLIPWAY_CLAIM_DIR")
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(5, alias="SLIPWAY_FETCH_ATTEMPTS")
     deadline: Annotated[float, Field(gt=0)] = Field(1800.0, alias="SLIPWAY_FETCH_DEADLINE_SECONDS")
     connections: Annotated[int, Field(ge=1, le=64)] = Field(8, alias="SLIPWAY_FETCH_CONNECTIONS")
@@ -162,6 +163,7 @@ class ServeSettings(CommonSettings):
     provider_options: Annotated[dict[str, dict[str, str]], BeforeValidator(_options)] = Field(
         default_factory=dict, alias="SLIPWAY_PROVIDER_OPTIONS"
     )
+    engine_cache_dir: Path | None = Field(None, alias="SLIPWAY_ENGINE_CACHE_DIR")
     intra_op_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, alias="SLIPWAY_INTRA_OP_THREADS"
     )

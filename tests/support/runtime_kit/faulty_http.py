@@ -34,14 +34,20 @@ class Seen:
 
 
 class FaultyServer:
-    """Serves on a loopback port; the last answer is repeated. `seen` records the requests."""
+    """Serves on a loopback port; the last answer is repeated. `seen` records the requests.
+
+    Each connection is closed after an answer, unless it is to be kept alive; `connections` counts.
+    """
 
     def __init__(
         self,
         answers: Sequence[Answer] | Callable[[Seen], Answer],
         certificate: trustme.LeafCert | None = None,
+        *,
+        keep_alive: bool = False,
     ) -> None:
         self.seen: list[Seen] = []
+        self.connections = 0
         outer = self
         lock = threading.Lock()
 
@@ -55,6 +61,11 @@ class FaultyServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                with lock:
+                    outer.connections += 1
+                super().setup()
+
             def _answer(self) -> None:
                 answer = choose(Seen(self.command, self.path, dict(self.headers.items())))
                 time.sleep(answer.delay)
@@ -66,13 +77,14 @@ class FaultyServer:
                 else:
                     length = len(answer.body) if answer.announce is None else answer.announce
                     self.send_header("Content-Length", str(length))
-                self.send_header("Connection", "close")
+                if not keep_alive:
+                    self.send_header("Connection", "close")
                 self.end_headers()
                 if self.command != "HEAD":
                     if answer.chunked_and_cut:
                         self.wfile.write(b"%x\r\n" % (len(answer.body) * 2))
                     self.wfile.write(answer.body)
-                self.close_connection = True
+                self.close_connection = not keep_alive
 
             do_GET = do_HEAD = do_POST = _answer  # noqa: N815
 

@@ -101,6 +101,7 @@ CASES: dict[str, Json] = {
             "storage": {"anonymous": True},
         }
     },
+    "claim": {"model": {"uri": "pvc://models/fraud/slipway.json", "digest": samples.A}},
     "everything": EVERYTHING,
     "runtime": {
         "runtime": {
@@ -239,6 +240,7 @@ class TestEveryPod:
             "emptyDir",
             "configMap",
             "secret",
+            "persistentVolumeClaim",
         }
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
 
@@ -321,6 +323,26 @@ class TestCredentials:
         told = environment(container("fetch", **CASES["anonymous"]))
         assert told["SLIPWAY_S3_ANONYMOUS"] == "true"
         assert not [name for name in told if name.startswith("AWS_")]
+
+
+class TestAClaim:
+    def test_is_mounted_read_only_and_into_fetch_alone(self):
+        spec = pod(**CASES["claim"])["spec"]
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        assert volumes["claim"]["persistentVolumeClaim"] == {
+            "claimName": "models",
+            "readOnly": True,
+        }
+        fetch, serve = container("fetch", **CASES["claim"]), container("serve", **CASES["claim"])
+        mount = {"name": "claim", "mountPath": "/var/lib/slipway/claim", "readOnly": True}
+        assert mount in fetch["volumeMounts"]
+        assert "claim" not in {each["name"] for each in serve["volumeMounts"]}
+        assert environment(fetch)["SLIPWAY_CLAIM_DIR"] == mount["mountPath"]
+        assert "SLIPWAY_CLAIM_DIR" not in environment(serve)
+
+    def test_is_no_part_of_a_pod_whose_artifact_lies_elsewhere(self):
+        assert "claim" not in yaml.safe_dump(pod(**EVERYTHING)["spec"]["volumes"])
+        assert "SLIPWAY_CLAIM_DIR" not in environment(container("fetch", **EVERYTHING))
 
 
 LABELS = st.dictionaries(

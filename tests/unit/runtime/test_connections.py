@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from runtime_kit.fuzzing import examples
 from runtime_kit.process import Server
 
 ROW = b"[1,2,3,4]"
@@ -257,9 +258,7 @@ def mutated(data: bytes, changes: Sequence[tuple[float, bytes]]) -> bytes:
     return data
 
 
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(200)
 @given(requests, mutations)
 def test_no_bytes_bring_the_server_down(
     linear_server: Server, parts: list[bytes], changes: Sequence[tuple[float, bytes]]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from runtime_kit.process import digest_of, seed
 
 from slipway_runtime import errors
@@ -20,6 +25,7 @@ from slipway_runtime.artifact import journal, transfer
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.artifact.fetch import fetch
+from slipway_runtime.artifact.pace import connections_for
 from slipway_runtime.artifact.retry import Retry
 from slipway_runtime.artifact.sources import Range, ReplacedError, TransientError
 
@@ -54,13 +60,14 @@ class Piece:
     on_read: Callable[[], object] = lambda: None
     step: int = 2**30
 
-    def read(self, limit: int) -> bytes:
+    def readinto(self, view: memoryview) -> int:
         self.on_read()
-        step = min(limit, self.step)
+        step = min(len(view), self.step)
         data, self.data = self.data[:step], self.data[step:]
         if not data and self.error is not None:
             raise self.error
-        return data
+        view[: len(data)] = data
+        return len(data)
 
 
 Attempt = Callable[[Range], Piece]
@@ -324,6 +331,9 @@ def test_progress_is_logged_at_a_bounded_rate(
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(transfer, "PART_BYTES", 700)
+    monkeypatch.setattr(transfer, "_PARTS_ALONE", 1)
+    # As beside a source whose connections are slow.
+    monkeypatch.setattr(transfer, "connections_for", lambda rate, hashers, most: most)
     return 700
 
 
@@ -341,6 +351,60 @@ def test_ranges_come_in_parallel_and_are_hashed_in_order(tmp_path: Path, small_p
     starts = sorted(wanted.start for wanted in source.asked)
     assert starts == list(range(0, len(CONTENT), small_parts))
     assert {wanted.validator for wanted in source.asked if wanted.start} == {'"e"'}
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_the_file_and_its_hash_are_whole_however_the_bytes_come(data: st.DataObject) -> None:
+    draw, lock = data.draw, threading.Lock()
+    connections = draw(st.integers(1, 6), label="connections")
+    steps = draw(st.lists(st.integers(1, 900), min_size=1, max_size=8), label="steps")
+    cuts = draw(st.sets(st.integers(0, 30), max_size=4), label="requests that are cut")
+    number = itertools.count()
+
+    def attempt(wanted: Range) -> Piece:
+        with lock:
+            mine = next(number)
+        piece = replace(whole(wanted), step=steps[mine % len(steps)])
+        # Threads take turns where a real source would keep them waiting.
+        piece.on_read = lambda: time.sleep(0)
+        return replace(piece, data=piece.data[: len(piece.data) // 2],
+                       error=TransientError("cut")) if mine in cuts else piece  # fmt: skip
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(transfer, "PART_BYTES", draw(st.integers(300, 3000), label="part"))
+        patch.setattr(transfer, "_SPARE_BLOCKS", draw(st.integers(0, 3), label="spare blocks"))
+        patch.setattr(transfer, "connections_for", lambda rate, hashers, most: most)
+        path = run(Path(folder), Scripted(attempt), connections=connections)
+        assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("rate", "hashers", "expected"),
+    [
+        (90 << 20, 1, 8),  # a connection to an object store
+        (0, 1, 8),
+        (900 << 20, 1, 1),  # loopback, or a link that one connection fills
+        (900 << 20, 2, 2),  # chunks, which two cores hash
+        (900 << 20, 64, 8),
+    ],
+)
+def test_a_slow_connection_gets_company_and_a_fast_one_none(
+    rate: float, hashers: int, expected: int
+) -> None:
+    assert connections_for(rate, hashers, 8) == expected
+
+
+def test_beside_a_fast_source_one_connection_asks_for_large_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PART_BYTES", 700)
+    monkeypatch.setattr(transfer, "connections_for", lambda rate, hashers, most: 1)
+    source = Scripted(whole)
+    assert run(tmp_path, source).read_bytes() == CONTENT
+    assert [(wanted.start, wanted.end) for wanted in source.asked] == [
+        (0, 700), (700, 6300), (6300, 10000),
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -1,22 +1,24 @@
 """Whatever a client sends, it is answered, and never with a defect of ours.
 
-FUZZ_EXAMPLES=5000 tries more than the tests of every day do, per model and decoder.
+`make fuzz MINUTES=5` tries far more than the tests of every day do, and other examples each time.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from runtime_kit import onnx_models
+from runtime_kit.fuzzing import examples, openapi
 from runtime_kit.in_process import InProcess
+from runtime_kit.process import Server
 from tritonclient.grpc import service_pb2
 
 from slipway_runtime.errors import InferenceFailed, RequestError
@@ -59,12 +61,7 @@ VALID: list[Any] = [
         "parameters": {"timeout": 10_000_000},
     },
 ]
-MANY = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "80")),
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+MANY = examples(80)
 
 scalars = (
     st.none()
@@ -200,3 +197,11 @@ async def test_no_message_is_answered_with_a_defect(served: InProcess, body: byt
         raise
     except RequestError:
         return
+
+
+def test_a_server_keeps_to_its_own_openapi_document(tmp_path: Path) -> None:
+    with Server(tmp_path / "s", onnx_models.two_inputs()) as server:
+        server.start().wait_until_ready()
+        tried = openapi(f"http://127.0.0.1:{server.port}", tmp_path, count=3)
+    assert not tried.problem, tried.problem
+    assert tried.cases > 100

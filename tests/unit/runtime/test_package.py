@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 from runtime_kit import onnx_models, packages
 from runtime_kit.faulty_http import Answer, FaultyServer, Seen
+from runtime_kit.fuzzing import examples
 from runtime_kit.process import Server, digest_of, seed
 from runtime_kit.process import run as run_command
 
@@ -156,7 +157,7 @@ MEMBERS = [*packages.manifest([]), "golden", "serving", "metadata"]
 FILE_MEMBERS = [*ONE, "chunks", "chunkSize"]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.data())
 def test_a_manifest_is_read_or_refused_and_never_a_defect(data: st.DataObject) -> None:
     document = packages.manifest([dict(ONE)], metadata={"licence": "x"})
@@ -177,7 +178,7 @@ def test_a_manifest_is_read_or_refused_and_never_a_defect(data: st.DataObject) -
         assert file.path != "slipway.json"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_no_manifest(content: bytes) -> None:
     with pytest.raises(errors.InvalidModel):
@@ -497,7 +498,7 @@ def test_the_files_that_a_graph_needs_are_found(
     assert graph.external_locations(path) == found
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_a_damaged_graph_is_read_or_refused_and_never_a_defect(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from runtime_kit import onnx_models, packages
 from runtime_kit.faulty_http import Answer, FaultyServer, Seen
 from runtime_kit.process import digest_of
 
@@ -43,6 +46,7 @@ def run(tmp_path: Path, uri: str, **settings: object) -> Path:
         Cache(tmp_path / "cache"),
         max_bytes=1_000_000,
         retry=Retry(attempts=3, deadline=60, sleep=lambda _seconds: None),
+        connections=values.connections,
     )
 
 
@@ -163,7 +167,7 @@ def test_a_redirect_from_https_down_to_http_is_not_followed(tmp_path: Path) -> N
         "model.onnx",
         "ftp://host/x",
         "gs://bucket/x",
-        "pvc://claim/x",
+        "pvc:///x",
         "s3://bucket",
         "s3:///key",
         "https:///x",
@@ -195,6 +199,43 @@ def test_a_file_is_copied(tmp_path: Path) -> None:
     path = run(tmp_path, f"file://{tmp_path}/a%20model.onnx")
     assert path.read_bytes() == CONTENT
     assert path.stat().st_ino != original.stat().st_ino
+
+
+def test_a_file_of_a_claim_is_copied(tmp_path: Path) -> None:
+    claim = tmp_path / "claim"
+    (claim / "fraud").mkdir(parents=True)
+    (claim / "fraud/model.onnx").write_bytes(CONTENT)
+    (claim / "latest.onnx").symlink_to("fraud/model.onnx")
+    for number, path in enumerate(("fraud/model.onnx", "latest.onnx")):
+        copied = run(tmp_path / str(number), f"pvc://models/{path}", claim_dir=claim)
+        assert copied.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "message"),
+    [
+        ("pvc://models", errors.InvalidArguments, "pvc://CLAIM/PATH"),
+        ("pvc://models/../other.onnx", errors.InvalidArguments, "without '..'"),
+        ("pvc://models/link.onnx", errors.InvalidArguments, "leads out of the claim models"),
+        ("pvc://models/none.onnx", errors.ArtifactNotFound, "no file pvc://models/none.onnx"),
+        ("pvc://models/folder", errors.ArtifactNotFound, "pvc://models/folder is not a file"),
+    ],
+)
+def test_what_a_claim_does_not_hold_is_told(
+    tmp_path: Path, uri: str, kind: type[errors.Failure], message: str
+) -> None:
+    claim = tmp_path / "claim"
+    (claim / "folder").mkdir(parents=True)
+    (tmp_path / "other.onnx").write_bytes(CONTENT)
+    (claim / "link.onnx").symlink_to(tmp_path / "other.onnx")
+    with pytest.raises(kind, match=message):
+        run(tmp_path, uri, claim_dir=claim)
+
+
+def test_a_claim_that_is_not_mounted_is_told(tmp_path: Path) -> None:
+    for claim_dir in (None, tmp_path / "nowhere"):
+        with pytest.raises(errors.InvalidArguments, match="SLIPWAY_CLAIM_DIR"):
+            run(tmp_path, "pvc://models/model.onnx", claim_dir=claim_dir)
 
 
 def test_a_missing_file_and_a_directory_are_not_found(tmp_path: Path) -> None:
@@ -260,6 +301,7 @@ def test_s3_parts_of_a_large_object_are_put_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 7_000)
+    monkeypatch.setattr("slipway_runtime.artifact.transfer._PARTS_ALONE", 1)
     seen = s3(tmp_path, s3_object)
     ranges = [request.headers["Range"] for request in seen if "Range" in request.headers]
     assert len(ranges) == 15
@@ -268,6 +310,20 @@ def test_s3_parts_of_a_large_object_are_put_in_order(
         for request in seen
         if request.headers["Range"] != "bytes=0-6999"
     )
+
+
+def test_s3_bodies_are_read_past_urllib3_and_connections_are_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copies(*_arguments: object) -> bytes:
+        raise AssertionError("a body was copied")
+
+    monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 7_000)
+    monkeypatch.setattr("urllib3.response.HTTPResponse.read", copies)
+    with FaultyServer(s3_object, keep_alive=True) as server:
+        options = {"endpoint_url": server.url, "addressing_style": "path", "connections": 1}
+        assert run(tmp_path, "s3://bucket/a/key.onnx", **options).read_bytes() == CONTENT
+        assert (len(server.seen) > 2, server.connections) == (True, 1)
 
 
 @pytest.mark.parametrize(
@@ -364,6 +420,7 @@ def test_https_ranges_are_used_where_the_server_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 30_000)
+    monkeypatch.setattr("slipway_runtime.artifact.transfer._PARTS_ALONE", 1)
     with FaultyServer(s3_object) as server:
         assert run(tmp_path, f"{server.url}/bucket/a/key.onnx").read_bytes() == CONTENT
         assert sorted(seen.headers["Range"] for seen in server.seen) == [
@@ -481,3 +538,131 @@ def test_s3_trusts_the_extra_authorities(tmp_path: Path) -> None:
         with pytest.raises(errors.SourceUnavailable, match="caBundle"):
             run(tmp_path, uri, addressing_style="path", **options)
         assert run(tmp_path, uri, addressing_style="path", ca_bundle=bundle, **options).exists()
+
+
+# ---- other clouds, by the forms in which they speak ----
+
+
+def signature_of(seen: Seen, host: str, secret: str) -> str:
+    """AWS Signature Version 4 of a request, worked out from what arrived, as a store does it."""
+    scheme, _, fields = seen.headers["Authorization"].partition(" ")
+    assert scheme == "AWS4-HMAC-SHA256"
+    told = dict(field.strip().split("=", 1) for field in fields.split(","))
+    _, day, region, service, ending = told["Credential"].split("/")
+    headers = {name.lower(): value.strip() for name, value in seen.headers.items()}
+    assert headers["host"] == host
+    names = told["SignedHeaders"].split(";")
+    path, _, query = seen.path.partition("?")
+    canonical = "\n".join(
+        [seen.method, path, query, *(f"{name}:{headers[name]}" for name in names), "",
+         ";".join(names), headers["x-amz-content-sha256"]]
+    )  # fmt: skip
+    scope = f"{day}/{region}/{service}/{ending}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{headers['x-amz-date']}\n{scope}\n{digest}"
+    key = f"AWS4{secret}".encode()
+    for part in (day, region, service, ending):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.digest(key, text.encode(), "sha256").hex()
+
+
+def test_google_storage_by_its_s3_form_with_an_hmac_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server checks what Google's XML API checks: signature, scope, GET alone, no checksums."""
+    key = "GOOG1EXAMPLEEXAMPLEEXAMPLE"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+    wrong: list[str] = []
+
+    def answer(seen: Seen) -> Answer:
+        headers = {name.lower() for name in seen.headers}
+        told = seen.headers.get("Authorization", "")
+        given = told.rpartition("Signature=")[2]
+        if seen.method != "GET" or f"Credential={key}/" not in told or "/auto/s3/" not in told:
+            wrong.append(f"{seen.method} {told}")
+        elif given != signature_of(seen, host, "top-secret-value"):
+            return s3_error(403, "SignatureDoesNotMatch")
+        elif "range" not in headers or "x-amz-sdk-checksum-algorithm" in headers:
+            wrong.append(str(headers))
+        return s3_object(seen)
+
+    monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 40_000)
+    with FaultyServer(answer) as server:
+        host = server.url.partition("://")[2]
+        options = {"endpoint_url": server.url, "addressing_style": "path", "region": "auto"}
+        path = run(tmp_path, "s3://bucket/a/key.onnx", **options)
+        assert path.read_bytes() == CONTENT
+    assert not wrong
+    assert len(server.seen) > 1
+
+
+SAS = "sv=2025-01-05&sr=c&sp=r&se=2099-01-01T00%3A00%3A00Z&sig=c2VjcmV0LXNpZ25hdHVyZQ%3D%3D"
+
+
+def azure_blob(files: dict[str, bytes]) -> Callable[[Seen], Answer]:
+    """A container that answers as Azure's blob service does; with another query, 403."""
+
+    def answer(seen: Seen) -> Answer:
+        path, _, query = seen.path.partition("?")
+        headers = {"x-ms-version": "2025-01-05", "x-ms-request-id": "0", "Accept-Ranges": "bytes"}
+        if query != SAS or seen.method != "GET":
+            return Answer(403, b"<Error><Code>AuthenticationFailed</Code></Error>", headers=headers)
+        content = files.get(path)
+        if content is None:
+            return Answer(404, headers=headers | {"x-ms-error-code": "BlobNotFound"})
+        etag = f'"0x8D{len(content):X}"'
+        if seen.headers.get("If-Match", etag) != etag:
+            return Answer(412, headers=headers | {"x-ms-error-code": "ConditionNotMet"})
+        first, _, last = seen.headers["Range"].removeprefix("bytes=").partition("-")
+        end = min(int(last) + 1, len(content))
+        headers |= {"ETag": etag, "x-ms-blob-type": "BlockBlob",
+                    "Content-Range": f"bytes {first}-{end - 1}/{len(content)}"}  # fmt: skip
+        return Answer(206, content[int(first) : end], headers=headers)
+
+    return answer
+
+
+def test_azure_by_https_with_a_token_that_nothing_repeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setattr("slipway_runtime.artifact.transfer.PART_BYTES", 40_000)
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    served = azure_blob({"/models/fraud/model.onnx": CONTENT})
+    with FaultyServer(served, certificate=authority.issue_cert("127.0.0.1")) as server:
+        uri = f"{server.url}/models/fraud/model.onnx"
+        assert run(tmp_path, f"{uri}?{SAS}", ca_bundle=bundle).read_bytes() == CONTENT
+        assert len({seen.headers["If-Match"] for seen in server.seen[1:]}) == 1
+        with pytest.raises(errors.ArtifactNotFound) as missing:
+            run(tmp_path / "m", f"{server.url}/models/none.onnx?{SAS}", ca_bundle=bundle)
+        with pytest.raises(errors.AccessDenied) as denied:
+            run(tmp_path / "d", f"{uri}?{SAS}expired", ca_bundle=bundle)
+    for told in (caplog.text, missing.value.message, denied.value.message):
+        assert "sig=" not in told
+        assert "c2VjcmV0" not in told
+    assert f"{uri}?…" in caplog.text
+
+
+def test_a_package_in_azure_is_fetched_with_the_token_of_its_container(tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    digest = packages.write(
+        folder,
+        {"model.onnx": ("model", onnx_models.linear()), "w.bin": ("externalData", b"\1" * 99)},
+    )
+    files = {f"/models/fraud/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    authority = trustme.CA()
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    with FaultyServer(azure_blob(files), certificate=authority.issue_cert("127.0.0.1")) as server:
+        values = FetchSettings.model_validate({"ca_bundle": bundle})
+        path = fetch(
+            open_source(f"{server.url}/models/fraud/slipway.json?{SAS}", values),
+            Digest.parse(digest),
+            Cache(tmp_path / "cache"),
+            max_bytes=None,
+            retry=Retry(attempts=1),
+        )
+        assert {seen.path.partition("?")[0] for seen in server.seen} == set(files)
+    assert (path.parent / "w.bin").read_bytes() == b"\1" * 99

@@ -26,7 +26,7 @@ from slipway.storage.verify import digest_in
 
 @click.command("manifest")
 @click.argument("artifact", type=FILE, required=False)
-@click.option("--uri", help="Where pods fetch it: s3://, https:// or file:///.")
+@click.option("--uri", help="Where pods fetch it: s3://, https://, pvc:// or file:///.")
 @click.option("--digest", help="sha256:…; default: ARTIFACT's, or that in the key of an S3 uri.")
 @click.option("--pushed", type=FILE, help="Take uri and digest from what `push --json` printed.")
 @click.option(

@@ -10,7 +10,7 @@ from slipway.errors import InvalidArguments
 from slipway.gitops.resources import Proposal
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,48}[a-z0-9])?")
-_URI = re.compile(r"(s3://[^/]+/.+|https?://[^/]+/.*|file:///.+)")
+_URI = re.compile(r"(s3://[^/]+/.+|https?://[^/]+/.*|pvc://[^/]+/.+|file:///.+)")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def build(wanted: Wanted) -> dict[str, Any]:
         )
     if not _URI.fullmatch(wanted.uri):
         raise InvalidArguments(
-            f"{wanted.uri!r} is no place that pods fetch from", "s3://, https:// or file:///"
+            f"{wanted.uri!r} is no place that pods fetch from",
+            "s3://, https://, pvc:// or file:///",
         )
     model: dict[str, Any] = {"uri": wanted.uri, "digest": wanted.digest}
     storage = _said(

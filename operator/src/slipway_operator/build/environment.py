@@ -9,7 +9,8 @@ import json
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool, Proxy
-from slipway_operator.api.spec import Batching, Runtime, Storage, Threads
+from slipway_operator.api.spec import Batching, Model, Runtime, Storage, Threads
+from slipway_operator.build.claim import CLAIM_DIR, claim_volume
 from slipway_operator.build.resolve import ResolvedServing
 
 CACHE_DIR = "/var/cache/slipway"
@@ -22,8 +23,9 @@ HTTPS_PORT = 8443
 GRPC_PORT = 9000
 
 
-def fetch_environment(storage: Storage, proxy: Proxy) -> list[Json]:
+def fetch_environment(model: Model, proxy: Proxy) -> list[Json]:
     """Where the storage is, and references to its credentials."""
+    storage = model.storage or Storage()
     values: dict[str, str | None] = {
         "SLIPWAY_CACHE_DIR": CACHE_DIR,
         "AWS_ENDPOINT_URL": storage.endpoint,
@@ -31,6 +33,7 @@ def fetch_environment(storage: Storage, proxy: Proxy) -> list[Json]:
         "SLIPWAY_S3_ADDRESSING_STYLE": storage.addressing_style,
         "SLIPWAY_S3_ANONYMOUS": "true" if storage.anonymous else None,
         "SLIPWAY_CA_BUNDLE": f"{CA_DIR}/ca.crt" if storage.ca_bundle else None,
+        "SLIPWAY_CLAIM_DIR": CLAIM_DIR if claim_volume(model.uri) is not None else None,
         "HTTPS_PROXY": proxy.https_proxy,
         "HTTP_PROXY": proxy.http_proxy,
         "NO_PROXY": proxy.no_proxy,

@@ -8,6 +8,7 @@ from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool
 from slipway_operator.api.spec import ModelDeploymentSpec, Storage
+from slipway_operator.build.claim import claim_mount, claim_volume
 from slipway_operator.build.environment import (
     CA_DIR,
     CACHE_DIR,
@@ -58,6 +59,8 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
             }
         )
     volumes += _secrets(spec)
+    if (claim := claim_volume(model.uri)) is not None:
+        volumes.append(claim)
     pod: Json = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -166,6 +169,8 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
     ]
     if storage.ca_bundle:
         mounts.append({"name": "ca-bundle", "mountPath": CA_DIR, "readOnly": True})
+    if claim_volume(spec.model.uri) is not None:
+        mounts.append(claim_mount())
     return {
         **_container("fetch", serving.image, pool),
         "args": [
@@ -178,7 +183,7 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
             "--max-bytes",
             str(max(1, int(quantity(serving.cache_size)) - _CACHE_OVERHEAD)),
         ],
-        "env": fetch_environment(storage, pool.proxy),
+        "env": fetch_environment(spec.model, pool.proxy),
         # Fetching needs little memory whatever the size; one that starved the node's other pods
         # while many models start would.
         "resources": {

@@ -1,12 +1,13 @@
 """One object into one file: ranges in parallel, hashed as they come, each resumed where it broke.
 
-    threads:   GET a range -> write it at its place        (several at once)
-    caller:    hash what lies there, in order              (a file with one digest)
+    threads:   GET a range -> write it at its place        (as many at once as bring something)
+    caller:    hash the blocks, in order                   (a file with one digest)
     or each thread hashes its own chunk                    (a file with a digest for each 64 MiB)
 
 SHA-256 of a whole cannot be computed on several cores, so hashing runs beside the transfer and the
-slower of the two decides how long it takes. What a thread writes is hashed from the page cache
-moments later; in memory there is never more than a block for each connection.
+slower of the two decides how long it takes. The block that is next to be hashed is handed over in
+memory; what other threads write ahead of it is hashed from the page cache. There is never more in
+memory than a few blocks for each connection.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +25,21 @@ from typing import Any, Final
 
 from slipway_runtime.artifact.cache import space_error
 from slipway_runtime.artifact.digest import Digest, digest_of_range
+from slipway_runtime.artifact.pace import connections_for
 from slipway_runtime.artifact.progress import Progress
 from slipway_runtime.artifact.retry import Patience, Retry
 from slipway_runtime.artifact.sources import Answer, Range, ReplacedError, Source, TransientError
+from slipway_runtime.artifact.writeback import start_writeback
 from slipway_runtime.errors import DigestMismatch, SourceUnavailable
 
 PART_BYTES: Final = 16 * 1024 * 1024
+_PARTS_ALONE: Final = 8
 _BLOCK_BYTES: Final = 1024 * 1024
+_SPARE_BLOCKS: Final = 8
+# How fast a connection is, is told by its first bytes; a slow one is not waited for long.
+_FIRST_BLOCK_BYTES: Final = 64 * 1024
+_PACED_BYTES: Final = 4 * 1024 * 1024
+_PACED_SECONDS: Final = 0.05
 _PARTS_AHEAD: Final = 32
 _CHUNK_ATTEMPTS: Final = 3
 _POLL_SECONDS: Final = 1.0
@@ -90,6 +101,15 @@ class _Part:
         return cls(start, end, digest, position=start)
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Bytes that are hashed next: ``count`` in the buffer, which belong at ``start``."""
+
+    buffer: bytearray
+    start: int
+    count: int
+
+
 class Transfer:
     """Downloads one object; `run` may be called again after ReplacedError, with a new file."""
 
@@ -115,11 +135,17 @@ class Transfer:
         self._parts: list[_Part] = []
         self._next = 0
         self._gapless = 0
-        self._hashed = 0
+        self._threads = 0
+        self._hashers = 1
+        self._handed: deque[_Block] = deque()
+        self._spare: list[bytearray] = []
+        self._blocks = 0
+        self._claimed = 0
         self._total: int | None = None
         self._validator: str | None = None
         self._ranged = True
         self._met = False
+        self._paced = False
         self._failure: Exception | None = None
 
     def run(self, kept: Kept | None = None) -> Received:
@@ -139,11 +165,11 @@ class Transfer:
             self._path.unlink(missing_ok=True)
         self._parts = [_Part(0, begin, position=begin, done=True)] if begin else []
         self._progress.add(begin)
-        self._next = len(self._parts)
+        self._next = self._gapless = len(self._parts)
         self._parts.append(_Part.of(begin, begin + PART_BYTES))
         with self._running():
             digest = self._hash_in_order()
-        return Received(digest, self._hashed)
+        return Received(digest, self._claimed)
 
     def run_chunks(self, pinned: Pinned) -> Received:
         """Download the chunks that the file has not got yet; each is compared on its own.
@@ -163,6 +189,7 @@ class Transfer:
             else:
                 missing.append(_Part.of(start, end, digest))
         self._parts = missing
+        self._hashers = len(os.sched_getaffinity(0))
         if missing:
             with self._running(), self._changed:
                 while not all(part.done for part in missing):
@@ -173,7 +200,7 @@ class Transfer:
 
     @contextlib.contextmanager
     def _running(self) -> Generator[None]:
-        self._start_threads(1)
+        self._start_thread()
         try:
             yield
         finally:
@@ -182,43 +209,62 @@ class Transfer:
                 self._failure = self._failure or TransientError("the transfer has ended")
                 self._changed.notify_all()
 
-    def _start_threads(self, count: int) -> None:
-        for _ in range(count):
-            threading.Thread(target=self._work, name="fetch", daemon=True).start()
+    def _start_thread(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._work, name="fetch", daemon=True).start()
 
     def _hash_in_order(self) -> Digest:
         hasher = hashlib.sha256()
-        block = bytearray(_BLOCK_BYTES)
-        view = memoryview(block)
-        number = 0
+        own = bytearray(_BLOCK_BYTES)
         file = None
         try:
-            while True:
-                with self._changed:
-                    while self._reach(number) == self._hashed and not self._at_end(number):
-                        self._wait()
-                    reach, ended = self._reach(number), self._at_end(number)
-                if file is None:
-                    file = self._path.open("rb", buffering=0)
-                while self._hashed < reach:
-                    count = file.readinto(view[: min(_BLOCK_BYTES, reach - self._hashed)])
-                    hasher.update(view[:count])
-                    self._hashed += count
-                if ended and self._hashed == self._reach(number):
-                    number += 1
+            while (block := self._next_block(own)) is not None:
+                view = memoryview(block.buffer)[: block.count]
+                if block.buffer is own:
+                    file = file or self._path.open("rb", buffering=0)
+                    file.seek(block.start)
+                    filled = 0
+                    while filled < block.count:
+                        filled += file.readinto(view[filled:])
+                hasher.update(view)
+                if block.buffer is not own:
                     with self._changed:
-                        self._changed.notify_all()
-                        if number == len(self._parts):
-                            return Digest(hasher.hexdigest())
+                        self._spare.append(block.buffer)
         finally:
             if file is not None:
                 file.close()
+        return Digest(hasher.hexdigest())
 
-    def _reach(self, number: int) -> int:
-        return self._parts[number].position
+    def _next_block(self, own: bytearray) -> _Block | None:
+        """Wait for what is hashed next: a block handed over, or one to be read into ``own``.
 
-    def _at_end(self, number: int) -> bool:
-        return self._parts[number].done
+        Returns None at the end.
+        """
+        with self._changed:
+            while True:
+                if self._handed:
+                    return self._handed.popleft()
+                # A block that was handed over may lie behind a part that is about to end.
+                count = min(self._reach() - self._claimed, len(own))
+                if count > 0:
+                    self._claimed += count
+                    return _Block(own, self._claimed - count, count)
+                if self._all_there():
+                    return None
+                self._wait()
+
+    def _reach(self) -> int:
+        """Return up to where all bytes are written."""
+        return self._parts[min(self._gapless, len(self._parts) - 1)].position
+
+    def _all_there(self) -> bool:
+        return self._gapless == len(self._parts) and not self._left()
+
+    def _left(self) -> int:
+        """Return how many bytes no part stands for yet."""
+        if not self._ranged or self._total is None or self._parts[-1].digest is not None:
+            return 0
+        return max(0, self._total - (self._parts[-1].end or 0))
 
     def _wait(self) -> None:
         if self._failure is not None:
@@ -244,15 +290,27 @@ class Transfer:
 
     def _take(self) -> _Part | None:
         with self._changed:
-            while self._failure is None and self._next < len(self._parts):
+            while self._failure is None:
+                if self._next == len(self._parts) and not self._carve():
+                    return None
                 part = self._parts[self._next]
-                if part.digest is not None or part.start <= self._hashed + (
+                if part.digest is not None or part.start <= self._claimed + (
                     _PARTS_AHEAD * PART_BYTES
                 ):
                     self._next += 1
                     return part
                 self._changed.wait(_POLL_SECONDS)
         return None
+
+    def _carve(self) -> bool:
+        """Add a part behind the last one, if there are bytes left."""
+        if not (left := self._left()):
+            return False
+        start = self._parts[-1].end or 0
+        # One connection gains nothing from small parts, and each costs it a round trip.
+        size = PART_BYTES * (_PARTS_ALONE if self._threads == 1 else 1)
+        self._parts.append(_Part.of(start, start + min(size, left)))
+        return True
 
     def _load(self, part: _Part, descriptor: int) -> None:
         patience = Patience(self._retry, self._give_up_at)
@@ -288,23 +346,29 @@ class Transfer:
                 self._changed.notify_all()
 
     def _advance(self) -> None:
-        before = self._gapless
         while self._gapless < len(self._parts) and self._parts[self._gapless].done:
             self._gapless += 1
-        if self._gapless > before:
-            self._observer.reached(self._parts[self._gapless - 1].position)
+        self._observer.reached(self._reach())
 
     def _receive(self, part: _Part, descriptor: int, seconds_left: float) -> None:
         end = part.end if part.end is not None else part.position + PART_BYTES
         wanted = Range(part.position, end, self._validator)
         with self._source.open(wanted, seconds_left) as answer:
             self._meet(answer, part, descriptor)
+            marked, begun = part.position, time.perf_counter()
+            block = bytearray(_BLOCK_BYTES)
             while part.end is None or part.position < part.end:
-                left = _BLOCK_BYTES if part.end is None else part.end - part.position
-                data = answer.read(min(_BLOCK_BYTES, left))
-                if not data:
+                limit = min(_BLOCK_BYTES, max(_FIRST_BLOCK_BYTES, part.position - part.start))
+                left = limit if part.end is None else part.end - part.position
+                count = answer.readinto(memoryview(block)[: min(limit, left)])
+                if not count:
                     break
-                self._write(part, descriptor, data)
+                block = self._write(part, descriptor, block, count)
+                came, seconds = part.position - marked, time.perf_counter() - begun
+                if came >= PART_BYTES or not (self._paced or _too_early(came, seconds)):
+                    self._mark(descriptor, marked, came, seconds)
+                    marked, begun = part.position, time.perf_counter()
+            self._mark(descriptor, marked, part.position - marked, time.perf_counter() - begun)
             if part.end is None:
                 return
             if part.position < part.end:
@@ -312,6 +376,19 @@ class Transfer:
                     f"{self._source.description} ended after {part.position} of the {self._total}"
                     " bytes announced"
                 )
+
+    def _mark(self, descriptor: int, start: int, count: int, seconds: float) -> None:
+        """Take in how fast a stretch of bytes has come, and send it on its way to the disk."""
+        start_writeback(descriptor, start, count)
+        with self._changed:
+            self._advance()
+            if self._ranged and not self._paced:
+                self._paced = True
+                rate = count / max(seconds, 1e-6)
+                wanted = connections_for(rate, self._hashers, self._connections)
+                waiting = len(self._parts) - self._next + -(-self._left() // PART_BYTES)
+                for _ in range(min(wanted - self._threads, waiting)):
+                    self._start_thread()
 
     def _meet(self, answer: Answer, part: _Part, descriptor: int) -> None:
         """Take in what the first answer says of the object, and hold the others to it."""
@@ -339,32 +416,49 @@ class Transfer:
                 part.end = self._total
             elif not chunks and self._total is not None:
                 part.end = min(part.end or self._total, self._total)
-                starts = range(part.end, self._total, PART_BYTES)
-                self._parts += [_Part.of(s, min(s + PART_BYTES, self._total)) for s in starts]
-            more = min(self._connections, len(self._parts)) - 1 if answer.ranged else 0
-        self._start_threads(more)
 
-    def _write(self, part: _Part, descriptor: int, data: bytes) -> None:
-        end = part.position + len(data)
+    def _write(self, part: _Part, descriptor: int, block: bytearray, count: int) -> bytearray:
+        """Write a block at its place; hand it over if it is hashed next. Returns the next block."""
+        end = part.position + count
         self._observer.wrote(end)
         if self._retry.clock() > self._give_up_at:
             raise SourceUnavailable(
                 f"the transfer of {self._source.description} was not done by the deadline:"
                 f" {self._progress.describe()} came"
             )
+        view = memoryview(block)[:count]
         if part.digest is not None:
-            part.hasher.update(data)
-        view = memoryview(data)
+            part.hasher.update(view)
         position = part.position
         try:
             while view:
-                count = os.pwrite(descriptor, view, position)
-                view, position = view[count:], position + count
+                written = os.pwrite(descriptor, view, position)
+                view, position = view[written:], position + written
         except OSError as error:
             raise space_error(error, self._path.parent) or error from error
         with self._changed:
             if self._failure is not None:
                 raise self._failure
-            part.position = position
-            self._progress.add(len(data))
+            self._progress.add(count)
             self._changed.notify_all()
+            following = part.digest is None and part.position == self._claimed
+            part.position = position
+            if not following or (spare := self._spare_block()) is None:
+                return block
+            self._handed.append(_Block(block, self._claimed, count))
+            self._claimed += count
+            return spare
+
+    def _spare_block(self) -> bytearray | None:
+        """Return a block to receive into, the one used last, None where all wait to be hashed."""
+        if self._spare:
+            return self._spare.pop()
+        if self._blocks == _SPARE_BLOCKS:
+            return None
+        self._blocks += 1
+        return bytearray(_BLOCK_BYTES)
+
+
+def _too_early(count: int, seconds: float) -> bool:
+    """Return whether so many bytes in so many seconds tell no rate yet."""
+    return count < _PACED_BYTES and seconds < _PACED_SECONDS

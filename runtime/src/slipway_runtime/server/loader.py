@@ -49,6 +49,7 @@ def load(
     from slipway_runtime.inference import golden  # noqa: PLC0415
     from slipway_runtime.inference import model as models  # noqa: PLC0415
     from slipway_runtime.inference.batching import limits_for  # noqa: PLC0415
+    from slipway_runtime.inference.engine_cache import engines  # noqa: PLC0415
     from slipway_runtime.inference.executor import Executor  # noqa: PLC0415
     from slipway_runtime.inference.session import Tuning  # noqa: PLC0415
     from slipway_runtime.inference.threads import available_cpus  # noqa: PLC0415
@@ -58,49 +59,52 @@ def load(
 
     intra_op_threads = settings.intra_op_threads or available_cpus()
     inter_op_threads = settings.inter_op_threads or available_cpus()
-    model = models.load(
-        models.ModelIdentity(name, digest, tuple(settings.aliases)),
-        artifact.model,
-        settings.providers,
-        intra_op_threads=intra_op_threads,
-        inter_op_threads=inter_op_threads,
-        provider_options=settings.provider_options,
-        tuning=Tuning(
-            graph_optimization=settings.graph_optimization,
-            entries=settings.session_options,
-            cpu_arena=settings.cpu_arena,
-            cpu_arena_limit=settings.cpu_arena_limit,
-            custom_op_libraries=settings.custom_op_libraries,
-        ),
-        manifest=artifact.manifest,
-    )
+    options = settings.provider_options
+    with engines(settings.engine_cache_dir, digest, settings.providers, options) as kept:
+        model = models.load(
+            models.ModelIdentity(name, digest, tuple(settings.aliases)),
+            artifact.model,
+            settings.providers,
+            intra_op_threads=intra_op_threads,
+            inter_op_threads=inter_op_threads,
+            provider_options=kept.options,
+            tuning=Tuning(
+                graph_optimization=settings.graph_optimization,
+                entries=settings.session_options,
+                cpu_arena=settings.cpu_arena,
+                cpu_arena_limit=settings.cpu_arena_limit,
+                custom_op_libraries=settings.custom_op_libraries,
+            ),
+            manifest=artifact.manifest,
+        )
 
-    enter(Phase.WARMING)
-    samples = [sample for path in artifact.golden for sample in golden.read(path, model)]
-    model.warm_up(samples[0].inputs if samples else None)
-    tolerance = golden.DEFAULT_TOLERANCE
-    hint = None
-    if artifact.manifest is not None:
-        tolerance = artifact.manifest.golden or tolerance
-        hint = artifact.manifest.serving.max_batch_size
-    golden.check(model, samples, tolerance)
-    logger.info(
-        "the model is warm",
-        extra={
-            "digest": str(digest),
-            "providers": model.providers,
-            "intra_op_threads": intra_op_threads,
-            "inter_op_threads": inter_op_threads,
-        },
-    )
-    limits = limits_for(
-        model,
-        settings.max_batch_size,
-        settings.max_batch_delay_ms / 1000,
-        hint=hint,
-        typical=golden.rows(model, samples),
-        tolerance=tolerance,
-    )
+        enter(Phase.WARMING)
+        samples = [sample for path in artifact.golden for sample in golden.read(path, model)]
+        model.warm_up(samples[0].inputs if samples else None)
+        tolerance = golden.DEFAULT_TOLERANCE
+        hint = None
+        if artifact.manifest is not None:
+            tolerance = artifact.manifest.golden or tolerance
+            hint = artifact.manifest.serving.max_batch_size
+        golden.check(model, samples, tolerance)
+        logger.info(
+            "the model is warm",
+            extra={
+                "digest": str(digest),
+                "providers": model.providers,
+                "intra_op_threads": intra_op_threads,
+                "inter_op_threads": inter_op_threads,
+            },
+        )
+        limits = limits_for(
+            model,
+            settings.max_batch_size,
+            settings.max_batch_delay_ms / 1000,
+            hint=hint,
+            typical=golden.rows(model, samples),
+            tolerance=tolerance,
+        )
+        kept.keep()
     steady = depends_on_shapes_alone(artifact.model)
     executor = Executor(
         model,

@@ -72,11 +72,17 @@ class Model(Schema):
 
     uri: str = Field(
         max_length=2048,
-        description="Where the ONNX file is: s3://bucket/key, https://host/path or file:///path.",
+        description="Where the ONNX file or package is: s3://bucket/key, https://host/path, "
+        "pvc://claim/path (a PersistentVolumeClaim of this namespace) or file:///path.",
         json_schema_extra=validated(
             cel(
-                "self.matches('^(s3://[^/]+/.+|https?://[^/]+/.*|file:///.+)$')",
-                "uri must be s3://bucket/key, https://host/path or file:///path",
+                "self.matches('^(s3://[^/]+/.+|https?://[^/]+/.*|file:///.+|"
+                "pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/.+)$')",
+                "uri must be s3://bucket/key, https://host/path, pvc://claim/path or file:///path",
+            ),
+            cel(
+                "!self.matches('^pvc://.*/[.][.](/|$)')",
+                "uri must not lead out of the claim: write the path from its root, without ..",
             ),
             cel(
                 "!self.matches('^https?://[^/]*@')",

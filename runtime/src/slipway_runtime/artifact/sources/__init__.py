@@ -14,7 +14,7 @@ from slipway_runtime.settings import FetchSettings
 
 __all__ = ["Answer", "Range", "ReplacedError", "Source", "TransientError", "open_source"]
 
-_SCHEMES = "s3://BUCKET/KEY, https://HOST/PATH, http://HOST/PATH or file:///PATH"
+_SCHEMES = "s3://BUCKET/KEY, https://HOST/PATH, http://HOST/PATH, pvc://CLAIM/PATH or file:///PATH"
 
 
 def open_source(uri: str, settings: FetchSettings) -> Source:
@@ -37,9 +37,11 @@ def open_source(uri: str, settings: FetchSettings) -> Source:
         case "file":
             from slipway_runtime.artifact.sources.file import FileSource  # noqa: PLC0415
 
-            return FileSource(uri)
+            return FileSource.from_uri(uri)
         case "pvc":
-            raise InvalidArguments("pvc:// sources are not supported by this version")
+            from slipway_runtime.artifact.sources.file import FileSource  # noqa: PLC0415
+
+            return FileSource.from_claim(uri, settings.claim_dir)
         case "":
             raise InvalidArguments(f"the URI has no scheme: it must be {_SCHEMES}")
         case other:

@@ -57,8 +57,8 @@ class Answer(Protocol):
         """Whether the bytes are those of the range."""
         ...
 
-    def read(self, limit: int) -> bytes:
-        """Return up to ``limit`` of the next bytes, none at the end.
+    def readinto(self, view: memoryview) -> int:
+        """Put the next bytes into ``view``; return how many, 0 at the end.
 
         Raises:
             TransientError: the connection was cut, or nothing came in time.

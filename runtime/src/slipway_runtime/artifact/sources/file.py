@@ -1,15 +1,14 @@
-"""file:// sources: a file of this container, such as one on a mounted volume."""
+"""file:// and pvc:// sources: a file of this container, such as one on a mounted volume."""
 
 from __future__ import annotations
 
-import copy
 import errno
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from slipway_runtime.artifact.sources.base import Range, ReplacedError, TransientError
@@ -19,22 +18,54 @@ from slipway_runtime.errors import AccessDenied, ArtifactNotFound, InvalidArgume
 class FileSource:
     """Copies a local file into the cache, where nothing else can change it afterwards."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, path: Path, uri: str) -> None:
+        self._path = path
+        self._uri = uri
+
+    @classmethod
+    def from_uri(cls, uri: str) -> FileSource:
+        """Return the source of file:///ABSOLUTE/PATH.
+
+        Raises:
+            InvalidArguments: the URI is malformed.
+        """
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise InvalidArguments("a file URI must be file:///ABSOLUTE/PATH, with three slashes")
-        self._path = Path(unquote(parts.path))
+        path = unquote(parts.path)
+        return cls(Path(path), f"file://{path}")
+
+    @classmethod
+    def from_claim(cls, uri: str, mounted: Path | None) -> FileSource:
+        """Return the source of pvc://CLAIM/PATH, the claim being mounted at ``mounted``.
+
+        Raises:
+            InvalidArguments: the URI is malformed or leads out of the claim, or none is mounted.
+        """
+        claim, _, path = uri.partition("://")[2].partition("/")
+        if not claim or not path or ".." in path.split("/"):
+            raise InvalidArguments(
+                "the URI of a claim must be pvc://CLAIM/PATH, the path being from its root and"
+                " without '..'"
+            )
+        if mounted is None or not mounted.is_dir():
+            raise InvalidArguments(
+                f"the claim {claim} is not mounted here: SLIPWAY_CLAIM_DIR must name the directory"
+                " where it is"
+            )
+        if not (mounted / path).resolve().is_relative_to(mounted.resolve()):
+            raise InvalidArguments(f"{path} is a link that leads out of the claim {claim}")
+        return cls(mounted / path, f"pvc://{claim}/{path}")
 
     def beside(self, path: str) -> FileSource:
         """Return the file of this path in the same folder."""
-        other = copy.copy(self)
-        other._path = self._path.parent / path
-        return other
+        folder = self._uri.rpartition("/")[0]
+        return FileSource(self._path.parent / path, f"{folder}/{path}")
 
     @property
     def description(self) -> str:
         """The URI."""
-        return f"file://{self._path}"
+        return self._uri
 
     @contextmanager
     def open(self, wanted: Range, seconds_left: float) -> Generator[_Piece]:  # noqa: ARG002
@@ -42,9 +73,9 @@ class FileSource:
         try:
             file = self._path.open("rb", buffering=0)
         except FileNotFoundError as error:
-            raise ArtifactNotFound(f"there is no file {self._path} in this container") from error
+            raise ArtifactNotFound(f"there is no file {self._uri}") from error
         except PermissionError as error:
-            raise AccessDenied(f"this user may not read {self._path}") from error
+            raise AccessDenied(f"this user ({os.getuid()}) may not read {self._uri}") from error
         except OSError as error:
             raise self.unreadable(error) from error
         with file:
@@ -58,26 +89,26 @@ class FileSource:
     def unreadable(self, error: OSError) -> ArtifactNotFound | TransientError:
         """Return what it means that the file cannot be read."""
         if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-            return ArtifactNotFound(f"{self._path} is not a file: {error.strerror}")
-        return TransientError(f"{self._path} cannot be read: {error.strerror}")
+            return ArtifactNotFound(f"{self._uri} is not a file: {error.strerror}")
+        return TransientError(f"{self._uri} cannot be read: {error.strerror}")
 
 
 @dataclass
 class _Piece:
     """A range of an open file; see `Answer`."""
 
-    file: BinaryIO
+    file: FileIO
     total: int
     validator: str
     source: FileSource
     left: int
     ranged: bool = True
 
-    def read(self, limit: int) -> bytes:
-        """Return the next bytes of the range."""
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes of the range."""
         try:
-            data = self.file.read(min(limit, self.left))
+            count = self.file.readinto(view[: self.left])
         except OSError as error:
             raise self.source.unreadable(error) from error
-        self.left -= len(data)
-        return data
+        self.left -= count
+        return count

@@ -184,10 +184,10 @@ class _Body:
     validator: str | None
     ranged: bool
 
-    def read(self, limit: int) -> bytes:
-        """Return the next bytes; http.client ends quietly when the connection is cut."""
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes; http.client ends quietly when the connection is cut."""
         try:
-            return self.response.read(limit)
+            return self.response.readinto(view)
         except (http.client.HTTPException, OSError) as error:
             raise self.source.no_answer(error) from error
 

@@ -7,6 +7,7 @@ that the server says is repeated but its error code.
 from __future__ import annotations
 
 import copy
+import http.client
 import os
 from collections.abc import Generator, Mapping
 from contextlib import closing, contextmanager
@@ -68,7 +69,7 @@ _TRANSIENT = {
     "TooManyRequests",
 }
 _REPLACED = {"PreconditionFailed", "412"}
-_CUT = (aws.IncompleteReadError, aws.ResponseStreamingError)
+_CUT = (aws.IncompleteReadError, aws.ResponseStreamingError, http.client.HTTPException)
 _NO_ANSWER = (aws.BotoCoreError, aws.HTTPClientError, urllib3.exceptions.HTTPError)
 
 
@@ -197,11 +198,20 @@ class _Body:
     validator: str | None
     ranged: bool
 
-    def read(self, limit: int) -> bytes:
-        """Return the next bytes."""
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes."""
         try:
-            return self.body.read(limit)
-        except (*_NO_ANSWER, OSError) as error:
+            raw = getattr(self.body, "_raw_stream", None)
+            response = getattr(raw, "_fp", None)
+            if raw is None or not isinstance(response, http.client.HTTPResponse):
+                return self.body.readinto(view)
+            # Past urllib3, which makes an object of every block and copies it. It is told when the
+            # connection is free for the next request.
+            count = response.readinto(view)
+            if response.isclosed() and not response.length:
+                raw.release_conn()
+            return count
+        except (*_NO_ANSWER, http.client.HTTPException, OSError) as error:
             raise self.source.translated(error) from error
 
 

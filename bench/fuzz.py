@@ -1,0 +1,110 @@
+"""Feeds the decoders of a model server ever new nonsense, for as long as one has time.
+
+    make fuzz MINUTES=5
+
+Takes turns until the time is up: bodies of every REST protocol and messages of gRPC against six
+models, bytes on a real connection, package manifests, damaged graphs (the tests of every day, with
+more and other examples), and Schemathesis against the OpenAPI document of served models. Whatever
+is sent must be answered, and not with a defect of ours. Prints and keeps how many cases there were
+(bench/results/fuzz.json); ends with 1 and the example where something was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from environment import environment
+from runtime_kit import onnx_models
+from runtime_kit.fuzzing import EXAMPLES, Tried, openapi
+from runtime_kit.process import Server
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = "tests/unit/runtime/"
+# What is fuzzed -> the test, and how many examples a turn tries.
+TARGETS = {
+    "REST bodies": ("test_fuzz.py::test_no_body_is_answered_with_a_defect", 500),
+    "gRPC messages": ("test_fuzz.py::test_no_message_is_answered_with_a_defect", 500),
+    "bytes on a connection": ("test_connections.py::test_no_bytes_bring_the_server_down", 500),
+    "manifests": (
+        "test_package.py::test_a_manifest_is_read_or_refused_and_never_a_defect",
+        2000,
+    ),
+    "graphs": (
+        "test_package.py::test_a_damaged_graph_is_read_or_refused_and_never_a_defect",
+        2000,
+    ),
+}
+SERVED = {
+    "linear": onnx_models.linear,
+    "two inputs": onnx_models.two_inputs,
+    "every datatype": onnx_models.every_datatype,
+}
+OPENAPI_SECONDS = 20
+COUNTED = re.compile(r"(\d+) passing examples, (\d+) failing examples, (\d+) invalid")
+
+
+def tested(node: str, examples: int) -> Tried:
+    """One turn of a property test, with a seed of its own."""
+    seed = random.SystemRandom().randrange(2**32)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{TESTS}{node}",
+         "--hypothesis-show-statistics", f"--hypothesis-seed={seed}", "--timeout=900"],
+        cwd=ROOT,
+        env={**os.environ, EXAMPLES: str(examples)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    cases = sum(int(good) + int(bad) for good, bad, _ in COUNTED.findall(done.stdout))
+    return Tried(cases, f"seed {seed}\n{done.stdout[-6000:]}" if done.returncode else "")
+
+
+def served(kind: str) -> Tried:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with Server(folder / "s", SERVED[kind]()) as server:
+            server.start().wait_until_ready()
+            url = f"http://127.0.0.1:{server.port}"
+            tried = openapi(url, folder, count=50, seconds=OPENAPI_SECONDS)
+            alive = server.get("/v2/health/ready").status == 200
+    return tried if alive else Tried(tried.cases, f"{tried.problem}\nnot ready any more")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/fuzz.json")
+    options = parser.parse_args()
+    end = time.monotonic() + 60 * options.minutes
+    counts: dict[str, int] = {}
+    problems: list[str] = []
+    kinds = itertools.cycle(SERVED)
+    for name in itertools.cycle((*TARGETS, "OpenAPI")):
+        if time.monotonic() >= end:
+            break
+        tried = served(next(kinds)) if name == "OpenAPI" else tested(*TARGETS[name])
+        counts[name] = counts.get(name, 0) + tried.cases
+        print(f"{name:24} {tried.cases:7} cases{'  FOUND SOMETHING' * bool(tried.problem)}")
+        if tried.problem:
+            problems.append(f"{name}: {tried.problem}")
+    print(f"{sum(counts.values())} cases in all")
+    if problems:
+        print(*problems, sep="\n\n", file=sys.stderr)
+        return 1
+    told = {"environment": environment(), "minutes": options.minutes, "cases": counts}
+    options.out.write_text(json.dumps(told, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
