@@ -50,7 +50,7 @@ SERVED = {
     "every datatype": onnx_models.every_datatype,
 }
 OPENAPI_SECONDS = 20
-COUNTED = re.compile(r"(\d+) passing examples, (\d+) failing examples, (\d+) invalid")
+COUNTED = re.compile(r"(\d+) passing, (\d+) failing, and (\d+) invalid")
 
 
 def tested(node: str, examples: int) -> Tried:
@@ -66,7 +66,9 @@ def tested(node: str, examples: int) -> Tried:
         check=False,
     )  # fmt: skip
     cases = sum(int(good) + int(bad) for good, bad, _ in COUNTED.findall(done.stdout))
-    return Tried(cases, f"seed {seed}\n{done.stdout[-6000:]}" if done.returncode else "")
+    if done.returncode or not cases:
+        return Tried(cases, f"seed {seed}\n{done.stdout[-6000:] or done.stderr[-2000:]}")
+    return Tried(cases, "")
 
 
 def served(kind: str) -> Tried:
