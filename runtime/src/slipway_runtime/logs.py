@@ -48,8 +48,13 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+# What every line tells.
+told_always: dict[str, object] = {}
+
+
 def tell_always(**extras: object) -> None:
     """Add members to every line from now on."""
+    told_always.update(extras)
 
     def add(record: logging.LogRecord) -> bool:
         vars(record).update(extras)

@@ -61,7 +61,7 @@ class InProcess:
         self.service = Service(self.model, executor, self.metrics, self.settings)
         lifecycle = Lifecycle("m", DIGEST, self.metrics)
         lifecycle.phase = Phase.READY
-        self.app = App(lifecycle, access_log=False)
+        self.app = App(lifecycle)
         self.app.install(ModelRoutes(self.service, self.settings))
 
     async def request(

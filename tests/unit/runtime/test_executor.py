@@ -307,6 +307,36 @@ def test_a_longer_run_counts_at_once_and_a_shorter_one_by_and_by() -> None:
     assert predictor.predict(("k",), 1) == pytest.approx(0.42)
 
 
+def test_one_run_that_was_interrupted_does_not_count_and_two_do() -> None:
+    predictor = Predictor()
+    for seconds, expected in ((1e-5, 1e-5), (4e-3, 1e-5), (1e-5, 1e-5), (4e-3, 1e-5), (3e-3, 3e-3)):
+        predictor.observe(("k",), 1, seconds)
+        assert predictor.predict(("k",), 1) == pytest.approx(expected)
+    predictor.observe(("k",), 1, 0.5)
+    assert predictor.predict(("k",), 1) == 0.5
+
+
+def test_fewer_rows_than_any_seen_take_no_longer_than_these() -> None:
+    predictor = Predictor()
+    predictor.observe(("k",), 32, 1e-4)
+    assert predictor.predict(("k",), 1) == 1e-4
+
+
+def test_a_busy_loop_does_not_make_short_runs_look_long(load_model: LoadModel) -> None:
+    """A thread has to wait for the interpreter's lock before it can tell that its run is done."""
+    executor = Executor(load_model(onnx_models.identity()), inline_seconds=0.002)
+
+    async def ask() -> bool:
+        ticket = executor.submit(x(1))
+        end = time.perf_counter() + 10
+        while not ticket.future.done() and time.perf_counter() < end:
+            sum(range(200_000))
+            await asyncio.sleep(0)
+        return executor.submit(x(1)).future.done()
+
+    assert run(ask())
+
+
 def test_what_clients_choose_does_not_fill_the_memory() -> None:
     predictor = Predictor()
     for number in range(5000):

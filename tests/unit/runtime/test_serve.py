@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from runtime_kit import onnx_models
@@ -417,3 +418,29 @@ def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:
     assert line["message"] == "POST /predict 200"
     assert line["milliseconds"] > 0
     assert (line["digest"], line["bytes"]) == (server.digest, len(b'{"y":[41.0,51.0]}'))
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_no_line_of_the_access_log_is_lost_at_the_end(tmp_path: Path, log_format: str) -> None:
+    extra = {"SLIPWAY_ACCESS_LOG": "true", "SLIPWAY_LOG_FORMAT": log_format}
+    paths = [f'/no/{number}\u00e9"' for number in range(600)]
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        connection = server.connect()
+        for path in paths:
+            connection.request("GET", quote(path))
+            connection.getresponse().read()
+        connection.request("GET", "/%ff")
+        connection.getresponse().read()
+        connection.close()
+        server.terminate()
+        ended = server.wait_for_end()
+    told = [line for line in ended.log.splitlines() if "GET /no/" in line]
+    if log_format == "json":
+        assert [json.loads(line)["message"] for line in told] == [f"GET {p} 404" for p in paths]
+    else:
+        assert all(
+            f"GET {path} 404  (request_id=" in line for path, line in zip(paths, told, strict=True)
+        )
+    assert len(told) == len(paths)
+    assert "GET /\N{REPLACEMENT CHARACTER} 404" in ended.log

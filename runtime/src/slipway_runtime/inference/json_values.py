@@ -7,6 +7,7 @@ something is wrong.
 
 from __future__ import annotations
 
+import array as arrays
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -21,6 +22,7 @@ from slipway_runtime.inference.tensors import BF16, Array, TensorSpec
 NonFinite: TypeAlias = Literal["refuse", "null", "string"]
 
 _MAX_DIMENSIONS: Final = 32
+_FLOAT32: Final = np.dtype(np.float32)
 
 
 def from_nested(spec: TensorSpec, value: object) -> Array:
@@ -29,8 +31,8 @@ def from_nested(spec: TensorSpec, value: object) -> Array:
     Raises:
         BadRequest: ragged lists, or an element that is not of the datatype.
     """
-    shape, flat = _flatten(spec, value)
-    return _elements(spec, flat, shape).reshape(shape)
+    shape, flat, kinds = _flatten(spec, value)
+    return _elements(spec, flat, kinds, shape).reshape(shape)
 
 
 def from_row_major(spec: TensorSpec, data: object, shape: Sequence[int]) -> Array:
@@ -42,7 +44,7 @@ def from_row_major(spec: TensorSpec, data: object, shape: Sequence[int]) -> Arra
     """
     if not isinstance(data, list):
         raise BadRequest(f"input {spec.name!r}: data must be a list, got {name_value(data)}")
-    nested, flat = _flatten(spec, cast("object", data))
+    nested, flat, kinds = _flatten(spec, cast("object", data))
     expected = math.prod(shape)
     if len(nested) > 1 and tuple(shape) != nested:
         raise BadRequest(
@@ -54,7 +56,7 @@ def from_row_major(spec: TensorSpec, data: object, shape: Sequence[int]) -> Arra
             f"input {spec.name!r}: the shape {list(shape)} has {expected} elements,"
             f" data has {len(flat)}"
         )
-    return _elements(spec, flat, nested).reshape(shape)
+    return _elements(spec, flat, kinds, nested).reshape(shape)
 
 
 def to_json_ready(
@@ -122,13 +124,15 @@ def _decode(value: object) -> object:
     return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
-def _flatten(spec: TensorSpec, value: object) -> tuple[tuple[int, ...], list[object]]:
-    """Return the shape of nested lists and their elements in row-major order."""
+def _flatten(
+    spec: TensorSpec, value: object
+) -> tuple[tuple[int, ...], list[object], set[type[object]]]:
+    """Return the shape of nested lists, their elements in row-major order, and whose types."""
     if not isinstance(value, list):
-        return (), [value]
+        return (), [value], {type(value)}
     level = cast("list[object]", value)
     shape = [len(level)]
-    while level and list in (kinds := set(map(type, level))):
+    while list in (kinds := set(map(type, level))):
         if len(shape) >= _MAX_DIMENSIONS:
             raise BadRequest(f"input {spec.name!r}: lists are nested more than 32 deep")
         rows = cast("list[list[object]]", level)
@@ -136,7 +140,7 @@ def _flatten(spec: TensorSpec, value: object) -> tuple[tuple[int, ...], list[obj
             raise BadRequest(f"input {spec.name!r}: the lists are ragged, {_ragged(level, shape)}")
         shape.append(len(rows[0]))
         level = list(chain.from_iterable(rows))
-    return tuple(shape), level
+    return tuple(shape), level, kinds
 
 
 def _ragged(level: list[object], shape: list[int]) -> str:
@@ -171,19 +175,26 @@ _WANTED: Final[Mapping[str, str]] = {
 }
 
 
-def _elements(spec: TensorSpec, flat: list[object], shape: Sequence[int]) -> Array:
-    """Make a one-dimensional array, exactly or not at all."""
+def _elements(
+    spec: TensorSpec, flat: list[object], kinds: set[type[object]], shape: Sequence[int]
+) -> Array:
+    """Make a one-dimensional array of elements of these types, exactly or not at all."""
     kind = spec.datatype.kind
     accepted = _ACCEPTED[kind]
-    if not accepted.issuperset(map(type, flat)):
+    if not kinds <= accepted:
         position = next(i for i, item in enumerate(flat) if type(item) not in accepted)
         raise _bad_element(spec, flat, position, shape)
     if kind == "O":
         return _string_elements(spec, flat)
     is_bf16 = spec.datatype.name == BF16
     try:
-        with np.errstate(over="ignore"):
-            array = np.array(flat, dtype=np.float64 if is_bf16 else spec.datatype.dtype)
+        if spec.datatype.dtype == _FLOAT32:
+            # What is too large becomes infinite; NumPy would warn, and silencing it costs as much
+            # as a small array.
+            array = np.frombuffer(arrays.array("f", cast("list[float]", flat)), dtype=_FLOAT32)
+        else:
+            with np.errstate(over="ignore"):
+                array = np.array(flat, dtype=np.float64 if is_bf16 else spec.datatype.dtype)
     except OverflowError:
         raise _bad_element(spec, flat, _out_of_range(spec, flat), shape) from None
     if kind == "f":

@@ -59,6 +59,7 @@ class Model:
         self._use(session)
         self.open_profiled: Callable[[Path], ort.OrtSession] | None = None
         self.providers = session.get_providers()
+        self.on_cpu = self.providers == ["CPUExecutionProvider"]
         inputs = tuple(ort.input_spec(arg) for arg in session.get_inputs())
         outputs: list[TensorSpec] = []
         self._not_served: dict[str, str] = {}

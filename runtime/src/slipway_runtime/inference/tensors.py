@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -74,6 +75,17 @@ class TensorSpec:
         """The shape as the protocol has it: -1 for a symbolic dimension."""
         return [-1 if size is None else size for size in self.shape or ()]
 
+    def allows(self, shape: Sequence[int]) -> bool:
+        """Whether an array may have this shape: by its rank and its fixed dimensions."""
+        if not self.shape:
+            return True
+        if len(shape) != len(self.shape):
+            return False
+        for want, got in zip(self.shape, shape, strict=True):
+            if want is not None and want != got:
+                return False
+        return True
+
     @property
     def batchable(self) -> bool:
         """Whether dimension 0 is there and not fixed."""
@@ -87,15 +99,20 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    @property
+    @cached_property
     def input_names(self) -> list[str]:
         """The names of the inputs in order."""
         return [spec.name for spec in self.inputs]
 
-    @property
+    @cached_property
     def output_names(self) -> list[str]:
         """The names of the outputs in order."""
         return [spec.name for spec in self.outputs]
+
+    @cached_property
+    def inputs_by_name(self) -> Mapping[str, TensorSpec]:
+        """The inputs by their names."""
+        return {spec.name: spec for spec in self.inputs}
 
 
 def check_names(signature: Signature, given: Sequence[str]) -> None:
@@ -105,6 +122,8 @@ def check_names(signature: Signature, given: Sequence[str]) -> None:
         BadRequest: an input is unknown, missing or given twice.
     """
     expected = signature.input_names
+    if given == expected:
+        return
     listed = ", ".join(repr(name) for name in expected)
     for name in given:
         if name not in expected:
@@ -122,7 +141,7 @@ def check_shape(spec: TensorSpec, shape: Sequence[int]) -> None:
     Raises:
         BadRequest: naming the input, what was expected and what was given.
     """
-    if not spec.shape:
+    if spec.allows(shape):
         return
     expected = spec.wire_shape
     if len(shape) != len(expected):

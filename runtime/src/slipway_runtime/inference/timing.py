@@ -14,6 +14,7 @@ from slipway_runtime.inference.batching import Key
 
 _MAX_KEYS: Final = 512
 _DECAY: Final = 0.8
+_FELT_SECONDS: Final = 0.02
 _MAX_SCANNED_BYTES: Final = 16 * 1024 * 1024
 # Operators whose time, or whose output's size, follows from values and not from shapes.
 _DEPENDS_ON_VALUES: Final = (
@@ -58,26 +59,46 @@ class Predictor:
     """Predicts the time of a run from the key of its shapes and its rows; in seconds."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[Key, int], float] = OrderedDict()
+        # By key and magnitude of rows: the estimate, and the last observation.
+        self._seen: OrderedDict[tuple[Key, int], tuple[float, float]] = OrderedDict()
+        self._largest = 0
 
     def observe(self, key: Key, rows: int, seconds: float) -> None:
-        """Take in how long a run took: a longer one counts at once, a shorter one by and by."""
-        entry = (key, rows.bit_length())
+        """Take in how long a run took.
+
+        A shorter one counts by and by. A longer one counts if the one before was longer, too: once
+        is an interruption, most likely. But what probes would feel counts at once.
+        """
+        size = rows.bit_length()
+        self._largest = max(self._largest, size)
+        entry = (key, size)
         known = self._seen.get(entry)
-        if known is not None and seconds < known:
-            seconds = _DECAY * known + (1 - _DECAY) * seconds
-        self._seen[entry] = seconds
+        if known is None:
+            estimate = seconds
+        else:
+            estimate, before = known
+            if seconds < estimate:
+                estimate = _DECAY * estimate + (1 - _DECAY) * seconds
+            elif seconds >= _FELT_SECONDS:
+                estimate = seconds
+            else:
+                estimate = max(estimate, min(seconds, before))
+        self._seen[entry] = (estimate, seconds)
         if known is None and len(self._seen) > _MAX_KEYS:
             self._seen.popitem(last=False)
 
     def predict(self, key: Key, rows: int) -> float | None:
         """Return the time that a run will take, or None if nothing like it has been seen.
 
-        More rows than any seen are taken to need proportionally more.
+        More rows than any seen are taken to need proportionally more, fewer as much as these.
         """
         size = rows.bit_length()
         for smaller in range(size, 0, -1):
             known = self._seen.get((key, smaller))
             if known is not None:
-                return known * 2 ** (size - smaller)
+                return known[0] * 2 ** (size - smaller)
+        for larger in range(size + 1, self._largest + 1):
+            known = self._seen.get((key, larger))
+            if known is not None:
+                return known[0]
         return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Generic, TypeAlias, TypeVar, cast
+from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import orjson
 
@@ -17,8 +16,7 @@ JSON: Final = b"application/json"
 BINARY: Final = b"application/octet-stream"
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """A request's body, inflated.
 
     ``kind`` is the media type in lower case without parameters, ``header_length`` the length of
@@ -30,8 +28,7 @@ class Body:
     header_length: int | None = None
 
 
-@dataclass(frozen=True)
-class Payload:
+class Payload(NamedTuple):
     """The body of an answer, in parts that are sent one after another."""
 
     parts: tuple[bytes | memoryview, ...]
@@ -42,8 +39,7 @@ class Payload:
 A = TypeVar("A")
 
 
-@dataclass(frozen=True)
-class Call(Generic[A]):
+class Call(NamedTuple, Generic[A]):
     """One decoded request: arrays by input name, the outputs wanted (None = all), how to answer.
 
     ``encode`` makes the answer of the outputs. ``timeout`` is how many seconds the client is

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from slipway_runtime.errors import BadRequest, UnknownResource
 from slipway_runtime.inference.binary import from_bytes, one_string, to_bytes
@@ -63,7 +62,7 @@ def decode(model: Model, body: Body) -> Call[Payload]:
             "inputs must be a list of objects with name, shape, datatype and data,"
             f" got {name_value(tensors)}"
         )
-    specs = {spec.name: spec for spec in model.signature.inputs}
+    specs = model.signature.inputs_by_name
     given = [_named(tensor) for tensor in cast("list[object]", tensors)]
     check_names(model.signature, [name for name, _ in given])
     inputs = {name: _decode_input(specs[name], tensor, binary) for name, tensor in given}
@@ -132,14 +131,13 @@ class _Binary:
             )
 
 
-@dataclass(frozen=True)
-class _AsBinary:
+class _AsBinary(NamedTuple):
     """Which outputs are wanted as binary tensors."""
 
     by_default: bool
     by_name: Mapping[str, bool]
 
-    def __getitem__(self, name: str) -> bool:
+    def wanted(self, name: str) -> bool:
         return self.by_name.get(name, self.by_default)
 
 
@@ -169,7 +167,7 @@ def _encode(
         parameters: dict[str, object] = {}
         if spec.labels is not None:
             parameters["labels"] = encode_json(spec.labels).decode()
-        if as_binary[name]:
+        if as_binary.wanted(name):
             part = to_bytes(spec, array)
             parts.append(part)
             parameters["binary_data_size"] = len(part)

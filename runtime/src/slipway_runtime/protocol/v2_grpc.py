@@ -55,10 +55,10 @@ def decode(request: Any, model: Model) -> Call[Any]:
             f"there are {len(raw)} raw_input_contents for {len(names)} inputs: give all inputs so,"
             " or none"
         )
-    specs = {spec.name: spec for spec in model.signature.inputs}
+    specs = model.signature.inputs_by_name
     inputs: dict[str, Array] = {}
-    for number, tensor in enumerate(request.inputs):
-        spec = specs[tensor.name]
+    for number, (name, tensor) in enumerate(zip(names, request.inputs, strict=True)):
+        spec = specs[name]
         _refuse_shared_memory(tensor)
         check_datatype(spec, tensor.datatype)
         shape = check_sizes(spec, list(tensor.shape))

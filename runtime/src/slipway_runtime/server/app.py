@@ -35,6 +35,7 @@ from slipway_runtime.server.lifecycle import Lifecycle
 from slipway_runtime.server.phases import Phases
 
 if TYPE_CHECKING:
+    from slipway_runtime.server.access_log import AccessLog
     from slipway_runtime.server.routes import ModelRoutes
     from slipway_runtime.server.tracing import Tracing
 
@@ -42,7 +43,6 @@ Handler: TypeAlias = Callable[[Exchange], Awaitable[Response]]
 Table: TypeAlias = Mapping[str, Mapping[str, Handler]]
 
 logger = logging.getLogger(__name__)
-access_logger = logging.getLogger("slipway_runtime.access")
 
 _PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
 _OF_THE_MODEL: Final = (*_PAGES, "/predict", "/invocations", "/v2/repository/index")
@@ -56,7 +56,7 @@ _WORTH_A_THREAD: Final = 64 * 1024
 class App:
     """The application of one server."""
 
-    def __init__(self, lifecycle: Lifecycle, *, access_log: bool) -> None:
+    def __init__(self, lifecycle: Lifecycle, access_log: AccessLog | None = None) -> None:
         self._lifecycle = lifecycle
         self._access_log = access_log
         self.tracing: Tracing | None = None
@@ -119,24 +119,14 @@ class App:
                 extra={"request_id": exchange.request_id.decode(), "path": exchange.path},
             )
             response = json_response(500, {"error": "a defect of the runtime; its log has more"})
-        response = await self._finished(response, exchange)
+        if exchange.accept_encoding and response.size >= _WORTH_COMPRESSING:
+            response = await _compressed(response, exchange.accept_encoding)
         self._lifecycle.metrics.responded(response.status)
         trace = self._trace(exchange, started, response.status)
-        if self._access_log:
-            access_logger.info(
-                "%s %s %d",
-                exchange.method,
-                exchange.path,
-                response.status,
-                extra={
-                    "request_id": exchange.request_id.decode(),
-                    "digest": str(self._lifecycle.digest),
-                    "milliseconds": round((time.perf_counter() - started) * 1000, 3),
-                    "bytes": response.size,
-                    **trace,
-                },
-            )
-        return response
+        if self._access_log is not None:
+            seconds = time.perf_counter() - started
+            self._access_log.note(exchange, response.status, response.size, seconds, trace)
+        return self._finished(response, exchange)
 
     def _trace(self, exchange: Exchange, started: float, status: int) -> Mapping[str, str]:
         """Note the request's spans; returns what the access log tells of them."""
@@ -161,18 +151,12 @@ class App:
         trace_id = self.tracing.record(name, started, ended, attributes, carrier, phases)
         return {"trace_id": trace_id}
 
-    async def _finished(self, response: Response, exchange: Exchange) -> Response:
-        """Return an answer as it leaves: compressed if that is wanted, with the usual headers."""
-        body = response.body
-        headers = [*response.headers, self._digest_header, (b"x-request-id", exchange.request_id)]
-        if exchange.accept_encoding and response.size >= _WORTH_COMPRESSING:
-            encoding = acceptable(exchange.accept_encoding)
-            if encoding:
-                body = await _compressed(encoding, response)
-                headers += ((b"content-encoding", encoding), (b"vary", b"accept-encoding"))
+    def _finished(self, response: Response, exchange: Exchange) -> Response:
+        """Return an answer as it leaves, with the usual headers."""
+        headers = (*response.headers, self._digest_header, (b"x-request-id", exchange.request_id))
         # While draining every answer tells its client to connect anew: elsewhere, by then.
         close = response.close or self._lifecycle.draining
-        return Response(response.status, body, response.content_type, headers, close)
+        return Response(response.status, response.body, response.content_type, headers, close)
 
     def _handler(self, exchange: Exchange) -> Handler:
         path = exchange.path
@@ -252,9 +236,16 @@ class App:
         return await asgi.call(self._pages, exchange)
 
 
-async def _compressed(encoding: bytes, response: Response) -> bytes:
+async def _compressed(response: Response, accepted: bytes) -> Response:
+    """Return an answer compressed in a way that the client accepts, if there is one."""
+    encoding = acceptable(accepted)
+    if not encoding:
+        return response
     body = response.body
     parts = body if isinstance(body, tuple) else (body,)
     if response.size <= _WORTH_A_THREAD:
-        return deflate(encoding, parts)
-    return await asyncio.to_thread(deflate, encoding, parts)
+        body = deflate(encoding, parts)
+    else:
+        body = await asyncio.to_thread(deflate, encoding, parts)
+    told = ((b"content-encoding", encoding), (b"vary", b"accept-encoding"))
+    return response._replace(body=body, headers=(*response.headers, *told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
@@ -49,7 +50,12 @@ async def call(application: Application, exchange: Exchange) -> Response:
         "client": None,
         "server": None,
     }
-    await application(scope, receive, send)
+
+    async def run() -> None:
+        await application(scope, receive, send)
+
+    # In a task: what such applications are built of asks which one it is in.
+    await asyncio.get_running_loop().create_task(run())
     kind = next((value for name, value in headers if name == b"content-type"), b"text/plain")
     others = [pair for pair in headers if pair[0] not in (b"content-type", b"content-length")]
     return Response(status, b"".join(parts), kind, others)

@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes
 import httptools
 import orjson
 
+from slipway_runtime.server import eager
 from slipway_runtime.server.http import ClientGoneError, Exchange, Response
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _WORTH_JOINING: Final = 64 * 1024
 # The rest of a body that nobody reads: up to here it is swallowed, beyond it the connection ends.
 _SWALLOWED_BYTES: Final = 256 * 1024
 _LINGER_SECONDS: Final = 2.0
+_IN_A_ROW: Final = 16
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_receiving",
         "_served",
-        "_task",
+        "_starting",
         "_transport",
         "_url",
         "_waiting",
@@ -80,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._starting = False
         self._served = 0
         self._last = False
         self._deaf = False
@@ -212,9 +214,19 @@ class Connection(asyncio.Protocol):
     # Answering.
 
     def _start_next(self) -> None:
-        if self._current is None and self._waiting and not self._ending:
+        """Begin to answer what waits, if nothing is being answered."""
+        if self._starting:
+            return  # Called from below: the loop goes on.
+        self._starting = True
+        for _ in range(_IN_A_ROW):
+            if self._current is not None or not self._waiting or self._ending:
+                break
             self._current = self._waiting.popleft()
-            self._task = asyncio.get_running_loop().create_task(self._serve(self._current))
+            eager.run(self._serve(self._current))
+        else:
+            # The other connections' turn.
+            asyncio.get_running_loop().call_soon(self._start_next)
+        self._starting = False
 
     async def _serve(self, exchange: Exchange) -> None:
         try:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+import random
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -60,8 +59,7 @@ class ClientGoneError(Exception):
     """The client closed the connection before its body was complete."""
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """One answer; the parts of its body are sent one after another."""
 
     status: int
@@ -99,10 +97,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_gone",
         "_header_length",
         "_limit",
         "_lost",
+        "_on_loss",
         "_parts",
         "_peer",
         "_size",
@@ -138,31 +136,16 @@ class Exchange:
         self._swallowing = False
         self._lost = False
         self._wake: asyncio.Future[None] | None = None
-        self._gone: asyncio.Future[None] | None = None
-        self.content_type = b""
-        self.content_encoding = b""
-        self.content_length: int | None = None
-        self.accept_encoding = b""
-        self._header_length: bytes | None = None
-        self.expects_continue = False
-        self.request_id = b""
-        for name, value in headers:
-            if name == b"content-type":
-                self.content_type = value
-            elif name == b"content-length":
-                self.content_length = int(value)
-            elif name == b"x-request-id":
-                self.request_id = _clean_id(value)
-            elif name == b"content-encoding":
-                self.content_encoding = value.strip().lower()
-            elif name == b"inference-header-content-length":
-                self._header_length = value
-            elif name == b"accept-encoding":
-                self.accept_encoding = value
-            elif name == b"expect":
-                self.expects_continue = value.lower() == b"100-continue"
-        if not self.request_id:
-            self.request_id = os.urandom(8).hex().encode()
+        self._on_loss: Callable[[], None] | None = None
+        header = dict(headers).get
+        length = header(b"content-length")
+        self.content_length = None if length is None else int(length)
+        self.content_type = header(b"content-type", b"")
+        self.content_encoding = header(b"content-encoding", b"").strip().lower()
+        self.accept_encoding = header(b"accept-encoding", b"")
+        self.expects_continue = header(b"expect", b"").lower() == b"100-continue"
+        self._header_length = header(b"inference-header-content-length")
+        self.request_id = _clean_id(header(b"x-request-id", b"")) or _new_id()
 
     # What the connection tells.
 
@@ -187,8 +170,8 @@ class Exchange:
         """Know that the client has gone."""
         self._lost = True
         self._wake_up()
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
+        if self._on_loss is not None:
+            self._on_loss()
 
     def swallow(self, most: int) -> bool:
         """Drop the rest of the body as it comes; False if that may be more than ``most`` bytes."""
@@ -265,11 +248,11 @@ class Exchange:
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def gone(self) -> None:
-        """Wait until the client has closed the connection."""
-        if not self._lost:
-            self._gone = asyncio.get_running_loop().create_future()
-            await self._gone
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        """Call back once the client has closed the connection."""
+        self._on_loss = callback
+        if self._lost:
+            callback()
 
 
 def json_response(status: int, document: object, headers: Headers = ()) -> Response:
@@ -321,5 +304,12 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 def _clean_id(value: bytes) -> bytes:
     """Return a client's request id if it is safe to repeat in headers and logs, else nothing."""
+    if not value:
+        return value
     printable = value.isascii() and value.decode("latin-1").isprintable()
     return value if printable and len(value) <= _MAX_REQUEST_ID else b""
+
+
+def _new_id() -> bytes:
+    """Return a request id that no other request is likely to have."""
+    return b"%016x" % random.getrandbits(64)

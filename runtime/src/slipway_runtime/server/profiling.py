@@ -42,7 +42,9 @@ class Profiling:
         async with self._lock:
             logger.info("profiling for %g s", seconds)
             with tempfile.TemporaryDirectory() as folder:
-                return Response(200, await self._profile(Path(folder) / "profile", seconds))
+                # In a task, which is cancelled in good order when the process is to end.
+                profile = asyncio.create_task(self._profile(Path(folder) / "profile", seconds))
+                return Response(200, await profile)
 
     async def _profile(self, prefix: Path, seconds: float) -> bytes:
         try:

@@ -112,7 +112,7 @@ class ModelRoutes:
             body = Body(content, exchange.media_type, header_length)
             try:
                 payload = await self.service.answer(
-                    lambda model: decode(model, body), started, exchange.gone, exchange.phases
+                    lambda model: decode(model, body), started, exchange.when_lost, exchange.phases
                 )
             except AbandonedError:
                 raise ClientGoneError from None

@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, TypeAlias, TypeVar
 
 from slipway_runtime.errors import RequestError
 from slipway_runtime.inference.executor import Execution, Executor
@@ -20,10 +21,9 @@ from slipway_runtime.settings import ServeSettings
 
 A = TypeVar("A")
 
-Gone = Callable[[], Awaitable[None]]
+WhenLost: TypeAlias = Callable[[Callable[[], None]], None]
 
 _MICROSECONDS: Final = 1e6
-_PATIENCE_SECONDS: Final = 0.05
 
 
 class AbandonedError(Exception):
@@ -78,12 +78,13 @@ class Service:
         self,
         decode: Callable[[Model], Call[A]],
         started: float,
-        gone: Gone | None = None,
+        when_lost: WhenLost | None = None,
         phases: Phases | None = None,
     ) -> A:
         """Return the answer of a request that began at ``started``.
 
-        ``gone`` returns once the client has closed the connection; ``phases`` are filled in.
+        ``when_lost`` takes what is to be called once the client has closed the connection;
+        ``phases`` are filled in.
 
         Raises:
             RequestError: what decoding, running and encoding raise.
@@ -92,7 +93,7 @@ class Service:
         try:
             call = decode(self.model)
             decoded = time.perf_counter()
-            execution = await self._execute(call, gone)
+            execution = await self._execute(call, when_lost)
             executed = time.perf_counter()
             answer = call.encode(execution.outputs, self._non_finite)
         except RequestError:
@@ -113,32 +114,17 @@ class Service:
             phases.executed, phases.ended = executed, ended
         return answer
 
-    async def _execute(self, call: Call[A], gone: Gone | None) -> Execution:
+    async def _execute(self, call: Call[A], when_lost: WhenLost | None) -> Execution:
         ticket = self._executor.submit(call.inputs, call.outputs, self._timeout(call))
         if ticket.future.done():
             return ticket.future.result()
-        watcher: asyncio.Task[None] | None = None
-
-        async def watch() -> None:
-            if gone is not None:
-                await gone()
-                self._executor.abandon(ticket, AbandonedError())
-
-        def begin_to_watch() -> None:
-            nonlocal watcher
-            watcher = asyncio.create_task(watch())
-
-        # Most requests are answered before it is worth to ask whether anybody still waits.
-        timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, begin_to_watch)
+        if when_lost is not None:
+            when_lost(partial(self._executor.abandon, ticket, AbandonedError()))
         try:
             return await ticket.future
         except asyncio.CancelledError:
             self._executor.abandon(ticket, AbandonedError())
             raise
-        finally:
-            timer.cancel()
-            if watcher is not None:
-                watcher.cancel()
 
     def _timeout(self, call: Call[A]) -> float | None:
         """Return the seconds that a request may take: the client's, the setting's, the lesser."""

@@ -12,7 +12,6 @@ _NOT_SUMMED: Final[Mapping[str, Callable[[float, float], float]]] = {
     "slipway_model_load_seconds": max,
     "process_start_time_seconds": min,
     "process_max_fds": min,
-    "slipway_request_duration_seconds_created": min,
 }
 _LATEST: Final = "last_inference"
 _KEY: Final = "batch_size"

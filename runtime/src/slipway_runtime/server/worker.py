@@ -126,7 +126,9 @@ class _Worker:
         number = next(self._numbers).to_bytes(NUMBER_BYTES, "big")
         future = self._awaited[number] = asyncio.get_running_loop().create_future()
         self._channel.send(Kind.GATHER, number + what.encode())
+        # In a task: handlers are in none (see `eager`), and what waits with a limit asks for it.
+        waiting = asyncio.create_task(asyncio.wait_for(future, _PATIENCE_SECONDS))
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(future, _PATIENCE_SECONDS)
+            return await waiting
         self._awaited.pop(number, None)
         raise NotReady("the other workers do not answer")
