@@ -112,6 +112,14 @@ bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get
 	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 	@$(RUN) python bench/serving.py
 
+.PHONY: bench-grpc
+bench-grpc: setup ## Measure gRPC beside grpc.aio as commonly written
+	@PYTHONPATH=tests/support $(RUN) python bench/grpc_rate.py
+
+.PHONY: bench-raw-session
+bench-raw-session: setup ## Measure large models beside session.run alone (needs wrk)
+	@PYTHONPATH=tests/support $(RUN) python bench/raw_session.py
+
 .PHONY: bench-int8
 bench-int8: setup ## Measure what INT8 and FP16 gain and lose on a transformer and a CNN
 	@$(RUN) python bench/int8.py

@@ -2,10 +2,11 @@
 
     uv run --frozen python bench/serving.py [--rounds 5] [--seconds 3] [--peers fastapi,mlserver]
 
-An MLP of 128 to 1, one row a request. Peers are installed from PyPI into environments of their own.
-Every server runs on one core and wrk on another; before anything is measured all outputs must equal
-those of ONNX Runtime itself. Rounds are interleaved: each goes through all servers. A run with any
-answer that is not 2xx is void. Writes ``serving.json`` and ``serving.md`` into the results folder.
+An MLP of 128 to 1, one row a request. The runtime writes its access log, the peers write none.
+Peers are installed from PyPI into environments of their own. Every server runs on one core and wrk
+on another; before anything is measured all outputs must equal those of ONNX Runtime itself. Rounds
+are interleaved: each goes through all servers. A run with any answer that is not 2xx is void.
+Writes ``serving.json`` and ``serving.md`` into the results folder.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ def peers() -> list[Peer]:
             "SLIPWAY_HOST": "127.0.0.1",
             "SLIPWAY_PORT": str(port),
             "SLIPWAY_TERMINATION_LOG": str(model.parent / "termination"),
+            "SLIPWAY_ACCESS_LOG": "true",
         }
 
     def fastapi(application: str) -> Callable[[Path, Path, int], list[str]]:
@@ -298,6 +300,12 @@ def cpu_seconds(group: int) -> float:
             if int(fields[2]) == group:
                 total += int(fields[11]) + int(fields[12])
     return total / os.sysconf("SC_CLK_TCK")
+
+
+def ticks(pid: int) -> float:
+    """The processor time of one process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def wrk(port: int, request: Request, script: Path, connections: int, seconds: int) -> Json:
