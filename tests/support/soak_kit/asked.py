@@ -6,9 +6,13 @@ called Ready must be the one to return to, since people rely on what they were t
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
+
+_SERIAL = itertools.count(1)
+"""Tells versions apart whose models bore the same name one after the other."""
 
 
 class Expectation(Enum):
@@ -78,7 +82,7 @@ class Asked:
     def push(self, *, sound: bool) -> str:
         """A new version of the model."""
         self.pushed += 1
-        version = f"{self.name}-{self.pushed}-{id(self) % 9973}"
+        version = f"{self.name}-{self.pushed}-{next(_SERIAL)}"
         self.artifacts[version] = Artifact(sound=sound)
         return version
 
