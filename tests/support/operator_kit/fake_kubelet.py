@@ -127,8 +127,8 @@ class FakeKubelet:
             self._play(pod)
         version = listing["metadata"]["resourceVersion"]
         for kind, pod in self._api.watch("pods", None, version, **mine):
-            if kind == "ERROR":
-                return
+            if kind == "ERROR" or self._stop.is_set():
+                return  # too old a watch, or a node that is silent from now on
             uid = pod["metadata"]["uid"]
             with self._lock:
                 if kind == "DELETED":
