@@ -373,7 +373,7 @@ class Transfer:
                 return
             if part.position < part.end:
                 raise TransientError(
-                    f"{self._source.description} ended after {part.position} of the {self._total}"
+                    f"{self._source.description} was cut off after {part.position} of the {self._total}"
                     " bytes announced"
                 )
 
