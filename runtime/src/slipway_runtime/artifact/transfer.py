@@ -373,8 +373,8 @@ class Transfer:
                 return
             if part.position < part.end:
                 raise TransientError(
-                    f"{self._source.description} was cut off after {part.position} of the {self._total}"
-                    " bytes announced"
+                    f"{self._source.description} was cut off after {part.position} of the"
+                    f" {self._total} bytes announced"
                 )
 
     def _mark(self, descriptor: int, start: int, count: int, seconds: float) -> None:
