@@ -115,11 +115,28 @@ class Metrics:
             labelnames=[*labels, "phase"],
             registry=self._registry,
         )
-        self._phase_labels = labels
+        self._fetch_bytes = Gauge(
+            "slipway_fetch_bytes",
+            "Bytes that the last fetch brought; 0 where the cache held the artifact already",
+            labelnames=list(labels),
+            registry=self._registry,
+        )
+        self._fetch_seconds = Gauge(
+            "slipway_fetch_seconds",
+            "Time of the last fetch, verified and written",
+            labelnames=list(labels),
+            registry=self._registry,
+        )
+        self._model_labels = labels
 
     def loaded(self, phase: str, seconds: float) -> None:
         """Record how long one phase of loading took."""
-        self._phases.labels(**self._phase_labels, phase=phase).set(seconds)
+        self._phases.labels(**self._model_labels, phase=phase).set(seconds)
+
+    def fetched(self, size: int, seconds: float) -> None:
+        """Record the last fetch of the artifact: its bytes, and how long it took."""
+        self._fetch_bytes.labels(**self._model_labels).set(size)
+        self._fetch_seconds.labels(**self._model_labels).set(seconds)
 
     def executed(self, size: int, infer_us: float) -> None:
         """Record one execution of the model on a batch."""

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runtime_kit import onnx_models
 from runtime_kit.faulty_http import Answer, FaultyServer, Seen
-from runtime_kit.process import PROGRAM, digest_of, environment, run, seed
+from runtime_kit.process import PROGRAM, Server, digest_of, environment, run, seed
 
 CONTENT = b"model" * 1000
 DIGEST = digest_of(CONTENT)
@@ -33,6 +34,23 @@ def test_a_file_is_fetched_and_then_found_in_the_cache(tmp_path: Path) -> None:
     second = run(tmp_path, *arguments)
     assert second.code == 0
     assert "nothing to download" in second.log
+
+
+def test_the_metrics_tell_what_the_last_fetch_took(tmp_path: Path) -> None:
+    content = onnx_models.linear()
+    source = tmp_path / "model.onnx"
+    source.write_bytes(content)
+    digest = digest_of(content)
+    told: list[tuple[float, float]] = []
+    for _ in range(2):
+        run(tmp_path, "fetch", "--uri", f"file://{source}", "--digest", digest)
+        with Server.of_cached(tmp_path, digest) as server:
+            server.start().wait_until_ready()
+            lines = server.get("/metrics").body.decode().splitlines()
+        values = {line.partition("{")[0]: line.rpartition(" ")[2] for line in lines}
+        told.append((float(values["slipway_fetch_bytes"]), float(values["slipway_fetch_seconds"])))
+    assert [size for size, _ in told] == [len(content), 0]
+    assert all(seconds > 0 for _, seconds in told)
 
 
 def test_a_verified_cache_needs_no_network(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import subprocess
 import sys
@@ -415,3 +416,37 @@ def test_a_grpc_port_in_use_is_named(tmp_path: Path, server: Server) -> None:
         ended = second.start().wait_for_end(20)
     assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
     assert "SLIPWAY_GRPC_PORT" in ended.termination["message"]
+
+
+def test_the_access_log_has_calls_beside_requests(tmp_path: Path) -> None:
+    extra = ON | {"SLIPWAY_ACCESS_LOG": "true"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        with triton.InferenceServerClient(server.grpc_address) as client:
+            client.infer("m", [rows()], request_id="of-message")
+            client.infer("m", [rows()], headers={"x-request-id": "of-metadata"})
+            with pytest.raises(triton.InferenceServerException):
+                client.infer("other", [rows()], request_id="refused")
+            answers: queue.Queue[Any] = queue.Queue()
+            client.start_stream(lambda result, error: answers.put((result, error)))
+            client.async_stream_infer("m", [rows()], request_id="streamed")
+            client.async_stream_infer("other", [rows()], request_id="streamed-and-refused")
+            for _ in range(2):
+                answers.get(timeout=10)
+            client.stop_stream()
+        told = [
+            json.loads(line)
+            for line in server.wait_for_log("streamed-and-refused")
+            if "GRPC" in line
+        ]
+    service = "GRPC /inference.GRPCInferenceService"
+    assert [(line["request_id"], line["message"]) for line in told] == [
+        ("of-message", f"{service}/ModelInfer OK"),
+        ("of-metadata", f"{service}/ModelInfer OK"),
+        ("refused", f"{service}/ModelInfer NOT_FOUND"),
+        ("streamed", f"{service}/ModelStreamInfer OK"),
+        ("streamed-and-refused", f"{service}/ModelStreamInfer NOT_FOUND"),
+    ]
+    assert all(line["digest"] == server.digest for line in told)
+    assert all(line["milliseconds"] > 0 for line in told)
+    assert [line["bytes"] > 0 for line in told] == [True, True, False, True, True]

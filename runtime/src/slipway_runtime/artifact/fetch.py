@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from slipway_runtime.artifact import record
 from slipway_runtime.artifact.cache import MODEL_FILE, Cache
 from slipway_runtime.artifact.digest import Digest, digest_of_file, mismatch
 from slipway_runtime.artifact.graph import require_pinned
@@ -66,10 +67,11 @@ def fetch(
         ArtifactNotFound, AccessDenied, SourceUnavailable: what the source said.
         InvalidArguments: the cache cannot be written.
     """
+    progress = Progress(retry.clock)
     cache.prepare(digest)
     if (cached := _cached(digest, cache)) is not None:
+        record.write(cache.root, digest, record.Fetched(0, progress.seconds))
         return cached.model
-    progress = Progress(retry.clock)
     give_up_at = retry.clock() + retry.deadline
     with cache.workspace(digest) as workspace:
         job = _Job(cache, workspace, max_bytes, retry, give_up_at, connections, progress)
@@ -86,6 +88,7 @@ def fetch(
                 total_bytes=progress.total or 0,
             ) from error
         entry = cache.commit(job.folder, digest)
+    record.write(cache.root, digest, record.Fetched(progress.count, progress.seconds))
     logger.info(
         "fetched and verified %s from %s: %d bytes at %.1f MB/s",
         digest,

@@ -38,9 +38,14 @@ class Progress:
         self._report()
 
     @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._started
+
+    @property
     def rate(self) -> float:
         """Bytes per second since the beginning."""
-        return self.count / max(self._clock() - self._started, 1e-6)
+        return self.count / max(self.seconds, 1e-6)
 
     def describe(self) -> str:
         """Return the count for a person: ``12 MB of 100 MB``."""

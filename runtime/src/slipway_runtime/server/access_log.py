@@ -20,7 +20,6 @@ from typing import Final, Literal
 import orjson
 
 from slipway_runtime import logs
-from slipway_runtime.server.http import Exchange
 
 _LOGGER: Final = "slipway_runtime.access"
 _DELAY_SECONDS: Final = 0.1
@@ -44,9 +43,12 @@ class AccessLog:
         return logging.getLogger(_LOGGER).isEnabledFor(logging.INFO)
 
     def note(
-        self, exchange: Exchange, status: int, size: int, seconds: float, more: Mapping[str, str]
+        self, what: str, request_id: str, size: int, seconds: float, more: Mapping[str, str]
     ) -> None:
-        """Take in a request that was answered with so many bytes in so many seconds."""
+        """Take in a request that was answered with so many bytes in so many seconds.
+
+        ``what`` is method, path and status; ``more`` goes into the line as it is.
+        """
         now = time.time()
         if int(now) != self._second[0]:
             self._second = (int(now), time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)))
@@ -54,8 +56,8 @@ class AccessLog:
             "time": f"{self._second[1]}.{int(now % 1 * 1000):03d}Z",
             "level": "info",
             "logger": _LOGGER,
-            "message": f"{exchange.method} {exchange.path} {status}",
-            "request_id": exchange.request_id.decode(),
+            "message": what,
+            "request_id": request_id,
             "digest": self._digest,
             "milliseconds": round(seconds * 1000, 3),
             "bytes": size,

@@ -125,7 +125,9 @@ class App:
         trace = self._trace(exchange, started, response.status)
         if self._access_log is not None:
             seconds = time.perf_counter() - started
-            self._access_log.note(exchange, response.status, response.size, seconds, trace)
+            what = f"{exchange.method} {exchange.path} {response.status}"
+            request_id = exchange.request_id.decode()
+            self._access_log.note(what, request_id, response.size, seconds, trace)
         return self._finished(response, exchange)
 
     def _trace(self, exchange: Exchange, started: float, status: int) -> Mapping[str, str]:

@@ -5,9 +5,11 @@ Imported only where that port is on. gRPC has no types; what is used of it is be
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import grpc
@@ -29,12 +31,14 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.messages import POOL, SERVICE, message, methods
+from slipway_runtime.server import request_ids
 from slipway_runtime.server.access import Access, Certificate
 from slipway_runtime.server.lifecycle import Lifecycle
 from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
+    from slipway_runtime.server.access_log import AccessLog
     from slipway_runtime.server.service import Service
     from slipway_runtime.server.tracing import Tracing
 
@@ -59,6 +63,8 @@ _CODES: Final[dict[type[RequestError], Any]] = {
 }
 _UNLIMITED: Final = -1
 _PUSHBACK: Final = "grpc-retry-pushback-ms"
+# Of the inference that this task has answered last; each call is a task.
+_trace_id: Final[ContextVar[str]] = ContextVar("trace_id", default="")
 
 
 class GrpcServer:
@@ -69,9 +75,16 @@ class GrpcServer:
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, settings: ServeSettings, access: Access, *, shared: bool = False
+        self,
+        lifecycle: Lifecycle,
+        settings: ServeSettings,
+        access: Access,
+        access_log: AccessLog | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
         self._lifecycle = lifecycle
+        self._access_log = access_log
         self._service: Service | None = None
         self.tracing: Tracing | None = None
         self._tokens = access.tokens
@@ -159,33 +172,54 @@ class GrpcServer:
                     self._stream_infer, **coders
                 )
             else:
-                rpc = self._guarded(table.get(method.name, _not_offered))
+                rpc = self._guarded(method.name, table.get(method.name, _not_offered))
                 handlers[method.name] = _grpc.unary_unary_rpc_method_handler(rpc, **coders)
         return _grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def _guarded(self, rpc: Rpc) -> Rpc:
-        """Return the method with its errors turned into status codes."""
+    def _guarded(self, name: str, rpc: Rpc) -> Rpc:
+        """Return the method with its errors turned into status codes, and its calls logged."""
         digest = (("slipway-model-digest", str(self._lifecycle.digest)),)
 
         async def call(request: Any, context: Any) -> Any:
+            started = time.perf_counter()
             context.set_trailing_metadata(digest)
+            code, text, retry = _grpc.StatusCode.OK, "", ()
+            answer = None
             try:
                 self._check_token(context)
-                return await rpc(request, context)
+                answer = await rpc(request, context)
             except RequestError as error:
-                code = _CODES.get(type(error), _grpc.StatusCode.INTERNAL)
-                pushback = error.retry_after
-                retry = () if pushback is None else ((_PUSHBACK, str(pushback * 1000)),)
-                await context.abort(code, error.message, (*digest, *retry))
-            except _grpc.aio.AbortError:
+                code, text = _CODES.get(type(error), _grpc.StatusCode.INTERNAL), error.message
+                if error.retry_after is not None:
+                    retry = ((_PUSHBACK, str(error.retry_after * 1000)),)
+            except asyncio.CancelledError:
+                self._note(name, request, context, None, started, _grpc.StatusCode.CANCELLED)
                 raise
             except Exception:
                 logger.exception("a defect in the answer to a call")
-                await context.abort(
-                    _grpc.StatusCode.INTERNAL, "a defect of the runtime; its log has more", digest
-                )
+                code, text = _grpc.StatusCode.INTERNAL, "a defect of the runtime; its log has more"
+            self._note(name, request, context, answer, started, code)
+            if answer is None:
+                await context.abort(code, text, (*digest, *retry))
+            return answer
 
         return call
+
+    def _note(
+        self, name: str, request: Any, context: Any, answer: Any, started: float, code: Any
+    ) -> None:
+        """Log one call; its id is the metadata's x-request-id, or that of the message."""
+        if self._access_log is None:
+            return
+        metadata: dict[str, object] = dict(context.invocation_metadata() or ())
+        given = metadata.get("x-request-id") or getattr(request, "id", "")
+        request_id = request_ids.clean(str(given).encode(errors="replace")) or request_ids.new()
+        size = 0 if answer is None else answer.ByteSize()
+        seconds = time.perf_counter() - started
+        what = f"GRPC /{SERVICE}/{name} {code.name}"
+        trace_id = _trace_id.get()
+        more = {"trace_id": trace_id} if trace_id else {}
+        self._access_log.note(what, request_id.decode(), size, seconds, more)
 
     def _check_token(self, context: Any) -> None:
         if self._tokens is not None:
@@ -259,7 +293,7 @@ class GrpcServer:
             ended = time.perf_counter()
             attributes = {"rpc.system": "grpc", "rpc.service": SERVICE, "rpc.method": "ModelInfer"}
             name = f"{SERVICE}/ModelInfer"
-            self.tracing.record(name, started, ended, attributes, carrier, phases)
+            _trace_id.set(self.tracing.record(name, started, ended, attributes, carrier, phases))
 
     async def _stream_infer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """Answer each request of a stream in its order; one that fails does not end the stream."""
@@ -268,11 +302,16 @@ class GrpcServer:
             self._check_token(context)
         except Unauthorized as error:
             await context.abort(_CODES[Unauthorized], error.message)
+        name = "ModelStreamInfer"
         async for request in requests:
+            started, code = time.perf_counter(), _grpc.StatusCode.OK
             try:
-                yield response(infer_response=await self._infer(request, context))
+                answer = response(infer_response=await self._infer(request, context))
             except RequestError as error:
-                yield response(error_message=error.message)
+                code = _CODES.get(type(error), _grpc.StatusCode.INTERNAL)
+                answer = response(error_message=error.message)
+            self._note(name, request, context, answer, started, code)
+            yield answer
 
 
 async def _not_offered(_request: Any, _context: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -25,6 +24,7 @@ from slipway_runtime.errors import (
     UnrepresentableOutput,
     UnsupportedMediaType,
 )
+from slipway_runtime.server import request_ids
 from slipway_runtime.server.compression import inflate
 from slipway_runtime.server.phases import Phases
 
@@ -48,7 +48,7 @@ STATUS: Final[dict[type[RequestError], int]] = {
     DeadlineExceeded: 504,
 }
 
-_MAX_REQUEST_ID: Final = 128
+
 _MAX_DIGITS: Final = 18
 _SERVER_ERROR: Final = 500
 _INLINE_BYTES: Final = 64 * 1024
@@ -145,7 +145,7 @@ class Exchange:
         self.accept_encoding = header(b"accept-encoding", b"")
         self.expects_continue = header(b"expect", b"").lower() == b"100-continue"
         self._header_length = header(b"inference-header-content-length")
-        self.request_id = _clean_id(header(b"x-request-id", b"")) or _new_id()
+        self.request_id = request_ids.clean(header(b"x-request-id", b"")) or request_ids.new()
 
     # What the connection tells.
 
@@ -300,16 +300,3 @@ def require_kind(exchange: Exchange, *others: bytes) -> None:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the body is larger than the limit of {limit} bytes")
-
-
-def _clean_id(value: bytes) -> bytes:
-    """Return a client's request id if it is safe to repeat in headers and logs, else nothing."""
-    if not value:
-        return value
-    printable = value.isascii() and value.decode("latin-1").isprintable()
-    return value if printable and len(value) <= _MAX_REQUEST_ID else b""
-
-
-def _new_id() -> bytes:
-    """Return a request id that no other request is likely to have."""
-    return b"%016x" % random.getrandbits(64)

@@ -120,7 +120,9 @@ class Instance:
             return GrpcServer
 
         server = await asyncio.to_thread(build)
-        self._rpc = server(self.lifecycle, self._settings, self._access, shared=shared)
+        self._rpc = server(
+            self.lifecycle, self._settings, self._access, self._access_log, shared=shared
+        )
         self._rpc.tracing = self._tracing
         await self._rpc.start(self._settings.host, self._settings.grpc_port)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from slipway_runtime.artifact import record
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.artifact.stored import find
@@ -42,6 +43,8 @@ def load(
     """
     enter(Phase.VERIFYING)
     artifact = find(Cache(settings.cache_dir), digest)
+    if (fetched := record.read(settings.cache_dir, digest)) is not None:
+        metrics.fetched(fetched.size, fetched.seconds)
 
     enter(Phase.LOADING)
     # Imported here, in the loader's thread: NumPy and ONNX Runtime take 0.4 s, in which the

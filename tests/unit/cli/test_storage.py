@@ -1,0 +1,66 @@
+"""What leaves for the storage: requests are caught before they are sent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from cli_kit.models import digest_of
+
+from slipway.storage.client import Location, Settings, connect
+from slipway.storage.upload import PART_BYTES, upload
+
+CONTENT = bytes(range(256)) * (2 * PART_BYTES // 256)
+PARTS = [CONTENT[:PART_BYTES], CONTENT[PART_BYTES:]]
+
+
+class Raw(io.BytesIO):
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.read()
+
+
+def answer(request: Any) -> AWSResponse:
+    if request.method == "HEAD":
+        return AWSResponse(request.url, 404, {}, Raw())
+    body = b"<X><UploadId>u</UploadId></X>"
+    return AWSResponse(request.url, 200, {"ETag": '"e"'}, Raw(body))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "headers"),
+    [
+        (
+            "http://storage.test",
+            lambda part: {"X-Amz-Content-SHA256": hashlib.sha256(part).hexdigest().encode()},
+        ),
+        (
+            "https://storage.test",
+            lambda _part: {"X-Amz-Trailer": b"x-amz-checksum-crc32"},
+        ),
+    ],
+)
+def test_each_part_bears_what_the_server_checks_it_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, headers: Any
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(CONTENT)
+    client = connect(Settings(endpoint))
+    sent: dict[str, dict[str, Any]] = {}
+
+    def catch(request: Any, **_: object) -> AWSResponse:
+        if "partNumber" in request.url:
+            sent[request.url.partition("partNumber=")[2][0]] = dict(request.headers)
+        return answer(request)
+
+    client.meta.events.register("before-send.s3", catch)
+    location = Location("models", "model.onnx")
+    assert upload(client, path, location, digest_of(CONTENT), lambda _: None) == "uploaded"
+    for number, part in zip("12", PARTS, strict=True):
+        assert headers(part).items() <= sent[number].items()
