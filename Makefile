@@ -112,6 +112,10 @@ bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get
 	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 	@$(RUN) python bench/serving.py
 
+.PHONY: bench-steady
+bench-steady: setup ## Measure memory over a million requests, and start to ready (needs wrk)
+	@PYTHONPATH=tests/support $(RUN) python bench/steady.py
+
 .PHONY: bench-grpc
 bench-grpc: setup ## Measure gRPC beside grpc.aio as commonly written
 	@PYTHONPATH=tests/support $(RUN) python bench/grpc_rate.py

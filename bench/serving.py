@@ -206,6 +206,17 @@ def peers() -> list[Peer]:
             "/health",
             plain,
         ),
+        Peer(
+            "bentoml",
+            ("bentoml", "onnxruntime", "numpy"),
+            lambda environment, _model, port: [
+                *(str(environment / "bin/bentoml"), "serve", "bentoml_service:Mlp"),
+                *("--working-dir", str(PEERS), "--host", "127.0.0.1", "--port", str(port)),
+            ],
+            "/readyz",
+            plain,
+            lambda _model, _port: {"BENTOML_DO_NOT_TRACK": "True"},
+        ),
     ]
 
 
@@ -240,8 +251,8 @@ def environment_of(peer: Peer, folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, int]]:
-    """Start the server on its core and wait until it is ready: its process and its port."""
+def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, int, float]]:
+    """Start the server on its core and wait until it is ready: process, port, seconds it took."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -255,6 +266,7 @@ def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, i
         **peer.environment(model, port),
     }
     log = (model.parent / f"{peer.name.replace(' ', '-')}.log").open("w")
+    began = time.perf_counter()
     process = subprocess.Popen(
         ["taskset", "--cpu-list", SERVER_CORE, *peer.command(environment, model, port)],
         env=inherited | variables,
@@ -271,8 +283,8 @@ def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, i
                     break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{peer.name} did not start, see {log.name}")
-            time.sleep(0.05)
-        yield process.pid, port
+            time.sleep(0.01)
+        yield process.pid, port, time.perf_counter() - began
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -300,6 +312,17 @@ def cpu_seconds(group: int) -> float:
             if int(fields[2]) == group:
                 total += int(fields[11]) + int(fields[12])
     return total / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mebibytes(group: int) -> float:
+    """The resident memory of a process group; what its processes share counts for each."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                total += int(fields[21])
+    return total * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def ticks(pid: int) -> float:
@@ -365,13 +388,17 @@ def measure(arguments: argparse.Namespace) -> Json:
         truth, raw = expected(model)
         served: list[tuple[Peer, int, int]] = []
         left_out: dict[str, str] = {}
+        costs: dict[str, dict[str, float]] = {}
         for peer in chosen:
             environment = environment_of(peer, Path(arguments.environments))
             if environment is None:
                 left_out[peer.name] = "cannot be installed"
                 continue
             try:
-                pid, port = stack.enter_context(running(peer, environment, model))
+                # The first start has compiled what it imports, and read it from disk.
+                with running(peer, environment, model):
+                    pass
+                pid, port, took = stack.enter_context(running(peer, environment, model))
                 status, body, headers = ask(port, peer.request)
                 assert status == 200, body
                 output = np.ravel(peer.request.output(body, headers))
@@ -381,6 +408,7 @@ def measure(arguments: argparse.Namespace) -> Json:
                 print(f"{peer.name} is left out: {error}", flush=True)
                 continue
             served.append((peer, pid, port))
+            costs[peer.name] = {"start_seconds": took}
         runs: dict[str, dict[str, list[Json]]] = {}
         for number in range(arguments.rounds + 1):
             for connections in CONNECTIONS:
@@ -395,6 +423,8 @@ def measure(arguments: argparse.Namespace) -> Json:
                         of_peer = runs.setdefault(peer.name, {})
                         of_peer.setdefault(str(connections), []).append(run)
             print(f"round {number} of {arguments.rounds}; load {os.getloadavg()}", flush=True)
+        for peer, pid, _ in served:
+            costs[peer.name]["mebibytes"] = resident_mebibytes(pid)
     return {
         "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
@@ -406,6 +436,7 @@ def measure(arguments: argparse.Namespace) -> Json:
         "seconds": arguments.seconds,
         "session_run_per_second": raw,
         "left_out": left_out,
+        "costs": costs,
         "runs": runs,
     }
 
@@ -441,6 +472,17 @@ def table(result: Json) -> str:
                 f" {middle(runs, 'p50'):,.0f} | {middle(runs, 'p99'):,.0f} |"
                 f" {middle(runs, 'cpu'):.3f} |"
             )
+    lines += [
+        "",
+        "## What a server costs",
+        "",
+        "| server | start to ready, once | resident memory at the end |",
+        "|---|---:|---:|",
+        *(
+            f"| {name} | {cost['start_seconds']:.2f} s | {cost['mebibytes']:,.0f} MiB |"
+            for name, cost in result["costs"].items()
+        ),
+    ]
     for name, reason in result["left_out"].items():
         lines += ["", f"Left out: {name} ({' '.join(reason.split())})"]
     return "\n".join(lines) + "\n"
@@ -450,7 +492,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--peers", default="fastapi,mlserver,kserve,litserve")
+    parser.add_argument("--peers", default="fastapi,mlserver,kserve,litserve,bentoml")
     parser.add_argument("--environments", default=str(Path.home() / ".cache/slipway-bench"))
     parser.add_argument("--results", default=str(HERE / "results"))
     arguments = parser.parse_args()

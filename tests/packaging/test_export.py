@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import onnx
 import pytest
 from cli_kit.run import Ended, process, slipway
@@ -64,6 +65,31 @@ def test_a_pytorch_module_keeps_its_batch_dimension_and_computes_the_same(folder
     assert {"source", "torch", "slipway", "source_commit", "licence"} <= set(metadata)
     assert json.loads(metadata["columns"]) == {"features": ["age", "income", "term", "amount"]}
     assert json.loads(metadata["labels"]) == {"probabilities": ["honest", "fraud"]}
+
+
+def test_a_given_opset_is_used_and_given_samples_are_compared_on(folder: Path) -> None:
+    out, samples = folder / "model.onnx", folder / "samples.npz"
+    np.savez(samples, features=np.linspace(-3, 3, 28, dtype=np.float32).reshape(7, 4))
+    ended = export(
+        "fraud:model", *FEATURES, "--out", out, "--opset", 18, "--samples", samples, "--json",
+        cwd=EXAMPLES / "pytorch",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err + ended.out
+    assert {item.domain: item.version for item in onnx.load(out).opset_import}[""] == 18
+    assert "samples.npz" in {item["case"] for item in ended.json["validation"]["differences"]}
+
+
+def test_samples_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
+    samples = folder / "samples.npz"
+    np.savez(samples, others=np.ones((1, 4), np.float32))
+    ended = export(
+        "fraud:model", *FEATURES, "--out", folder / "model.onnx", "--samples", samples,
+        cwd=EXAMPLES / "pytorch",
+    )  # fmt: skip
+    assert ended.code == 2, ended.err
+    assert "others" in ended.err
+    assert "features" in ended.err
+    assert not (folder / "model.onnx").exists()
 
 
 def test_columns_that_do_not_fit_the_model_are_refused(folder: Path) -> None:

@@ -320,12 +320,12 @@ def rounds_for(server: Server, seconds: float) -> int:
 
 
 def test_the_probes_answer_during_a_long_inference(busy_server: Server) -> None:
-    rounds = rounds_for(busy_server, 2.0)
+    rounds = rounds_for(busy_server, 5.0)
     inference = threading.Thread(target=busy_server.post, args=("/predict", {"rounds": [rounds]}))
     inference.start()
     time.sleep(0.2)
     times: list[float] = []
-    while inference.is_alive() and len(times) < 40:
+    while inference.is_alive():
         started = time.monotonic()
         assert busy_server.get("/v2/health/live").status == 200
         times.append(time.monotonic() - started)
