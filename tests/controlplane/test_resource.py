@@ -22,6 +22,8 @@ _URI = "uri must be s3://bucket/key, https://host/path, pvc://claim/path or file
 _NAME = "metadata.name names a Service: at most 50 characters"
 _SUPPORTED = 'supported values: "Rollback", "Hold"'
 
+_TENSOR = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[0.5, 2]]}
+
 # What was written -> what the answer must say.
 _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "digest in upper case": ({"model.digest": _DIGEST.upper()}, _HOW_TO_GET_IT),
@@ -62,6 +64,14 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "environment of the operator": (
         {"runtime.env": [{"name": "SLIPWAY_PORT", "value": "1"}]},
         "names beginning with SLIPWAY_ are set by the operator: use the fields threads, workers",
+    ),
+    "golden samples without outputs": (
+        {"golden": {"samples": [{"inputs": [_TENSOR]}]}},
+        "spec.golden.samples[0].outputs: Required value",
+    ),
+    "a golden tensor of no datatype": (
+        {"golden": {"samples": [{"inputs": [_TENSOR | {"datatype": "float"}], "outputs": []}]}},
+        'supported values: "BOOL"',
     ),
     "no workers": ({"runtime.workers": 0}, "from 1 to 64, or auto"),
     "workers in a word": ({"runtime.workers": "many"}, "from 1 to 64, or auto"),

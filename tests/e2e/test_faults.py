@@ -42,6 +42,8 @@ INTRINSIC = [
           "Reshape", container="serve", exit_code=25),
     Fault(A, "golden mismatch", artifact.golden_mismatch, Reason.GOLDEN_MISMATCH,
           "y", container="serve", exit_code=23),
+    Fault(A, "golden mismatch, samples in the spec", artifact.golden_mismatch_of_the_spec,
+          Reason.GOLDEN_MISMATCH, "y", container="serve", exit_code=23),
     Fault(A, "larger than the cache volume", artifact.larger_than_the_cache, Reason.TOO_LARGE,
           "spec.runtime.cacheSize", container="fetch", exit_code=24),
 ]  # fmt: skip

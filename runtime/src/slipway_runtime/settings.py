@@ -222,6 +222,7 @@ class ServeSettings(CommonSettings):
     aliases: Annotated[list[str], BeforeValidator(_aliases)] = Field(
         default_factory=list, alias="SLIPWAY_MODEL_ALIASES"
     )
+    golden: str | None = Field(None, alias="SLIPWAY_GOLDEN")
     access_log: bool = Field(False, alias="SLIPWAY_ACCESS_LOG")
     otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     otlp_traces_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

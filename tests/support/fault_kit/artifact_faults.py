@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from runtime_kit import onnx_models, packages
 
 from fault_kit.stage import Change, Stage
@@ -43,6 +45,12 @@ def golden_mismatch(stage: Stage) -> Change:
         "golden.json": ("golden", packages.golden(({"x": x}, {"y": y}))),
     }
     return Change(stage.upload_package(files))
+
+
+def golden_mismatch_of_the_spec(stage: Stage) -> Change:
+    """A bare file, and samples in the resource that are those of the version before."""
+    golden = json.loads(packages.golden(({"x": [[1, 2, 3, 4]]}, {"y": [[41, 51]]})))
+    return Change(stage.upload(onnx_models.linear(bias=3.0)), spec={"golden": golden})
 
 
 def larger_than_the_cache(stage: Stage) -> Change:

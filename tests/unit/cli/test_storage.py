@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def answer(request: Any) -> AWSResponse:
     [
         (
             "http://storage.test",
-            lambda part: {"X-Amz-Content-SHA256": hashlib.sha256(part).hexdigest().encode()},
+            lambda part: {"x-amz-checksum-crc32": base64.b64encode(zlib.crc32(part).to_bytes(4))},
         ),
         (
             "https://storage.test",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fake_cluster import pods, samples
@@ -126,6 +126,7 @@ FIELD_OF = {
     "SLIPWAY_SESSION_OPTIONS": "sessionOptions",
     "SLIPWAY_CUSTOM_OP_LIBRARIES": "customOpLibraries",
     "SLIPWAY_CPU_ARENA": "cpuArena",
+    "SLIPWAY_GOLDEN": "spec.golden",
     "SLIPWAY_TLS_CERTIFICATE": "tls",
     "SLIPWAY_TOKEN_FILE": "bearerTokens",
 }
@@ -140,6 +141,32 @@ def test_the_refusal_of_variables_names_every_field_that_sets_one():
     assert set(FIELD_OF) <= known
     for field in FIELD_OF.values():
         assert field in rule["message"].replace(",", " ").split()
+
+
+class TestGolden:
+    SAMPLE: ClassVar[Json] = {
+        "inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": ["$(HOME)"]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [[0.5, 2]]}],
+    }
+
+    def test_reaches_the_runtime_as_it_is_written(self):
+        given = {"samples": [self.SAMPLE], "atol": 0.01}
+        env = values(pod(golden=given)["containers"][0])
+        assert set(env) - set(values(serve())) == {"SLIPWAY_GOLDEN"}
+        # The kubelet turns $$( into $(, and what has one $ into the value of a variable.
+        assert "$$(HOME)" in env["SLIPWAY_GOLDEN"]
+        assert json.loads(env["SLIPWAY_GOLDEN"].replace("$$(", "$(")) == given
+
+    def test_is_a_part_of_the_revision(self):
+        assert rendered(golden={"samples": [self.SAMPLE]}).hash != rendered().hash
+        assert rendered(golden={"samples": [self.SAMPLE]}).spec_hash != rendered().spec_hash
+
+    def test_that_no_variable_can_hold_is_refused(self):
+        large = {"name": "x", "datatype": "FP32", "shape": [4096], "data": [0.123456] * 4096}
+        sample = {"inputs": [large] * 2, "outputs": [large]}
+        with pytest.raises(RejectedSpecError, match="at most 65536") as refused:
+            pod(golden={"samples": [sample]})
+        assert refused.value.reason == "InvalidGolden"
 
 
 class TestGrpc:

@@ -21,11 +21,10 @@ from hypothesis import strategies as st
 from runtime_kit.process import digest_of, seed
 
 from slipway_runtime import errors
-from slipway_runtime.artifact import journal, transfer
+from slipway_runtime.artifact import journal, pace, transfer
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.artifact.fetch import fetch
-from slipway_runtime.artifact.pace import connections_for
 from slipway_runtime.artifact.retry import Retry
 from slipway_runtime.artifact.sources import Range, ReplacedError, TransientError
 
@@ -328,12 +327,22 @@ def test_progress_is_logged_at_a_bounded_rate(
 # ---- in parallel ----
 
 
+def hastily(patch: pytest.MonkeyPatch) -> None:
+    """Take all connections as soon as one was looked at."""
+
+    class Hasty(pace.Pace):
+        def judge(self, rate: float) -> int:
+            self.settled = True
+            return self._most
+
+    patch.setattr(transfer, "Pace", Hasty)
+
+
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(transfer, "PART_BYTES", 700)
     monkeypatch.setattr(transfer, "_PARTS_ALONE", 1)
-    # As beside a source whose connections are slow.
-    monkeypatch.setattr(transfer, "connections_for", lambda rate, hashers, most: most)
+    hastily(monkeypatch)
     return 700
 
 
@@ -374,32 +383,52 @@ def test_the_file_and_its_hash_are_whole_however_the_bytes_come(data: st.DataObj
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(transfer, "PART_BYTES", draw(st.integers(300, 3000), label="part"))
         patch.setattr(transfer, "_SPARE_BLOCKS", draw(st.integers(0, 3), label="spare blocks"))
-        patch.setattr(transfer, "connections_for", lambda rate, hashers, most: most)
+        hastily(patch)
         path = run(Path(folder), Scripted(attempt), connections=connections)
         assert path.read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
-    ("rate", "hashers", "expected"),
+    ("hashers", "rates", "expected"),
     [
-        (90 << 20, 1, 8),  # a connection to an object store
-        (0, 1, 8),
-        (900 << 20, 1, 1),  # loopback, or a link that one connection fills
-        (900 << 20, 2, 2),  # chunks, which two cores hash
-        (900 << 20, 64, 8),
+        (1, [90, 180, 340], [2, 4, 8]),  # each connection brings as much as the one before
+        (1, [90, 180, 190], [2, 4, 4]),  # a link that four fill
+        (1, [300, 310], [2, 2]),  # a machine that two keep busy
+        (1, [300, 90], [2, 2]),
+        (1, [0, 1, 2, 4], [2, 4, 8]),
+        (1, [900], [1]),  # loopback, or a link that one connection fills
+        (2, [900], [2]),  # chunks, which two cores hash
+        (64, [900], [8]),
     ],
 )
-def test_a_slow_connection_gets_company_and_a_fast_one_none(
-    rate: float, hashers: int, expected: int
+def test_connections_are_doubled_for_as_long_as_that_pays(
+    hashers: int, rates: list[int], expected: list[int]
 ) -> None:
-    assert connections_for(rate, hashers, 8) == expected
+    found = pace.Pace(hashers, 8)
+    judged = [found.judge(rate << 20) for rate in rates if not found.settled]
+    assert (judged, found.settled) == (expected, True)
+
+
+def test_the_connections_of_a_transfer_grow_while_they_bring_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PART_BYTES", 200)
+    readers: set[int] = set()
+
+    def read() -> None:
+        readers.add(threading.get_ident())
+        time.sleep(0.02)  # for each connection, however many there are
+
+    source = Scripted(lambda wanted: replace(whole(wanted), on_read=read))
+    assert run(tmp_path, source, connections=4).read_bytes() == CONTENT
+    assert len(readers) == 4
 
 
 def test_beside_a_fast_source_one_connection_asks_for_large_ranges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "PART_BYTES", 700)
-    monkeypatch.setattr(transfer, "connections_for", lambda rate, hashers, most: 1)
+    monkeypatch.setattr(pace, "_FAST", 0)
     source = Scripted(whole)
     assert run(tmp_path, source).read_bytes() == CONTENT
     assert [(wanted.start, wanted.end) for wanted in source.asked] == [

@@ -196,3 +196,68 @@ def test_a_sample_that_the_model_cannot_run_is_told(tmp_path: Path) -> None:
         ended = server.wait_for_end()
     assert (ended.code, ended.termination["reason"]) == (25, "WarmupFailed")
     assert "on a golden sample" in ended.termination["message"]
+
+
+# ---- given with the setting, beside a bare file or a package ----
+
+
+def given(*samples: Any, **more: Any) -> dict[str, str]:
+    return {"SLIPWAY_GOLDEN": json.dumps(json.loads(packages.golden(*samples)) | more)}
+
+
+def test_samples_of_the_setting_hold_a_bare_file_to_what_they_say(tmp_path: Path) -> None:
+    extra = given(({"x": X}, {"y": Y}))
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        assert "1 golden samples came out as they must" in server.log
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "code"), [({}, 23), ({"atol": 0.5}, None), ({"rtol": 0.001}, 23)]
+)
+def test_the_tolerance_of_the_setting_decides(
+    tmp_path: Path, tolerance: dict[str, float], code: int | None
+) -> None:
+    extra = given(({"x": X}, {"y": [[41, 51.25]]}), **tolerance)
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start()
+        if code is None:
+            server.wait_until_ready()
+            return
+        ended = server.wait_for_end()
+    assert (ended.code, ended.termination["reason"]) == (code, "GoldenMismatch")
+    assert "phase ready" not in ended.log
+
+
+def test_samples_of_the_setting_are_checked_beside_those_of_a_package(tmp_path: Path) -> None:
+    files = {
+        "model.onnx": ("model", onnx_models.linear()),
+        "golden.json": ("golden", packages.golden(({"x": X}, {"y": Y}))),
+    }
+    tolerance = {"rtol": 0, "atol": 0}
+    digest = packages.write(tmp_path / "p", files, golden=tolerance, inputs=[], outputs=[])
+    uri = f"file://{tmp_path}/p/slipway.json"
+    assert run_command(tmp_path, "fetch", "--uri", uri, "--digest", digest).code == 0
+    extra = given(({"x": X}, {"y": [[41, 52]]}))
+    with Server.of_cached(tmp_path, digest, extra=extra) as server:
+        ended = server.start().wait_for_end()
+    assert (ended.code, ended.termination["reason"]) == (23, "GoldenMismatch")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"samples": []}', "from 1 to"),
+        (given(({"z": X}, {"y": Y}))["SLIPWAY_GOLDEN"], "it has the tensors ['z'], the model"),
+        (given(({"x": X}, {"y": Y}), rtol=-1)["SLIPWAY_GOLDEN"], "rtol is -1"),
+        (given(({"x": X}, {"y": Y}), atol="1")["SLIPWAY_GOLDEN"], "atol is 1"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_refused(tmp_path: Path, value: str, told: str) -> None:
+    with Server(tmp_path, onnx_models.linear(), extra={"SLIPWAY_GOLDEN": value}) as server:
+        ended = server.start().wait_for_end()
+    assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
+    assert "spec.golden" in ended.termination["message"]
+    assert told in ended.termination["message"]

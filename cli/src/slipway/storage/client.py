@@ -87,10 +87,10 @@ def connect(settings: Settings) -> Client:
         connect_timeout=10,
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        s3={"addressing_style": settings.addressing_style},
+        # Bodies bear a checksum that the server compares. To sign them as well would hash all of it
+        # once more on either side; whoever loads it holds it to its digest.
+        s3={"addressing_style": settings.addressing_style, "payload_signing_enabled": False},
         max_pool_connections=THREADS + 2,
-        # `checksum_for` says what more a request carries.
-        request_checksum_calculation="when_required",
     )
     try:
         return (
@@ -109,16 +109,6 @@ def connect(settings: Settings) -> Client:
             f"the S3 client refuses its settings: {error}",
             "check --endpoint (https://HOST[:PORT]) and --region",
         ) from None
-
-
-def checksum_for(client: Client) -> dict[str, str]:
-    """Return the parameters that make the server check the body of an upload.
-
-    None without TLS: there the signature holds the SHA-256 of the body, which the server compares,
-    and a checksum beside it would cost a tenth of the upload. With TLS bodies are not signed.
-    """
-    signed = str(client.meta.endpoint_url).startswith("http://")
-    return {} if signed else {"ChecksumAlgorithm": "CRC32"}
 
 
 def code_of(error: Exception) -> str:

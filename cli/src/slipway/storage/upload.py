@@ -23,18 +23,10 @@ import botocore.exceptions as aws
 
 from slipway import files
 from slipway.errors import Differs
-from slipway.storage.client import (
-    THREADS,
-    Client,
-    Location,
-    checksum_for,
-    code_of,
-    status_of,
-    translated,
-)
+from slipway.storage.client import THREADS, Client, Location, code_of, status_of, translated
 from slipway.storage.compare import DIGEST_KEY, present, require_same
 
-PART_BYTES = 16 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 _MOST_PARTS = 10_000
 _GONE = "NoSuchUpload"
 _TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409", _GONE}
@@ -128,14 +120,12 @@ def _in_parts(
         created = client.create_multipart_upload(**target, Metadata={DIGEST_KEY: digest})
         upload_id = str(created["UploadId"])
 
-    check = checksum_for(client)
-
     def send(number: int) -> dict[str, Any]:
         content = _part(path, number, part_bytes)
         etag = left.get(number)
         if etag is None or etag != f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"':
             etag = client.upload_part(
-                **target, UploadId=upload_id, PartNumber=number, Body=content, **check
+                **target, UploadId=upload_id, PartNumber=number, Body=content
             )["ETag"]
         on_bytes(len(content))
         return {"PartNumber": number, "ETag": etag}

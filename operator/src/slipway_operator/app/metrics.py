@@ -41,7 +41,7 @@ _READY_REASONS = (
     | {impediment.value for impediment in Impediment}
     | {"Deploying", "InvalidRollout", "PodsMissing", "RollbackRequested", "RollingOut"}
     | {"RolloutWithGap", "ScaledToZero", "Serving", "Suspended", "UnknownPool", "UnknownRevision"}
-    | {"InvalidProviders", "UnreadableSpec"}
+    | {"InvalidGolden", "InvalidProviders", "UnreadableSpec"}
     | {"IntegrationDisabled", "KindMissing", "RemovalHeld", "RouteNotAccepted"}
 )
 OTHER = "Other"

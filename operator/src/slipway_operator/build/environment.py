@@ -9,9 +9,9 @@ import json
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool, Proxy
-from slipway_operator.api.spec import Batching, Model, Runtime, Storage, Threads
+from slipway_operator.api.spec import Batching, Golden, Model, Runtime, Storage, Threads
 from slipway_operator.build.claim import CLAIM_DIR, claim_volume
-from slipway_operator.build.resolve import ResolvedServing
+from slipway_operator.build.resolve import RejectedSpecError, ResolvedServing
 
 CACHE_DIR = "/var/cache/slipway"
 CA_DIR = "/etc/slipway/ca"
@@ -21,6 +21,8 @@ TOKENS_FILE = "tokens"
 HTTP_PORT = 8080
 HTTPS_PORT = 8443
 GRPC_PORT = 9000
+# A variable may have 128 KiB on Linux, and each revision keeps its own.
+_MOST_GOLDEN_BYTES = 64 * 1024
 
 
 def fetch_environment(model: Model, proxy: Proxy) -> list[Json]:
@@ -50,8 +52,14 @@ def fetch_environment(model: Model, proxy: Proxy) -> list[Json]:
     return env
 
 
-def serve_environment(runtime: Runtime, serving: ResolvedServing, pool: Pool) -> list[Json]:
-    """The user's variables, and ours, which nobody can replace."""
+def serve_environment(
+    runtime: Runtime, golden: Golden | None, serving: ResolvedServing, pool: Pool
+) -> list[Json]:
+    """The user's variables, and ours, which nobody can replace.
+
+    Raises:
+        RejectedSpecError: the golden samples are too large for a variable.
+    """
     env: dict[str, str] = {
         "SLIPWAY_CACHE_DIR": CACHE_DIR,
         "SLIPWAY_PORT": str(HTTP_PORT),
@@ -62,6 +70,8 @@ def serve_environment(runtime: Runtime, serving: ResolvedServing, pool: Pool) ->
     }
     if serving.provider_options:
         env["SLIPWAY_PROVIDER_OPTIONS"] = json.dumps(serving.provider_options, sort_keys=True)
+    if golden is not None:
+        env["SLIPWAY_GOLDEN"] = _golden(golden)
     own = {variable.name: variable.value for variable in runtime.env or []}
     return [{"name": key, "value": value} for key, value in {**own, **env}.items()]
 
@@ -92,6 +102,18 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
         "SLIPWAY_TLS_KEY": f"{TLS_DIR}/tls.key" if runtime.tls else None,
         "SLIPWAY_TOKEN_FILE": f"{TOKENS_DIR}/{TOKENS_FILE}" if runtime.bearer_tokens else None,
     }
+
+
+def _golden(golden: Golden) -> str:
+    text = golden.model_dump_json(by_alias=True, exclude_none=True)
+    if len(text.encode()) > _MOST_GOLDEN_BYTES:
+        raise RejectedSpecError(
+            "InvalidGolden",
+            f"spec.golden has {len(text.encode())} bytes as JSON, at most {_MOST_GOLDEN_BYTES} may "
+            "be: give fewer or smaller samples, or put them into a package (slipway pack)",
+        )
+    # Kubernetes would take $(NAME) for a reference.
+    return text.replace("$(", "$$(")
 
 
 def _json(value: dict[str, str] | None) -> str | None:

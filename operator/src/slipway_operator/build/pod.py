@@ -199,7 +199,7 @@ def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
     container: Json = {
         **_container("serve", serving.image, pool),
         "args": ["serve", "--digest", spec.model.digest, "--name", name],
-        "env": serve_environment(spec.runtime, serving, pool),
+        "env": serve_environment(spec.runtime, spec.golden, serving, pool),
         "ports": _ports(spec),
         "volumeMounts": [
             {"name": "cache", "mountPath": CACHE_DIR, "readOnly": True},

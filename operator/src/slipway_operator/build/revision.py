@@ -33,7 +33,7 @@ def spec_hash(spec: ModelDeploymentSpec) -> str:
         mode="json",
         by_alias=True,
         exclude_defaults=True,
-        include={"model", "pool", "runtime", "template"},
+        include={"model", "pool", "golden", "runtime", "template"},
     )
     return _digest_of(reaching)
 

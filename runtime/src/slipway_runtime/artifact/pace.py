@@ -1,4 +1,4 @@
-"""How many connections a transfer is worth."""
+"""How many connections a transfer is worth, found out by having more of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,34 @@ from typing import Final
 # About half of what one core hashes, in bytes a second. No object store gives one connection that
 # much; where it comes, the link or this machine is the limit.
 _FAST: Final = 512 << 20
+# What twice the connections must bring to be worth their processor time.
+_GAIN: Final = 1.3
 
 
-def connections_for(rate: float, hashers: int, most: int) -> int:
-    """Return how many connections to have, from 1 to ``most``, when one brings ``rate``.
+class Pace:
+    """Begins with one connection, and doubles them, up to ``most``, for as long as that pays.
 
-    ``rate`` is in bytes a second, ``hashers`` is how many cores hash what comes. Object stores
-    bound the rate of a connection, so there it takes all; beside a fast link each further one
-    costs processor and brings nothing.
+    Object stores bound the rate of a connection, so there it comes to all of them within a few
+    looks. Where the link or this machine is the limit a further one costs processor and brings
+    nothing. ``hashers`` is how many cores hash what comes.
     """
-    return max(1, min(hashers, most) if rate >= _FAST else most)
+
+    def __init__(self, hashers: int, most: int) -> None:
+        self._hashers = hashers
+        self._most = most
+        self._rate = 0.0
+        self.connections = 1
+        self.settled = most <= 1
+
+    def judge(self, rate: float) -> int:
+        """Take in the rate of all connections in bytes a second; return how many to have."""
+        before, self._rate = self._rate, rate
+        if self.connections == 1 and rate >= _FAST:
+            self.connections = min(self._hashers, self._most)
+            self.settled = True
+        elif rate >= before * _GAIN:
+            self.connections = min(2 * self.connections, self._most)
+            self.settled = self.connections == self._most
+        else:
+            self.settled = True
+        return self.connections

@@ -21,11 +21,11 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from slipway_runtime.artifact.cache import space_error
 from slipway_runtime.artifact.digest import Digest, digest_of_range
-from slipway_runtime.artifact.pace import connections_for
+from slipway_runtime.artifact.pace import Pace
 from slipway_runtime.artifact.progress import Progress
 from slipway_runtime.artifact.retry import Patience, Retry
 from slipway_runtime.artifact.sources import Answer, Range, ReplacedError, Source, TransientError
@@ -36,8 +36,8 @@ PART_BYTES: Final = 16 * 1024 * 1024
 _PARTS_ALONE: Final = 8
 _BLOCK_BYTES: Final = 1024 * 1024
 _SPARE_BLOCKS: Final = 8
-# How fast a connection is, is told by its first bytes; a slow one is not waited for long.
 _FIRST_BLOCK_BYTES: Final = 64 * 1024
+# So much, or for so long, is looked at to tell how fast the connections are.
 _PACED_BYTES: Final = 4 * 1024 * 1024
 _PACED_SECONDS: Final = 0.05
 _PARTS_AHEAD: Final = 32
@@ -130,13 +130,13 @@ class Transfer:
         self._progress = progress
         self._retry = retry
         self._give_up_at = give_up_at
+        self._pace = Pace(1, connections)
         self._connections = connections
         self._changed = threading.Condition()
         self._parts: list[_Part] = []
         self._next = 0
         self._gapless = 0
         self._threads = 0
-        self._hashers = 1
         self._handed: deque[_Block] = deque()
         self._spare: list[bytearray] = []
         self._blocks = 0
@@ -145,7 +145,12 @@ class Transfer:
         self._validator: str | None = None
         self._ranged = True
         self._met = False
-        self._paced = False
+        # Since when, and since which byte of all that came, the pace is looked at; not before each
+        # of the threads that were started last has brought something.
+        self._came = 0
+        self._looked_from = 0
+        self._looked_since = 0.0
+        self._silent: set[int] = set()
         self._failure: Exception | None = None
 
     def run(self, kept: Kept | None = None) -> Received:
@@ -189,7 +194,7 @@ class Transfer:
             else:
                 missing.append(_Part.of(start, end, digest))
         self._parts = missing
-        self._hashers = len(os.sched_getaffinity(0))
+        self._pace = Pace(len(os.sched_getaffinity(0)), self._connections)
         if missing:
             with self._running(), self._changed:
                 while not all(part.done for part in missing):
@@ -210,8 +215,11 @@ class Transfer:
                 self._changed.notify_all()
 
     def _start_thread(self) -> None:
+        """Start a thread; where others run already, the lock is held."""
         self._threads += 1
-        threading.Thread(target=self._work, name="fetch", daemon=True).start()
+        thread = threading.Thread(target=self._work, name="fetch", daemon=True)
+        thread.start()
+        self._silent.add(cast("int", thread.ident))
 
     def _hash_in_order(self) -> Digest:
         hasher = hashlib.sha256()
@@ -308,7 +316,8 @@ class Transfer:
             return False
         start = self._parts[-1].end or 0
         # One connection gains nothing from small parts, and each costs it a round trip.
-        size = PART_BYTES * (_PARTS_ALONE if self._threads == 1 else 1)
+        alone = self._pace.settled and self._threads == 1
+        size = PART_BYTES * (_PARTS_ALONE if alone else 1)
         self._parts.append(_Part.of(start, start + min(size, left)))
         return True
 
@@ -355,7 +364,7 @@ class Transfer:
         wanted = Range(part.position, end, self._validator)
         with self._source.open(wanted, seconds_left) as answer:
             self._meet(answer, part, descriptor)
-            marked, begun = part.position, time.perf_counter()
+            marked, opened = part.position, time.perf_counter()
             block = bytearray(_BLOCK_BYTES)
             while part.end is None or part.position < part.end:
                 limit = min(_BLOCK_BYTES, max(_FIRST_BLOCK_BYTES, part.position - part.start))
@@ -364,11 +373,12 @@ class Transfer:
                 if not count:
                     break
                 block = self._write(part, descriptor, block, count)
-                came, seconds = part.position - marked, time.perf_counter() - begun
-                if came >= PART_BYTES or not (self._paced or _too_early(came, seconds)):
-                    self._mark(descriptor, marked, came, seconds)
-                    marked, begun = part.position, time.perf_counter()
-            self._mark(descriptor, marked, part.position - marked, time.perf_counter() - begun)
+                self._look(opened, count)
+                if part.position - marked >= PART_BYTES:
+                    self._mark(descriptor, marked, part.position - marked)
+                    marked = part.position
+            self._mark(descriptor, marked, part.position - marked)
+            self._look(opened, ended=True)
             if part.end is None:
                 return
             if part.position < part.end:
@@ -377,18 +387,35 @@ class Transfer:
                     f" {self._total} bytes announced"
                 )
 
-    def _mark(self, descriptor: int, start: int, count: int, seconds: float) -> None:
-        """Take in how fast a stretch of bytes has come, and send it on its way to the disk."""
+    def _mark(self, descriptor: int, start: int, count: int) -> None:
+        """Take in that a stretch of bytes has come, and send it on its way to the disk."""
         start_writeback(descriptor, start, count)
         with self._changed:
             self._advance()
-            if self._ranged and not self._paced:
-                self._paced = True
-                rate = count / max(seconds, 1e-6)
-                wanted = connections_for(rate, self._hashers, self._connections)
-                waiting = len(self._parts) - self._next + -(-self._left() // PART_BYTES)
-                for _ in range(min(wanted - self._threads, waiting)):
-                    self._start_thread()
+
+    def _look(self, opened: float, count: int = 0, *, ended: bool = False) -> None:
+        """Take in bytes of an answer that was ``opened`` then; start more threads if they may pay.
+
+        They are not begun to be looked at before each thread that was started last has brought
+        some, and looked at until there are enough, or until the first answer has ``ended``.
+        """
+        if self._pace.settled or not self._ranged:
+            return
+        with self._changed:
+            self._came += count
+            if (me := threading.get_ident()) in self._silent:
+                self._silent.discard(me)
+                self._looked_from, self._looked_since = self._came - count, opened
+            came = self._came - self._looked_from
+            seconds = time.perf_counter() - self._looked_since
+            enough = came >= _PACED_BYTES * self._threads or seconds >= _PACED_SECONDS
+            if self._silent or self._pace.settled or not (enough or (ended and self._threads == 1)):
+                return
+            wanted = self._pace.judge(came / max(seconds, 1e-6))
+            self._looked_from, self._looked_since = self._came, time.perf_counter()
+            waiting = len(self._parts) - self._next + -(-self._left() // PART_BYTES)
+            for _ in range(min(wanted - self._threads, waiting)):
+                self._start_thread()
 
     def _meet(self, answer: Answer, part: _Part, descriptor: int) -> None:
         """Take in what the first answer says of the object, and hold the others to it."""
@@ -457,8 +484,3 @@ class Transfer:
             return None
         self._blocks += 1
         return bytearray(_BLOCK_BYTES)
-
-
-def _too_early(count: int, seconds: float) -> bool:
-    """Return whether so many bytes in so many seconds tell no rate yet."""
-    return count < _PACED_BYTES and seconds < _PACED_SECONDS

@@ -17,7 +17,13 @@ import numpy as np
 import orjson
 
 from slipway_runtime.artifact.manifest import Tolerance
-from slipway_runtime.errors import BadRequest, GoldenMismatch, InvalidModel, RequestError
+from slipway_runtime.errors import (
+    BadRequest,
+    GoldenMismatch,
+    InvalidArguments,
+    InvalidModel,
+    RequestError,
+)
 from slipway_runtime.inference import bfloat16
 from slipway_runtime.inference.json_values import from_row_major
 from slipway_runtime.inference.model import Model
@@ -27,6 +33,7 @@ DEFAULT_TOLERANCE: Final = Tolerance(rtol=1e-4, atol=1e-5)
 
 _MAX_SAMPLES: Final = 1000
 _SHOWN_CHARACTERS: Final = 40
+_REASON_CHARACTERS: Final = 300
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +44,14 @@ class Sample:
 
     inputs: dict[str, Array]
     outputs: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Samples, and how far what comes may be from them."""
+
+    samples: list[Sample]
+    tolerance: Tolerance
 
 
 @dataclass(frozen=True)
@@ -59,16 +74,28 @@ def read(path: Path, model: Model) -> list[Sample]:
         InvalidModel: the file is malformed, or its tensors do not fit the model.
     """
     try:
-        document: Any = orjson.loads(path.read_bytes())
-        entries = document["samples"]
-        if not 0 < len(entries) <= _MAX_SAMPLES:
-            raise ValueError(f"it holds {len(entries)} samples, from 1 to {_MAX_SAMPLES} may be")
-        return [_sample(model, entry, number) for number, entry in enumerate(entries)]
-    except KeyError as error:
-        reason = f"{error} is missing"
-    except (ValueError, TypeError) as error:
-        reason = str(error)
-    raise InvalidModel(f"the golden samples in {path.name} cannot be read: {reason[:300]}")
+        return _samples(orjson.loads(path.read_bytes()), model)
+    except ValueError as error:
+        raise InvalidModel(f"the golden samples in {path.name} cannot be read: {error}") from error
+
+
+def parse(text: str, model: Model) -> Pinned:
+    """Read the golden samples of the setting, for a model that is loaded.
+
+    They have the form of a file's, with `rtol` and `atol` beside `samples` if they are to be others
+    than `DEFAULT_TOLERANCE`.
+
+    Raises:
+        InvalidArguments: the setting is malformed, or its tensors do not fit the model.
+    """
+    try:
+        document: Any = orjson.loads(text)
+        samples = _samples(document, model)
+        return Pinned(samples, _tolerance(document))
+    except ValueError as error:
+        raise InvalidArguments(
+            f"the golden samples of SLIPWAY_GOLDEN (spec.golden) cannot be read: {error}"
+        ) from error
 
 
 def check(model: Model, samples: Sequence[Sample], tolerance: Tolerance) -> None:
@@ -142,13 +169,35 @@ def _mismatch(number: int, name: str, found: Difference, tolerance: Tolerance) -
         f"golden sample {number}: output {name!r} differs by up to {found.largest:.6g} from what is"
         f" pinned; allowed is {tolerance.atol:g} + {tolerance.rtol:g} * |golden|; {found.count}"
         f" elements are beyond it, the worst {found.where}: the graph, the execution provider or"
-        " its library computes something else than where the package was made",
+        " its library computes something else than where the samples were made",
         output=name,
         sample=number,
         maxDifference=f"{found.largest:.6g}",
         atol=f"{tolerance.atol:g}",
         rtol=f"{tolerance.rtol:g}",
     )
+
+
+def _samples(document: Any, model: Model) -> list[Sample]:
+    """Read all samples of a document. Raises ValueError with a sentence for people."""
+    try:
+        entries = document["samples"]
+        if not 0 < len(entries) <= _MAX_SAMPLES:
+            raise ValueError(f"it holds {len(entries)} samples, from 1 to {_MAX_SAMPLES} may be")
+        return [_sample(model, entry, number) for number, entry in enumerate(entries)]
+    except KeyError as error:
+        reason = f"{error} is missing"
+    except (ValueError, TypeError) as error:
+        reason = str(error)
+    raise ValueError(reason[:_REASON_CHARACTERS])
+
+
+def _tolerance(document: dict[str, object]) -> Tolerance:
+    given = {name: document[name] for name in ("rtol", "atol") if name in document}
+    for name, value in given.items():
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise ValueError(f"{name} is {_shown(value)}, and must be a number from 0 up")
+    return DEFAULT_TOLERANCE.model_copy(update=given)
 
 
 def _sample(model: Model, entry: Any, number: int) -> Sample:

@@ -82,14 +82,18 @@ def load(
         )
 
         enter(Phase.WARMING)
-        samples = [sample for path in artifact.golden for sample in golden.read(path, model)]
-        model.warm_up(samples[0].inputs if samples else None)
         tolerance = golden.DEFAULT_TOLERANCE
         hint = None
         if artifact.manifest is not None:
             tolerance = artifact.manifest.golden or tolerance
             hint = artifact.manifest.serving.max_batch_size
-        golden.check(model, samples, tolerance)
+        pinned = [golden.Pinned(golden.read(path, model), tolerance) for path in artifact.golden]
+        if settings.golden is not None:
+            pinned.append(golden.parse(settings.golden, model))
+        samples = [sample for group in pinned for sample in group.samples]
+        model.warm_up(samples[0].inputs if samples else None)
+        for group in pinned:
+            golden.check(model, group.samples, group.tolerance)
         logger.info(
             "the model is warm",
             extra={

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 
 from slipway_operator.api.schema import Schema, cel, validated
 from slipway_operator.api.spec.autoscaling import Autoscaling, Trigger
+from slipway_operator.api.spec.golden import Golden
 from slipway_operator.api.spec.model import Model, Storage
 from slipway_operator.api.spec.monitoring import Monitoring
 from slipway_operator.api.spec.network_policy import NetworkPolicy
@@ -23,6 +24,7 @@ __all__ = [
     "Autoscaling",
     "Batching",
     "Cidr",
+    "Golden",
     "IntOrPercent",
     "Model",
     "ModelDeploymentSpec",
@@ -69,6 +71,9 @@ class ModelDeploymentSpec(Schema):
         default=False, description="The operator writes nothing but status while this is true."
     )
     autoscaling: Autoscaling | None = Field(default=None, description="Scale by load.")
+    golden: Golden | None = Field(
+        default=None, description="What the model must compute before a pod is ready."
+    )
     runtime: Runtime = Field(default_factory=Runtime, description="How the model is run.")
     rollout: Rollout = Field(
         default_factory=Rollout, description="How one revision replaces another."

@@ -226,7 +226,7 @@ class Runtime(Schema):
                     "threads, workers, batching, graphOptimization, sessionOptions, "
                     "customOpLibraries, cpuArena, queueSize, requestTimeoutMs, maxRequestSize, "
                     "nonFinite, aliases, grpc, accessLog, tls, bearerTokens, providers and "
-                    "providerOptions of spec.runtime",
+                    "providerOptions of spec.runtime, and spec.golden",
                 )
             ),
         },
