@@ -397,6 +397,7 @@ def test_the_file_and_its_hash_are_whole_however_the_bytes_come(data: st.DataObj
         (1, [300, 90], [2, 2]),
         (1, [0, 1, 2, 4], [2, 4, 8]),
         (1, [900], [1]),  # loopback, or a link that one connection fills
+        (1, [200, 600], [2, 2]),  # fast enough with two
         (2, [900], [2]),  # chunks, which two cores hash
         (64, [900], [8]),
     ],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# About half of what one core hashes, in bytes a second. No object store gives one connection that
-# much; where it comes, the link or this machine is the limit.
+# About half of what one core hashes, in bytes a second: more connections would bring little.
 _FAST: Final = 512 << 20
 # What twice the connections must bring to be worth their processor time.
 _GAIN: Final = 1.3
@@ -29,8 +28,8 @@ class Pace:
     def judge(self, rate: float) -> int:
         """Take in the rate of all connections in bytes a second; return how many to have."""
         before, self._rate = self._rate, rate
-        if self.connections == 1 and rate >= _FAST:
-            self.connections = min(self._hashers, self._most)
+        if rate >= _FAST:
+            self.connections = max(self.connections, min(self._hashers, self._most))
             self.settled = True
         elif rate >= before * _GAIN:
             self.connections = min(2 * self.connections, self._most)
