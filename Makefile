@@ -116,6 +116,10 @@ bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get
 bench-steady: setup ## Measure memory over a million requests, and start to ready (needs wrk)
 	@PYTHONPATH=tests/support $(RUN) python bench/steady.py
 
+.PHONY: bench-batching
+bench-batching: setup ## Measure what batches bring at 128 connections (needs wrk)
+	@PYTHONPATH=tests/support $(RUN) python bench/batching.py
+
 .PHONY: bench-grpc
 bench-grpc: setup ## Measure gRPC beside grpc.aio as commonly written
 	@PYTHONPATH=tests/support $(RUN) python bench/grpc_rate.py
