@@ -97,6 +97,22 @@ def require_file(path: Path) -> Path:
         raise _refused(path, error) from None
 
 
+def require_writable(path: Path) -> Path:
+    """Return the path of a file that can be made or replaced, before the work that it is for.
+
+    Raises:
+        NotFound, AccessDenied, InvalidArguments: its folder is not there or cannot be written, or
+            a folder has its name.
+    """
+    if path.is_dir():
+        raise InvalidArguments(f"{path} is a folder, the name of a file is wanted")
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no folder {path.parent}", "make it, or check the path")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise AccessDenied(f"{path.parent} cannot be written")
+    return path
+
+
 def digest(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     """Return ``sha256:<hex>`` of a file; ``on_bytes`` hears the count of each block in bytes."""
     hasher = hashlib.sha256()

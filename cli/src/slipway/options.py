@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from slipway import files
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+
+
+class _Written(click.Path):
+    """A file that is written once the work is done; that it can be is told before."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return files.require_writable(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+WRITTEN = _Written()
 
 
 def json_option(command: F) -> F:

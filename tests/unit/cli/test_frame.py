@@ -98,6 +98,33 @@ def test_a_folder_that_is_not_there_is_named(folder: Path, linear: Path) -> None
     assert "absent" in ended.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "fraud:model", "--out", "absent/m.onnx"),
+        ("optimize", "model.onnx", "--out", "absent/m.onnx"),
+        ("quantize", "model.onnx", "--out", "absent/m.onnx"),
+        ("quantize", "model.onnx", "--html", "absent/report.html"),
+        ("validate", "model.onnx", "--save-samples", "absent/samples.npz"),
+        ("compose", "model.onnx", "--out", "absent/compose.yaml"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    folder: Path, arguments: tuple[str, ...]
+) -> None:
+    # Neither model is there: what is told first is what was looked at first.
+    ended = slipway(*arguments, "--json")
+    assert ended.code == 5
+    assert ended.json["error"]["message"] == "there is no folder absent"
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_before_the_work(folder: Path) -> None:
+    (folder / "model.onnx").mkdir()
+    ended = slipway("export", "fraud:model", "--out", "model.onnx")
+    assert ended.code == 2
+    assert "model.onnx is a folder" in ended.err
+
+
 def test_an_error_is_json_when_json_is_asked_for(folder: Path) -> None:
     ended = slipway("inspect", "absent.onnx", "--json")
     assert ended.code == 5

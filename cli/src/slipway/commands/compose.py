@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from slipway import files, terminal
 from slipway.errors import InvalidArguments
-from slipway.options import FILE, json_option
+from slipway.options import FILE, WRITTEN, json_option
 from slipway.package import source
 from slipway.package.manifest import is_digest
 from slipway.serving.compose import Wanted, build, docker_run
@@ -29,7 +29,7 @@ from slipway.serving.compose import Wanted, build, docker_run
 @click.option("--endpoint", help="URL of an S3-compatible server, as containers reach it.")
 @click.option("--region", help="Region of the bucket.")
 @click.option("--run", "as_lines", is_flag=True, help="Print docker run lines instead.")
-@click.option("--out", type=FILE, help="Write the compose file here.")
+@click.option("--out", type=WRITTEN, help="Write the compose file here.")
 @json_option
 def command(
     model: Path | None,

@@ -24,7 +24,7 @@ from slipway.export.mlflow.loader import Wishes
 from slipway.export.run import Exported
 from slipway.export.source import Kind
 from slipway.model.tensor import Tensor
-from slipway.options import FILE, json_option
+from slipway.options import FILE, WRITTEN, json_option
 from slipway.validation import cases, report
 from slipway.validation.cases import Case, Plan
 from slipway.validation.compare import Tolerance
@@ -32,7 +32,7 @@ from slipway.validation.compare import Tolerance
 
 @click.command("export")
 @click.argument("model")
-@click.option("--out", type=FILE, default=Path("model.onnx"), show_default=True)
+@click.option("--out", type=WRITTEN, default=Path("model.onnx"), show_default=True)
 @click.option("--state-dict", type=FILE, help="Weights for module:Class; read as weights only.")
 @click.option(
     "--input",

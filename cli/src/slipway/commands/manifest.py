@@ -17,7 +17,7 @@ from slipway.gitops.deployment import Wanted, build
 from slipway.gitops.edit import set_digest
 from slipway.gitops.resources import Proposal, propose
 from slipway.model.memory import measured
-from slipway.options import FILE, json_option
+from slipway.options import FILE, WRITTEN, json_option
 from slipway.package import source
 from slipway.package.manifest import is_digest
 from slipway.storage.client import Location
@@ -50,7 +50,7 @@ from slipway.storage.verify import digest_in
 @click.option(
     "--resources/--no-resources", default=True, help="Propose memory, measured here (default)."
 )
-@click.option("--out", type=FILE, help="Write the manifest to this file.")
+@click.option("--out", type=WRITTEN, help="Write the manifest to this file.")
 @json_option
 def command(
     artifact: Path | None,

@@ -9,14 +9,14 @@ import click
 from slipway.commands import variants
 from slipway.commands.variants import Measuring
 from slipway.model import graph as graphs
-from slipway.options import FILE
+from slipway.options import FILE, WRITTEN
 from slipway.variants import methods
 from slipway.variants.verdict import Bounds
 
 
 @click.command("optimize")
 @click.argument("model", type=FILE)
-@click.option("--out", type=FILE, help="The file to write; default: MODEL.optimized.onnx.")
+@click.option("--out", type=WRITTEN, help="The file to write; default: MODEL.optimized.onnx.")
 @click.option(
     "--level",
     type=click.Choice(["basic", "extended"]),

@@ -12,7 +12,7 @@ from slipway.errors import InvalidArguments
 from slipway.model import graph as graphs
 from slipway.model.signature import inputs_of
 from slipway.model.tensor import Tensor
-from slipway.options import FILE
+from slipway.options import FILE, WRITTEN
 from slipway.validation.cases import Plan as Values
 from slipway.variants import data, methods
 from slipway.variants.data import Data
@@ -24,7 +24,7 @@ _CALIBRATION_BATCH = 8
 
 @click.command("quantize")
 @click.argument("model", type=FILE)
-@click.option("--out", type=FILE, help="The file to write; default: MODEL.METHOD.onnx.")
+@click.option("--out", type=WRITTEN, help="The file to write; default: MODEL.METHOD.onnx.")
 @click.option(
     "--method",
     "chosen",

@@ -11,7 +11,7 @@ from slipway import files, terminal
 from slipway.commands.values import DIMENSION, NUMBERS, RANGE
 from slipway.errors import Differs, InvalidArguments
 from slipway.model.tensor import Tensor
-from slipway.options import FILE, json_option
+from slipway.options import FILE, WRITTEN, json_option
 from slipway.validation import cases, check, report
 from slipway.validation.cases import Case, Plan
 from slipway.validation.check import Outcome
@@ -41,7 +41,9 @@ from slipway.validation.divergence import first_divergence
 )
 @click.option("--rtol", type=float, default=1e-3, show_default=True, help="Relative tolerance.")
 @click.option("--atol", type=float, default=1e-5, show_default=True, help="Absolute tolerance.")
-@click.option("--save-samples", type=FILE, help="Write a case with its outputs to this .npz file.")
+@click.option(
+    "--save-samples", type=WRITTEN, help="Write a case with its outputs to this .npz file."
+)
 @json_option
 def command(
     model: Path,

@@ -16,7 +16,7 @@ from slipway.commands.values import DIMENSION, RANGE
 from slipway.errors import BoundsMissed, InvalidArguments
 from slipway.model.signature import inputs_of
 from slipway.model.tensor import Tensor
-from slipway.options import FILE, json_option
+from slipway.options import FILE, WRITTEN, json_option
 from slipway.validation.cases import Plan as Values
 from slipway.variants import data, methods, page, report
 from slipway.variants.data import Data
@@ -74,8 +74,8 @@ def measured(*, max_size: float, min_speed_up: float) -> Callable[[Callable[...,
     """
     options: tuple[Callable[[Any], Any], ...] = (
         json_option,
-        click.option("--html", type=FILE, help="Write the report as a page with plots."),
-        click.option("--report", "report_file", type=FILE, help="Write the report as JSON."),
+        click.option("--html", type=WRITTEN, help="Write the report as a page with plots."),
+        click.option("--report", "report_file", type=WRITTEN, help="Write the report as JSON."),
         click.option(
             "--threads",
             type=click.IntRange(min=1),
