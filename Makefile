@@ -145,7 +145,7 @@ bench-fetch: setup ## Measure fetching beside a plain download and SHA-256 alone
 	@PYTHONPATH=tests/support $(RUN) python bench/fetch.py
 
 .PHONY: bench-large
-bench-large: setup ## Pack, push, fetch and serve a package above 2 GiB, memory bounded
+bench-large: setup ## Export, pack, push, fetch and serve a model above 2 GiB, memory bounded
 	@PYTHONPATH=tests/support $(RUN) python bench/large.py
 
 .PHONY: bench-push

@@ -3,9 +3,10 @@
     make bench-large        # 2.5 GiB of external data; needs 14 GiB of disk, 12 of memory
     PYTHONPATH=tests/support uv run --frozen python bench/large.py --onnx   # without PyTorch
 
-Exports a module (or writes the graph itself), which compares it with the original, packs, pushes to an S3 server of this machine, fetches as the init container does, with its limit of
-memory (as the peak that the kernel counts for the process), serves, and compares rows of the
-answer with what was put in. Writes bench/results/large.json.
+Exports a module (or writes the graph itself), which compares it with the original, packs, pushes to
+an S3 server of this machine, fetches as the init container does, with its limit of memory (as the
+peak that the kernel counts for the process), serves, and compares rows of the answer with what was
+put in. Writes bench/results/large.json.
 """
 
 from __future__ import annotations
