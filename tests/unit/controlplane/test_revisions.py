@@ -64,6 +64,16 @@ OF_THE_POD: dict[str, dict[str, Any]] = {
     "threads": {"runtime": {"threads": {"intraOp": 2}}},
     "cache": {"runtime": {"cacheSize": "9Gi"}},
     "environment": {"runtime": {"env": [{"name": "TZ", "value": "UTC"}]}},
+    "golden": {
+        "golden": {
+            "samples": [
+                {
+                    side: [{"name": side, "datatype": "FP32", "shape": [1], "data": [1.5]}]
+                    for side in ("inputs", "outputs")
+                }
+            ]
+        }
+    },
     "labels": {"template": {"labels": {"team": "risk"}}},
     "annotations": {"template": {"annotations": {"note": "x"}}},
     "node selector": {"template": {"nodeSelector": {"zone": "a"}}},
