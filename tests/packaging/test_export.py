@@ -76,7 +76,7 @@ def test_a_given_opset_is_used_and_given_samples_are_compared_on(folder: Path) -
     )  # fmt: skip
     assert ended.code == 0, ended.err + ended.out
     assert {item.domain: item.version for item in onnx.load(out).opset_import}[""] == 18
-    assert "samples.npz" in {item["case"] for item in ended.json["validation"]["differences"]}
+    assert str(samples) in {item["case"] for item in ended.json["validation"]["differences"]}
 
 
 def test_samples_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
@@ -87,8 +87,7 @@ def test_samples_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
         cwd=EXAMPLES / "pytorch",
     )  # fmt: skip
     assert ended.code == 2, ended.err
-    assert "others" in ended.err
-    assert "features" in ended.err
+    assert "lacks the input 'features'" in ended.err
     assert not (folder / "model.onnx").exists()
 
 

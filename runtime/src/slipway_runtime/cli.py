@@ -71,9 +71,13 @@ def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
 @cli.command("serve")
 @click.option("--digest", required=True, help="sha256:<64 hexadecimal digits>.")
 @click.option("--name", required=True, help="The model's name in requests.")
-def serve_command(digest: str, name: str) -> None:
+@click.option("--golden", is_flag=True, help="Serve only what computes SLIPWAY_GOLDEN.")
+def serve_command(digest: str, name: str, golden: bool) -> None:
     """Serve the artifact that `fetch` has put into the cache."""
     settings = _settings(ServeSettings)
+    # The variable alone would be ignored by a runtime that does not know it; a flag is refused.
+    if golden and settings.golden is None:
+        raise InvalidArguments("--golden asks for samples in SLIPWAY_GOLDEN, which is not set")
 
     from slipway_runtime.artifact.cache import Cache  # noqa: PLC0415
     from slipway_runtime.artifact.digest import Digest  # noqa: PLC0415

@@ -116,9 +116,10 @@ def unschedulable(now: str) -> Json:
     }
 
 
-def evicted(_: str) -> Json:
+def evicted(now: str) -> Json:
     return {
         "phase": "Failed",
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now}],
         "reason": "Evicted",
         "message": "The node was low on resource: ephemeral-storage.",
     }

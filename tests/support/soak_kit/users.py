@@ -76,12 +76,16 @@ class Users:
         deed(asked)
 
     def listen(self) -> None:
-        """Take note of what users are told to be Ready."""
+        """Take note of what users are told to be Ready, and to serve.
+
+        One that is scaled to zero is Ready as well, and has shown nothing.
+        """
         for obj in self._space.api.list("modeldeployments", self._space.namespace):
             asked, view = self.population.get(obj["metadata"]["name"]), View(obj)
             if asked is None or asked.suspended or not view.settled:
                 continue  # one that is suspended keeps saying what was true before
-            if obj["spec"]["model"]["digest"] == self._space.digest(asked.version):
+            digest = self._space.digest(asked.version)
+            if obj["spec"]["model"]["digest"] == digest == view.serving:
                 asked.asks[-1].told_ready = True
 
     def mend_everything(self) -> None:

@@ -54,6 +54,33 @@ def test_a_termination_message_that_is_none_leaves_the_exit_code(message):
     assert found.message == "container 'fetch' ended with exit code 20"
 
 
+@pytest.mark.parametrize("name", ["istio-proxy", "istio-init"])
+@pytest.mark.parametrize("exit_code", [2, 20, 31, 41])
+def test_codes_of_containers_that_others_have_added_are_not_ours(name, exit_code):
+    ended = pods.termination(exit_code, "words of its own", NOW)
+    stranger = pods.container(name, {"terminated": ended})
+    kind = "initContainerStatuses" if name.endswith("init") else "containerStatuses"
+    (found,) = collect([{"metadata": {}, "status": {kind: [stranger]}}], ())
+    assert found.reason is Reason.CRASH
+    assert found.message == f"container '{name}' ended with exit code {exit_code}"
+
+
+def test_why_a_container_never_ran_is_told():
+    said = 'exec: "slipway-runtime": executable file not found in $PATH'
+    ended = {"exitCode": 128, "reason": "StartError", "message": said, "finishedAt": NOW}
+    serve = pods.container("serve", {"terminated": ended})
+    (found,) = collect([{"metadata": {}, "status": {"containerStatuses": [serve]}}], ())
+    assert found.reason is Reason.CRASH
+    assert found.message == f"container 'serve' ended with exit code 128 (StartError): {said}"
+
+
+def test_a_reason_that_says_more_than_error_is_told():
+    ended = {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": NOW}
+    serve = pods.container("serve", {"terminated": ended})
+    (found,) = collect([{"metadata": {}, "status": {"containerStatuses": [serve]}}], ())
+    assert found.message == "container 'serve' ended with exit code 137 (ContainerStatusUnknown)"
+
+
 def test_a_message_is_bounded():
     (found,) = collect([pod(pods.fetch_ends(20, "x" * 5000))], ())
     assert len(found.message) == 1024

@@ -490,6 +490,39 @@ class TestGoingBackAndForth:
         await world.run()
         held_with_b(world, Reason.DIGEST_MISMATCH)
 
+    async def test_pods_that_were_evicted_the_last_time_do_not_count(self, world):
+        await serving_a(world)
+        (old,) = world.api.of_kind(kinds.REPLICA_SET)
+        await asked_for_b(world, pods.ready)
+        for number in range(ENOUGH):
+            world.api.add(
+                kinds.POD,
+                {
+                    "metadata": {
+                        "name": f"evicted-{number}",
+                        "namespace": samples.NAMESPACE,
+                        "labels": old["metadata"]["labels"],
+                        "ownerReferences": [
+                            {
+                                "kind": "ReplicaSet",
+                                "name": old["metadata"]["name"],
+                                "uid": old["metadata"]["uid"],
+                                "controller": True,
+                            }
+                        ],
+                    },
+                    "status": pods.evicted(world.api.now()),
+                },
+            )
+        world.controllers = lambda: None
+        world.advance(60)
+        world.apply(digest=samples.A)
+        await world.run()
+        assert world.applied_digest == samples.A
+        assert world.status["target"]["digest"] == samples.A
+        assert "Stalled" not in world.conditions
+        assert "lastFailure" not in world.status
+
     async def test_the_deadline_of_the_one_before_does_not_count_for_an_old_revision(self, world):
         await serving_a(world, rollout={"onFailure": "Hold"}, replicas=2)
         await asked_for_b(world, pods.unschedulable)
@@ -676,3 +709,33 @@ class TestADamagedCache:
         await serving_a(world)
         await asked_for_b(world, pods.serve_ends(20))
         named(world, Reason.CRASH)
+
+
+class TestWokenFromZero:
+    """The Deployment controller counts no time after a rollout that was complete with no pod."""
+
+    @staticmethod
+    async def woken(world: World, behaviour: pods.Behaviour) -> None:
+        await serving_a(world)
+        world.apply(replicas=0)
+        await world.run()
+        await asked_for_b(world, behaviour)
+        world.advance(3600)
+        world.apply(replicas=1)
+        await world.run()
+
+    async def test_the_deadline_counts_from_the_pod_that_does_not_come_up(self, world):
+        await self.woken(world, pods.fetch_ends(31))
+        named(world, Reason.ACCESS_DENIED)
+        deadline = world.deployment["spec"]["progressDeadlineSeconds"]
+        world.advance(deadline - 1)
+        await world.run()
+        named(world, Reason.ACCESS_DENIED)
+        world.advance(2)
+        await world.run()
+        rolled_back_to_a(world, Reason.ACCESS_DENIED)
+
+    async def test_a_pod_that_comes_up_is_good_however_long_ago_the_rollout_was(self, world):
+        await self.woken(world, pods.ready)
+        assert world.conditions["Ready"] == "True"
+        assert world.status["serving"]["digest"] == samples.B

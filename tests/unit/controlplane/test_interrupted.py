@@ -288,6 +288,44 @@ async def test_a_deployment_that_cannot_be_created_is_told_at_once(world):
     assert world.condition("Stalled")["reason"] == "ApplyRejected"
 
 
+async def test_a_verdict_that_cannot_be_recorded_is_told_and_nothing_is_done_by_it(world):
+    await serving_a(world)
+    failing_rollout(world)
+
+    def before(write: Write) -> None:
+        if write.kind == "ControllerRevision" and write.verb == "merge":
+            raise ApiError(403, "Forbidden", "policy: revisions are frozen")
+
+    world.api.before = before
+    await world.run()
+    told = world.condition("Stalled")
+    assert told["reason"] == "ApplyRejected"
+    assert "refuses the ControllerRevision" in told["message"]
+    assert "revisions are frozen" in told["message"]
+    assert world.applied_digest == samples.B
+    world.api.before = lambda write: None
+    world.advance(60)
+    await world.run()
+    assert world.condition("Stalled")["reason"] == "RolledBack"
+    assert world.applied_digest == samples.A
+
+
+async def test_a_removal_that_is_refused_is_told(world):
+    await serving_a(world)
+    assert world.own(kinds.POD_DISRUPTION_BUDGET) is not None
+
+    def before(write: Write) -> None:
+        if write.verb == "delete":
+            raise ApiError(403, "Forbidden", "policy: nothing is deleted")
+
+    world.api.before = before
+    world.apply(replicas=1)
+    await world.run()
+    told = world.condition("Stalled")
+    assert told["reason"] == "ApplyRejected"
+    assert "refuses to delete the PodDisruptionBudget" in told["message"]
+
+
 async def test_the_verdict_is_written_before_the_pods_change(world):
     await serving_a(world)
     failing_rollout(world)

@@ -392,9 +392,10 @@ def test_the_file_and_its_hash_are_whole_however_the_bytes_come(data: st.DataObj
     ("hashers", "rates", "expected"),
     [
         (1, [90, 180, 340], [2, 4, 8]),  # each connection brings as much as the one before
-        (1, [90, 180, 190], [2, 4, 4]),  # a link that four fill
-        (1, [300, 310], [2, 2]),  # a machine that two keep busy
-        (1, [300, 90], [2, 2]),
+        (1, [90, 90, 180, 190, 340], [2, 2, 4, 4, 8]),  # and begins slowly
+        (1, [90, 180, *[190] * 6], [2, 4, *[4] * 6]),  # a link that four fill
+        (1, [300, *[310] * 6], [2, *[2] * 6]),  # a machine that two keep busy
+        (1, [300, 90, 100, 80, 90, 90, 95], [2] * 7),
         (1, [0, 1, 2, 4], [2, 4, 8]),
         (1, [900], [1]),  # loopback, or a link that one connection fills
         (1, [200, 600], [2, 2]),  # fast enough with two
@@ -413,16 +414,34 @@ def test_connections_are_doubled_for_as_long_as_that_pays(
 def test_the_connections_of_a_transfer_grow_while_they_bring_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "PART_BYTES", 200)
+    monkeypatch.setattr(transfer, "PART_BYTES", 50)
+    monkeypatch.setattr(transfer, "_FIRST_BLOCK_BYTES", 10)
+    monkeypatch.setattr(transfer, "_PACED_SECONDS", 0.02)
     readers: set[int] = set()
 
     def read() -> None:
         readers.add(threading.get_ident())
-        time.sleep(0.02)  # for each connection, however many there are
+        time.sleep(0.002)  # for each connection, however many there are
 
     source = Scripted(lambda wanted: replace(whole(wanted), on_read=read))
     assert run(tmp_path, source, connections=4).read_bytes() == CONTENT
     assert len(readers) == 4
+
+
+def test_where_the_system_gives_no_more_threads_those_that_run_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "PART_BYTES", 700)
+    hastily(monkeypatch)
+    start, started = threading.Thread.start, itertools.count()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "fetch" and next(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert run(tmp_path, Scripted(whole), connections=8).read_bytes() == CONTENT
 
 
 def test_beside_a_fast_source_one_connection_asks_for_large_ranges(

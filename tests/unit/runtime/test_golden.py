@@ -245,19 +245,33 @@ def test_samples_of_the_setting_are_checked_beside_those_of_a_package(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reason", "told"),
     [
-        ("{", "cannot be read"),
-        ("[]", "cannot be read"),
-        ('{"samples": []}', "from 1 to"),
-        (given(({"z": X}, {"y": Y}))["SLIPWAY_GOLDEN"], "it has the tensors ['z'], the model"),
-        (given(({"x": X}, {"y": Y}), rtol=-1)["SLIPWAY_GOLDEN"], "rtol is -1"),
-        (given(({"x": X}, {"y": Y}), atol="1")["SLIPWAY_GOLDEN"], "atol is 1"),
+        ("{", "InvalidArguments", "cannot be read"),
+        ("7", "InvalidArguments", "cannot be read"),
+        (given(({"x": X}, {"y": Y}), rtol=-1)["SLIPWAY_GOLDEN"], "InvalidArguments", "rtol is -1"),
+        (given(({"x": X}, {"y": Y}), atol="1")["SLIPWAY_GOLDEN"], "InvalidArguments", "atol is 1"),
+        # What only another spec can mend is given up at once.
+        ("{}", "GoldenMismatch", "'samples' is missing"),
+        ('{"samples": []}', "GoldenMismatch", "from 1 to"),
+        (given(({"z": X}, {"y": Y}))["SLIPWAY_GOLDEN"], "GoldenMismatch", "the tensors ['z']"),
+        (given(({"x": [[1, 2]]}, {"y": Y}))["SLIPWAY_GOLDEN"], "GoldenMismatch", "do not fit"),
     ],
 )
-def test_a_setting_that_cannot_be_read_is_refused(tmp_path: Path, value: str, told: str) -> None:
+def test_a_setting_that_cannot_be_checked_is_refused(
+    tmp_path: Path, value: str, reason: str, told: str
+) -> None:
     with Server(tmp_path, onnx_models.linear(), extra={"SLIPWAY_GOLDEN": value}) as server:
         ended = server.start().wait_for_end()
-    assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
+    assert ended.termination["reason"] == reason
+    assert ended.code == {"InvalidArguments": 2, "GoldenMismatch": 23}[reason]
     assert "spec.golden" in ended.termination["message"]
     assert told in ended.termination["message"]
+
+
+def test_the_flag_without_samples_is_refused(tmp_path: Path) -> None:
+    """It is there to be refused by a runtime that would not check them."""
+    name = ("--digest", "sha256:" + 64 * "0", "--name", "m")
+    ended = run_command(tmp_path, "serve", *name, "--golden")
+    assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
+    assert "SLIPWAY_GOLDEN" in ended.termination["message"]

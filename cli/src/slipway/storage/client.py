@@ -83,32 +83,43 @@ def connect(settings: Settings) -> Client:
     """
     if settings.ca_bundle is not None and not settings.ca_bundle.is_file():
         raise InvalidArguments(f"there is no CA bundle {settings.ca_bundle}")
-    config = botocore.config.Config(
-        connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        # Bodies bear a checksum that the server compares. To sign them as well would hash all of it
-        # once more on either side; whoever loads it holds it to its digest.
-        s3={"addressing_style": settings.addressing_style, "payload_signing_enabled": False},
-        max_pool_connections=THREADS + 2,
-    )
     try:
-        return (
-            cast("Any", botocore.session)
-            .get_session()
-            .create_client(
-                "s3",
-                endpoint_url=settings.endpoint,
-                region_name=settings.region or _DEFAULT_REGION,
-                config=config,
-                verify=str(settings.ca_bundle) if settings.ca_bundle else None,
-            )
+        session = cast("Any", botocore.session).get_session()
+        config = botocore.config.Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+            s3={"addressing_style": settings.addressing_style, **_signing(session)},
+            max_pool_connections=THREADS + 2,
+        )
+        return session.create_client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            region_name=settings.region or _DEFAULT_REGION,
+            config=config,
+            verify=str(settings.ca_bundle) if settings.ca_bundle else None,
         )
     except (ValueError, aws.BotoCoreError) as error:
         raise InvalidArguments(
             f"the S3 client refuses its settings: {error}",
             "check --endpoint (https://HOST[:PORT]) and --region",
         ) from None
+
+
+def _signing(session: Any) -> dict[str, bool]:
+    """Whether bodies are signed, as an entry of the section s3.
+
+    They bear a checksum that the server compares; to sign them as well would hash all of it once
+    more on either side, and whoever loads it holds it to its digest. They are signed where the user
+    has switched those checksums off, or wants it so.
+    """
+    wished = session.get_scoped_config().get("s3")
+    if isinstance(wished, dict) and "payload_signing_enabled" in wished:
+        value = cast("dict[str, object]", wished)["payload_signing_enabled"]
+        return {"payload_signing_enabled": str(value).lower() == "true"}
+    if session.get_config_variable("request_checksum_calculation") == "when_required":
+        return {}
+    return {"payload_signing_enabled": False}
 
 
 def code_of(error: Exception) -> str:

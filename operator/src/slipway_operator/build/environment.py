@@ -105,15 +105,15 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
 
 
 def _golden(golden: Golden) -> str:
-    text = golden.model_dump_json(by_alias=True, exclude_none=True)
+    # Kubernetes takes $(NAME) for a reference, and $$ for a $.
+    text = golden.model_dump_json(by_alias=True, exclude_none=True).replace("$", "$$")
     if len(text.encode()) > _MOST_GOLDEN_BYTES:
         raise RejectedSpecError(
             "InvalidGolden",
             f"spec.golden has {len(text.encode())} bytes as JSON, at most {_MOST_GOLDEN_BYTES} may "
             "be: give fewer or smaller samples, or put them into a package (slipway pack)",
         )
-    # Kubernetes would take $(NAME) for a reference.
-    return text.replace("$(", "$$(")
+    return text
 
 
 def _json(value: dict[str, str] | None) -> str | None:

@@ -194,11 +194,16 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
     }
 
 
+def _golden(spec: ModelDeploymentSpec) -> list[str]:
+    # A runtime image that is too old to check the samples refuses the flag.
+    return [] if spec.golden is None else ["--golden"]
+
+
 def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
     serving = resolve_serving(spec, pool)
     container: Json = {
         **_container("serve", serving.image, pool),
-        "args": ["serve", "--digest", spec.model.digest, "--name", name],
+        "args": ["serve", "--digest", spec.model.digest, "--name", name, *_golden(spec)],
         "env": serve_environment(spec.runtime, spec.golden, serving, pool),
         "ports": _ports(spec),
         "volumeMounts": [

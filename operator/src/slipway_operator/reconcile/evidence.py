@@ -24,6 +24,9 @@ _WAITING: dict[str, Reason] = {
     "RunContainerError": Reason.CONTAINER_CONFIG,
 }
 
+_OWN = ("fetch", "serve")
+_NEVER_RAN = ("StartError", "ContainerCannotRun")
+
 # The most telling first, when several pods or containers have something to say.
 _WEIGHT = {
     FailureClass.INTRINSIC: 0,
@@ -238,14 +241,19 @@ def _of_container(container: Json) -> Iterator[Evidence]:
         yield _of_termination(name, ended, restarts, started=bool(container.get("started")))
 
 
-def _untold(name: str, exit_code: int, *, started: bool) -> str:
-    """What to say of a container that left no message."""
+def _untold(name: str, exit_code: int, ended: Json, *, started: bool) -> str:
+    """What to say of a container that left no message of its own."""
     if name == "serve" and exit_code == 0 and not started:
         return (
             "container 'serve' was told to end, as when a probe fails: loading the model may take "
             "longer than spec.runtime.startupTimeoutSeconds, or than the pool allows"
         )
-    return f"container '{name}' ended with exit code {exit_code}"
+    said = f"container '{name}' ended with exit code {exit_code}"
+    reason = ended.get("reason") or ""
+    if reason not in _NEVER_RAN:
+        return said if reason in ("", "Error", "Completed") else f"{said} ({reason})"
+    # Then the message is the container runtime's, such as: exec: "slipway-runtime": not found.
+    return f"{said} ({reason}): {without_noise(ended.get('message') or '')}"
 
 
 def _of_termination(name: str, ended: Json, restarts: int, *, started: bool) -> Evidence:
@@ -257,8 +265,10 @@ def _of_termination(name: str, ended: Json, restarts: int, *, started: bool) -> 
             ": raise spec.runtime.resources.limits.memory" if name == "serve" else ""
         )
     else:
-        reason = REASON_OF_EXIT_CODE.get(exit_code, Reason.CRASH)
-        message = told or _untold(name, exit_code, started=started)
+        # The codes are a contract with our own two; others, as of a mesh, mean what they like.
+        own = name in _OWN
+        reason = REASON_OF_EXIT_CODE.get(exit_code, Reason.CRASH) if own else Reason.CRASH
+        message = (told if own else None) or _untold(name, exit_code, ended, started=started)
     failure_class = CLASS_OF[reason]
     if name == "serve" and reason is Reason.DIGEST_MISMATCH:
         # fetch has verified the artifact in this very pod: the file changed on the node since.
@@ -302,6 +312,15 @@ def damaged_cache(pod: Json) -> bool:
             if REASON_OF_EXIT_CODE.get(ended.get("exitCode", 0)) is Reason.DIGEST_MISMATCH:
                 return True
     return False
+
+
+def given_up_at(pod: Json) -> str | None:
+    """When a pod was evicted, or given up by its node (RFC 3339); None of any other pod."""
+    status: Json = pod.get("status", {})
+    if status.get("phase") != "Failed":
+        return None
+    changed = [c.get("lastTransitionTime") or "" for c in status.get("conditions", ())]
+    return max((pod["metadata"].get("creationTimestamp") or "", *changed))
 
 
 def fetched(pod: Json) -> bool:

@@ -91,18 +91,18 @@ class Executor:
         children = [child for child in plan.children if self._to_write(child, obs)]
         if children or plan.changes_the_cluster:
             await self._confirm(obs.model)
-        # Before a retry is recorded: whoever dies in between finds that it is still to be done.
-        await self._replace_pods(plan, obs)
         try:
+            # Before a retry is recorded: whoever dies in between finds that it is still to be done.
+            await self._replace_pods(plan, obs)
             if plan.new_revision is not None:
                 await self._create(kinds.CONTROLLER_REVISION, plan.new_revision, obs.model)
             for mark in plan.marks:
                 await self._mark(mark, obs)
             for child in children:
                 await self._bring(child, obs)
+            await self._remove(plan, obs)
         except _ObstacleError as error:
             return error.obstacle
-        await self._remove(plan, obs)
         if (fought := self._fought_over(plan, obs.model)) is not None:
             return fought
         # Before the status, whose change they tell of: whoever dies in between tells it once more,
@@ -193,7 +193,7 @@ class Executor:
         )
 
     @staticmethod
-    def _refusal(kind: Kind, name: str, error: ApiError) -> Exception:
+    def _refusal(kind: Kind, name: str, error: ApiError, what: str = "") -> Exception:
         told = without_noise(str(error))[:_TOLD]
         if error.status == _FAILURE:
             return _ObstacleError(
@@ -206,7 +206,7 @@ class Executor:
         return _ObstacleError(
             Obstacle(
                 Impediment.REJECTED,
-                f"the API server refuses the {kind.name} '{name}': {told}",
+                f"the API server refuses {what}the {kind.name} '{name}': {told}",
             )
         )
 
@@ -224,7 +224,7 @@ class Executor:
             written = await self._kube.merge(kind, namespace, mark.object_name, patch)
         except ApiError as error:
             if error.status not in (_CONFLICT, _NOT_FOUND):
-                raise
+                raise self._refusal(kind, mark.object_name, error) from error
             await self._refresh(kind, obs.model, mark.object_name)
             raise StaleError from error
         self._store.put(kind, written)
@@ -276,7 +276,7 @@ class Executor:
         namespace = obs.model.namespace
         for kind_name in plan.delete_children:
             kind, child = kinds.BY_NAME[kind_name], obs.children[kind_name]
-            left = await self._kube.delete(
+            left = await self._delete(
                 kind, namespace, child["metadata"]["name"], child["metadata"]["uid"]
             )
             if left is None:
@@ -287,16 +287,22 @@ class Executor:
             self._log("deleted", kind, child["metadata"]["name"], obs.model)
         for revision in obs.revisions:
             if revision.object_name in plan.delete_revisions:
-                await self._kube.delete(
+                await self._delete(
                     kinds.CONTROLLER_REVISION, namespace, revision.object_name, revision.uid
                 )
+
+    async def _delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> Json | None:
+        try:
+            return await self._kube.delete(kind, namespace, name, uid)
+        except ApiError as error:
+            raise self._refusal(kind, name, error, "to delete ") from error
 
     async def _replace_pods(self, plan: Plan, obs: Observation) -> None:
         """Delete pods, and forget them at once: they answer for nothing any more."""
         for pod in obs.pods:
             metadata = pod["metadata"]
             if (metadata["name"], metadata["uid"]) in plan.delete_pods:
-                await self._kube.delete(
+                await self._delete(
                     kinds.POD, obs.model.namespace, metadata["name"], metadata["uid"]
                 )
                 self._store.remove(kinds.POD, pod)

@@ -12,10 +12,18 @@ from slipway_operator.api.reasons import CLASS_OF, FailureClass, Reason
 from slipway_operator.api.spec import OnFailure
 from slipway_operator.api.status import Outcome
 from slipway_operator.build.revision import Revision
-from slipway_operator.reconcile.evidence import Evidence, collect, has_started, strongest
+from slipway_operator.reconcile.evidence import (
+    Evidence,
+    collect,
+    given_up_at,
+    has_started,
+    strongest,
+)
 from slipway_operator.reconcile.observation import Observation
 from slipway_operator.reconcile.plan import RevisionMark
 from slipway_operator.reconcile.progress import at_the_deadline
+
+_COMPLETE = "NewReplicaSetAvailable"
 
 
 class Action(StrEnum):
@@ -63,13 +71,18 @@ def settled(deployment: Json, revision: Revision) -> bool:
     )
 
 
-def _deadline_left(deployment: Json, revision: Revision, now: str) -> float | None:
+def _deadline_left(
+    deployment: Json, revision: Revision, pods: list[Json], now: str
+) -> float | None:
     """Seconds until this try of the revision has had its time; None while nobody says it has.
 
     The Deployment controller counts from the last progress of a pod and knows of no retry; and it
     lets ProgressDeadlineExceeded stand until the next one, also when the template goes back to that
     of an old ReplicaSet. So its word only means that it will not tell any more, and the time of the
     present try is taken here.
+
+    Nor does it count after a rollout that was complete with no pod at all, when pods are wanted
+    later: then the deadline counts from the oldest pod that has not come up.
     """
     status: Json = deployment.get("status", {})
     if status.get("observedGeneration") != deployment["metadata"]["generation"]:
@@ -81,10 +94,29 @@ def _deadline_left(deployment: Json, revision: Revision, now: str) -> float | No
             and condition.get("reason") == "ProgressDeadlineExceeded"
         ):
             since = revision.outcome_time or revision.created or now
-            allowed = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
-            end = datetime.fromisoformat(since) + allowed
-            return max(0.0, (end - datetime.fromisoformat(now)).total_seconds())
+        elif condition["type"] == "Progressing" and condition.get("reason") == _COMPLETE:
+            waiting = [p["metadata"] for p in pods if not (has_started(p) or given_up_at(p))]
+            born = [m["creationTimestamp"] for m in waiting if m.get("creationTimestamp")]
+            if not born:
+                return None
+            since = max(min(born), revision.outcome_time or "")
+        else:
+            continue
+        allowed = timedelta(seconds=deployment["spec"].get("progressDeadlineSeconds", 600))
+        end = datetime.fromisoformat(since) + allowed
+        return max(0.0, (end - datetime.fromisoformat(now)).total_seconds())
     return None
+
+
+def _of_this_try(pods: list[Json], revision: Revision) -> list[Json]:
+    """Leave out pods that were evicted, or given up by their node, before the present try.
+
+    Kubernetes leaves them where they are.
+    """
+    since = revision.outcome_time if revision.outcome is Outcome.PENDING else None
+    if since is None:
+        return pods
+    return [pod for pod in pods if (at := given_up_at(pod)) is None or at >= since]
 
 
 def _fresh(evidence: list[Evidence], revision: Revision) -> list[Evidence]:
@@ -120,12 +152,12 @@ def judge(
         return Judgement(revision)
     if settled(deployment, revision) and deployment["spec"].get("replicas", 1) > 0:
         return _completed(revision, complete_as, now)
-    pods = obs.pods_of(revision.hash)
+    pods = _of_this_try(obs.pods_of(revision.hash), revision)
     against = collect(pods, obs.replica_sets.get(revision.hash, ()), obs.mount_failures)
     worst = strongest(_fresh(against, revision))
     if revision.outcome is not Outcome.PENDING:
         return Judgement(revision, evidence=worst)
-    left = _deadline_left(deployment, revision, now)
+    left = _deadline_left(deployment, revision, pods, now)
     failure = _failure(worst, restarts_allowed)
     if failure is None and left == 0:
         failure = worst or _too_late(deployment, at_the_deadline(pods, obs.download, now))

@@ -88,7 +88,7 @@ def fetch(
                 total_bytes=progress.total or 0,
             ) from error
         entry = cache.commit(job.folder, digest)
-    record.write(cache.root, digest, record.Fetched(progress.count, progress.seconds))
+    record.write(cache.root, digest, record.Fetched(progress.brought, progress.seconds))
     logger.info(
         "fetched and verified %s from %s: %d bytes at %.1f MB/s",
         digest,

@@ -8,12 +8,14 @@ from typing import Final
 _FAST: Final = 512 << 20
 # What twice the connections must bring to be worth their processor time.
 _GAIN: Final = 1.3
+# How often it must not have paid: a look is short, and new connections begin slowly.
+_LOOKS: Final = 6
 
 
 class Pace:
     """Begins with one connection, and doubles them, up to ``most``, for as long as that pays.
 
-    Object stores bound the rate of a connection, so there it comes to all of them within a few
+    Object stores bound the rate of a connection, so there it comes to all of them within some
     looks. Where the link or this machine is the limit a further one costs processor and brings
     nothing. ``hashers`` is how many cores hash what comes.
     """
@@ -22,18 +24,20 @@ class Pace:
         self._hashers = hashers
         self._most = most
         self._rate = 0.0
+        self._in_vain = 0
         self.connections = 1
         self.settled = most <= 1
 
     def judge(self, rate: float) -> int:
         """Take in the rate of all connections in bytes a second; return how many to have."""
-        before, self._rate = self._rate, rate
         if rate >= _FAST:
             self.connections = max(self.connections, min(self._hashers, self._most))
             self.settled = True
-        elif rate >= before * _GAIN:
+        elif rate >= self._rate * _GAIN:
+            self._rate, self._in_vain = rate, 0
             self.connections = min(2 * self.connections, self._most)
             self.settled = self.connections == self._most
         else:
-            self.settled = True
+            self._in_vain += 1
+            self.settled = self._in_vain == _LOOKS
         return self.connections

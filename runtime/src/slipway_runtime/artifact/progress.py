@@ -21,6 +21,8 @@ class Progress:
         self._lock = threading.Lock()
         self._started = self._reported = clock()
         self.count = 0
+        self.brought = 0
+        """What came over the network, also where it was fetched once more."""
         self.total: int | None = None
 
     def expect(self, total: int) -> None:

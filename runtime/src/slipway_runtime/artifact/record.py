@@ -17,9 +17,10 @@ from slipway_runtime.artifact.digest import Digest
 
 @dataclass(frozen=True)
 class Fetched:
-    """The bytes of one fetch, and its seconds from the first look at the cache to the entry.
+    """The bytes that one fetch brought, and its seconds from the first look at the cache.
 
-    ``size`` is 0 where the cache held the artifact already.
+    ``size`` is 0 where the cache held the artifact already, and the rest of it where an earlier
+    fetch had begun.
     """
 
     size: int

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -37,12 +38,15 @@ _PARTS_ALONE: Final = 8
 _BLOCK_BYTES: Final = 1024 * 1024
 _SPARE_BLOCKS: Final = 8
 _FIRST_BLOCK_BYTES: Final = 64 * 1024
+_LOOKED_BLOCK_BYTES: Final = 256 * 1024
 # So much, or for so long, is looked at to tell how fast the connections are.
 _PACED_BYTES: Final = 4 * 1024 * 1024
 _PACED_SECONDS: Final = 0.05
 _PARTS_AHEAD: Final = 32
 _CHUNK_ATTEMPTS: Final = 3
 _POLL_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -215,11 +219,12 @@ class Transfer:
                 self._changed.notify_all()
 
     def _start_thread(self) -> None:
-        """Start a thread; where others run already, the lock is held."""
-        self._threads += 1
         thread = threading.Thread(target=self._work, name="fetch", daemon=True)
-        thread.start()
-        self._silent.add(cast("int", thread.ident))
+        # It waits for the lock before it looks at the pace, and is known as silent by then.
+        with self._changed:
+            thread.start()
+            self._threads += 1
+            self._silent.add(cast("int", thread.ident))
 
     def _hash_in_order(self) -> Digest:
         hasher = hashlib.sha256()
@@ -367,7 +372,9 @@ class Transfer:
             marked, opened = part.position, time.perf_counter()
             block = bytearray(_BLOCK_BYTES)
             while part.end is None or part.position < part.end:
-                limit = min(_BLOCK_BYTES, max(_FIRST_BLOCK_BYTES, part.position - part.start))
+                # While it is looked at how fast they come, blocks are small enough to tell.
+                most = _BLOCK_BYTES if self._pace.settled else _LOOKED_BLOCK_BYTES
+                limit = min(most, max(_FIRST_BLOCK_BYTES, part.position - part.start))
                 left = limit if part.end is None else part.end - part.position
                 count = answer.readinto(memoryview(block)[: min(limit, left)])
                 if not count:
@@ -405,17 +412,28 @@ class Transfer:
             self._came += count
             if (me := threading.get_ident()) in self._silent:
                 self._silent.discard(me)
-                self._looked_from, self._looked_since = self._came - count, opened
+                # The first one's time begins with its answer; of several it begins now, when all
+                # of them bring something.
+                alone = self._threads == 1
+                self._looked_from = self._came - count if alone else self._came
+                self._looked_since = opened if alone else time.perf_counter()
             came = self._came - self._looked_from
             seconds = time.perf_counter() - self._looked_since
             enough = came >= _PACED_BYTES * self._threads or seconds >= _PACED_SECONDS
             if self._silent or self._pace.settled or not (enough or (ended and self._threads == 1)):
                 return
+            waiting = len(self._parts) - self._next + -(-self._left() // PART_BYTES)
+            if not waiting:
+                return
             wanted = self._pace.judge(came / max(seconds, 1e-6))
             self._looked_from, self._looked_since = self._came, time.perf_counter()
-            waiting = len(self._parts) - self._next + -(-self._left() // PART_BYTES)
-            for _ in range(min(wanted - self._threads, waiting)):
-                self._start_thread()
+            try:
+                for _ in range(min(wanted - self._threads, waiting)):
+                    self._start_thread()
+            except RuntimeError as error:
+                # The system gives no more threads; those that run go on.
+                logger.warning("the fetch has %d connections: %s", self._threads, error)
+                self._pace.settled = True
 
     def _meet(self, answer: Answer, part: _Part, descriptor: int) -> None:
         """Take in what the first answer says of the object, and hold the others to it."""
@@ -467,6 +485,7 @@ class Transfer:
             if self._failure is not None:
                 raise self._failure
             self._progress.add(count)
+            self._progress.brought += count
             self._changed.notify_all()
             following = part.digest is None and part.position == self._claimed
             part.position = position

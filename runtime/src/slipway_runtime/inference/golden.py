@@ -86,15 +86,21 @@ def parse(text: str, model: Model) -> Pinned:
     than `DEFAULT_TOLERANCE`.
 
     Raises:
-        InvalidArguments: the setting is malformed, or its tensors do not fit the model.
+        InvalidArguments: the setting is malformed.
+        GoldenMismatch: its tensors do not fit the model, which no other try can mend.
     """
     try:
         document: Any = orjson.loads(text)
-        samples = _samples(document, model)
-        return Pinned(samples, _tolerance(document))
-    except ValueError as error:
+        tolerance = _tolerance(document)
+    except (ValueError, TypeError) as error:
         raise InvalidArguments(
             f"the golden samples of SLIPWAY_GOLDEN (spec.golden) cannot be read: {error}"
+        ) from error
+    try:
+        return Pinned(_samples(document, model), tolerance)
+    except ValueError as error:
+        raise GoldenMismatch(
+            f"the golden samples of spec.golden (SLIPWAY_GOLDEN) do not fit the model: {error}"
         ) from error
 
 

@@ -193,7 +193,11 @@ class GrpcServer:
                 if error.retry_after is not None:
                     retry = ((_PUSHBACK, str(error.retry_after * 1000)),)
             except asyncio.CancelledError:
-                self._note(name, request, context, None, started, _grpc.StatusCode.CANCELLED)
+                left = context.time_remaining()
+                late = left is not None and left <= 0
+                status = _grpc.StatusCode
+                ended = status.DEADLINE_EXCEEDED if late else status.CANCELLED
+                self._note(name, request, context, None, started, ended)
                 raise
             except Exception:
                 logger.exception("a defect in the answer to a call")
@@ -298,18 +302,25 @@ class GrpcServer:
     async def _stream_infer(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """Answer each request of a stream in its order; one that fails does not end the stream."""
         response = message("ModelStreamInferResponse")
+        name, codes = "ModelStreamInfer", _grpc.StatusCode
+        started = time.perf_counter()
         try:
             self._check_token(context)
         except Unauthorized as error:
+            self._note(name, None, context, None, started, _CODES[Unauthorized])
             await context.abort(_CODES[Unauthorized], error.message)
-        name = "ModelStreamInfer"
         async for request in requests:
-            started, code = time.perf_counter(), _grpc.StatusCode.OK
+            started, code = time.perf_counter(), codes.OK
             try:
                 answer = response(infer_response=await self._infer(request, context))
             except RequestError as error:
-                code = _CODES.get(type(error), _grpc.StatusCode.INTERNAL)
+                code = _CODES.get(type(error), codes.INTERNAL)
                 answer = response(error_message=error.message)
+            except BaseException as error:
+                gone = isinstance(error, asyncio.CancelledError)
+                ended = codes.CANCELLED if gone else codes.INTERNAL
+                self._note(name, request, context, None, started, ended)
+                raise
             self._note(name, request, context, answer, started, code)
             yield answer
 

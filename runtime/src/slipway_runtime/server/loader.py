@@ -87,10 +87,13 @@ def load(
         if artifact.manifest is not None:
             tolerance = artifact.manifest.golden or tolerance
             hint = artifact.manifest.serving.max_batch_size
-        pinned = [golden.Pinned(golden.read(path, model), tolerance) for path in artifact.golden]
+        packed = [sample for path in artifact.golden for sample in golden.read(path, model)]
+        pinned = [golden.Pinned(packed, tolerance)] if packed else []
         if settings.golden is not None:
             pinned.append(golden.parse(settings.golden, model))
-        samples = [sample for group in pinned for sample in group.samples]
+        # What is typical is told by the package, or else by the setting, with its own tolerance.
+        typical = pinned[0] if pinned else golden.Pinned([], tolerance)
+        samples = typical.samples
         model.warm_up(samples[0].inputs if samples else None)
         for group in pinned:
             golden.check(model, group.samples, group.tolerance)
@@ -109,7 +112,7 @@ def load(
             settings.max_batch_delay_ms / 1000,
             hint=hint,
             typical=golden.rows(model, samples),
-            tolerance=tolerance,
+            tolerance=typical.tolerance,
         )
         kept.keep()
     steady = depends_on_shapes_alone(artifact.model)

@@ -63,7 +63,8 @@ class Sample(Schema):
 
 class Golden(Schema):
     """Samples that every pod computes before it is ready, beside those of a package. A value passes
-    when |got - golden| <= atol + rtol * |golden|; integers and strings must be equal.
+    when |got - golden| <= atol + rtol * |golden|; strings must be equal. A serving image too old to
+    check them does not start.
     """
 
     samples: list[Sample] = Field(
