@@ -26,6 +26,29 @@ _ODD_SPELLINGS: dict[str, dict[str, Any]] = {
             "cacheSize": "0.5Gi",
         }
     },
+    "golden-and-secrets": {
+        "golden": {
+            "samples": [
+                {
+                    "inputs": [
+                        {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [[1e-7, 2]]},
+                        {"name": "w", "datatype": "BYTES", "shape": [1], "data": ["$(é) $$"]},
+                    ],
+                    "outputs": [
+                        {"name": "y", "datatype": "INT64", "shape": [1], "data": [2**53 - 1]}
+                    ],
+                }
+            ],
+            "atol": 1e-6,
+        },
+        "runtime": {
+            "sharedMemory": "0.25Gi",
+            "tls": {"secretName": "serving"},
+            "bearerTokens": {"secretName": "clients"},
+            "grpc": True,
+            "sessionOptions": {"session.intra_op.allow_spinning": "0"},
+        },
+    },
     "percentages": {"replicas": 3, "rollout": {"maxSurge": "50%", "maxUnavailable": "0%"}},
     "environment": {
         "runtime": {"env": [{"name": "EMPTY"}, {"name": "B", "value": "é"}, {"name": "A"}]}
@@ -100,7 +123,7 @@ def test_nothing_is_written_while_nothing_changes(
     # A second version each: then every Deployment has been applied to, not only created.
     for name, spec in _ODD_SPELLINGS.items():
         space.settle(name, f"{name}-2", **spec)
-    assert len(space.api.list("modeldeployments", space.namespace)) == 20
+    assert len(space.api.list("modeldeployments", space.namespace)) == 21
 
     def pods_are_gone() -> None:
         assert not space.pods("bad", "rolled-back")

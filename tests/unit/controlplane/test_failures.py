@@ -435,6 +435,21 @@ def rollouts_of(world: World, wanted: str) -> list[object]:
     return [w for w in world.templates if w == wanted]
 
 
+class TestWhosePodsCount:
+    async def test_those_of_the_version_before_say_nothing_against_the_new_one(self, world):
+        await serving_a(world)
+        world.behaviours["a"] = pods.serve_ends(21, restarts=9)
+        await asked_for_b(world, pods.loading)
+        assert world.applied_digest == samples.B
+        assert "lastFailure" not in world.status
+        assert "Stalled" not in world.conditions
+        # And those of the new one do, whatever the others say.
+        world.behaviours["b"] = pods.serve_ends(22)
+        await world.run()
+        assert world.status["lastFailure"]["reason"] == Reason.UNSUPPORTED_OPSET
+        assert world.status["lastFailure"]["digest"] == samples.B
+
+
 class TestGoingBackAndForth:
     async def test_back_to_the_good_spec_ends_the_failure(self, world):
         await serving_a(world)

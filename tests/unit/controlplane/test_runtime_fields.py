@@ -401,6 +401,7 @@ class TestTheProxy:
         ("nvidia.com/gpu", None, {"nvidia.com/gpu": 1}),
         ("nvidia.com/gpu", {"nvidia.com/gpu": 2}, {"nvidia.com/gpu": 2}),
         ("nvidia.com/mig-1g.10gb", None, {"nvidia.com/mig-1g.10gb": 1}),
+        ("nvidia.com/gpu.shared", None, {"nvidia.com/gpu.shared": 1}),
         ("amd.com/gpu", {"amd.com/gpu": 4}, {"amd.com/gpu": 4}),
     ],
 )
