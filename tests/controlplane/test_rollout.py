@@ -139,6 +139,11 @@ def test_a_rollout_without_surge_says_that_there_will_be_a_gap(
         assert "RolloutWithGap" in {event["reason"] for event in space.events()}
 
     space.eventually(told)
+    gap = space.until(
+        "says so while nothing answers",
+        lambda m: m.reason == "RolloutWithGap" and m.condition("Available")["status"] == "False",
+    )
+    assert "nothing answers until it is ready" in gap.message
     space.behave("v2", pod_status.ready)
     space.until("serves it", lambda m: m.settled and m.serving == space.digest("v2"))
 

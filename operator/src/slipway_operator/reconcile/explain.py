@@ -206,6 +206,14 @@ class Explanation:
             )
         rest = not_ready_yet(self.obs.pods_of(revision.hash), self.obs.download)
         rest = f"; {rest}" if rest else ""
+        if self._has_gap(revision, deployment):
+            return self._say(
+                Situation.PROGRESSING,
+                "RolloutWithGap",
+                f"replacing the only pod with one of {digest}; nothing answers until it is ready, "
+                "since the pool allows no surge: use two replicas, or set spec.rollout.maxSurge"
+                f"{rest}",
+            )
         if not self._available:
             return self._say(
                 Situation.PROGRESSING,
@@ -221,23 +229,21 @@ class Explanation:
                 "Deploying",
                 f"{available} of {wanted} pods of {digest} available{rest}",
             )
-        if (
-            str(self.rollout.max_surge).rstrip("%") == "0"
-            and deployment is not None
-            and deployment["spec"].get("replicas", 1) == 1
-        ):
-            return self._say(
-                Situation.PROGRESSING,
-                "RolloutWithGap",
-                f"replacing the only pod with one of {digest}; nothing answers until it is ready, "
-                "since the pool allows no surge: use two replicas, or set spec.rollout.maxSurge",
-            )
         updated = status.get("updatedReplicas") or 0
         progress = updated if live_hash(deployment) == revision.hash else 0
         return self._say(
             Situation.PROGRESSING,
             "RollingOut",
             f"rolling out {digest}: {progress} of {wanted} pods replaced{rest}",
+        )
+
+    def _has_gap(self, revision: Revision, deployment: Json | None) -> bool:
+        """Whether the only pod must go before the one that replaces it can come."""
+        return (
+            str(self.rollout.max_surge).rstrip("%") == "0"
+            and deployment is not None
+            and deployment["spec"].get("replicas", 1) == 1
+            and not self._is_first(revision)
         )
 
     def _is_first(self, revision: Revision) -> bool:
