@@ -110,12 +110,12 @@ class Daemon:
         command += [f"--secret=id={name},src={file}" for name, file in secrets.items()]
         output = None if console.is_terminal else subprocess.PIPE
         done = subprocess.run(
-            [*self._client(), *command, str(context)],
+            [*self.client(), *command, str(context)],
             check=False,
             stdout=output or sys.stderr,
             stderr=output and subprocess.STDOUT,
             text=True,
-            env=self._environment(),
+            env=self.environment(),
         )
         if done.returncode != 0:
             last = (done.stdout or "(see above)").splitlines()[-_OUTPUT_LINES:]
@@ -125,7 +125,7 @@ class Daemon:
     def save(self, image: str) -> Generator[IO[bytes]]:
         """Yield an image as a stream in the docker-archive format."""
         with subprocess.Popen(
-            [*self._client(), "save", image], stdout=subprocess.PIPE, env=self._environment()
+            [*self.client(), "save", image], stdout=subprocess.PIPE, env=self.environment()
         ) as process:
             assert process.stdout is not None
             yield process.stdout
@@ -179,20 +179,22 @@ class Daemon:
     def _exec_root(self) -> Path:
         return self._folder / "run"
 
-    def _client(self) -> list[str]:
+    def client(self) -> list[str]:
+        """The command that talks to this daemon, to be run with `environment`."""
         return [str(_CLIENT), f"--host={self._socket}"]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The variables of such a command."""
         # Neither a context nor credentials of the user have a part in this.
         return {**os.environ, "DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(self._folder)}
 
     def _run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [*self._client(), *arguments],
+            [*self.client(), *arguments],
             capture_output=True,
             text=True,
             check=False,
-            env=self._environment(),
+            env=self.environment(),
         )
         if check and done.returncode != 0:
             raise DevError(f"docker {arguments[0]}: {done.stderr.strip()}")

@@ -16,7 +16,7 @@ from soak_kit.asked import Ask, Asked
 
 _DEADLINE_SECONDS = 30
 _QUIET_BEFORE_RETRY = 5.0
-_PATIENCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 240.0
 
 _WAYS_TO_BREAK: tuple[Behaviour, ...] = (
     pod_status.fetch_fails(20, "DigestMismatch", "other bytes"),
