@@ -149,8 +149,11 @@ class Stage:
 
         return self.eventually(check, within)
 
-    def serves(self, artifact: Artifact, within: float = 90) -> View:
-        """Wait until the model is Ready and this artifact answers."""
+    def serves(self, artifact: Artifact, within: float = 180) -> View:
+        """Wait until the model is Ready and this artifact answers.
+
+        A container that failed three times is started again by the kubelet after 40 to 80 seconds.
+        """
         return self.until(
             f"serves {artifact.digest}",
             lambda view: view.settled and view.serving == artifact.digest,
