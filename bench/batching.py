@@ -11,21 +11,17 @@ both must equal those of ONNX Runtime before anything is measured; a run with an
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
-import sys
-import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+import pairs
 import raw_session
 import serving
-from environment import environment, publish
 from onnx import TensorProto, helper
 from runtime_kit.process import Server
 
@@ -99,15 +95,14 @@ def answers_as(content: bytes, feeds: Feeds, server: Server, asked: serving.Requ
 def compare(name: str, folder: Path, rounds: int, seconds: int) -> Json:
     content, feeds = models()[name]
     asked = raw_session.request(feeds)
-    pairs: list[Json] = []
+    found: list[Json] = []
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for way, extra in (("batches", {}), ("single", {"SLIPWAY_MAX_BATCH_SIZE": "1"})):
             one = Server(folder / way, content, extra={"SLIPWAY_INTRA_OP_THREADS": "1"} | extra)
             servers[way] = stack.enter_context(one)
             one.start().wait_until_ready(120)
-            for task in Path(f"/proc/{one.process.pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), {int(serving.SERVER_CORE)})
+            pairs.pin(one.process.pid)
             answers_as(content, feeds, one, asked)
 
         def run(way: str) -> Json:
@@ -125,28 +120,14 @@ def compare(name: str, folder: Path, rounds: int, seconds: int) -> Json:
             run(way)  # warms up, and lets the largest batches be met
         for number in range(rounds):
             order = list(servers) if number % 2 == 0 else list(servers)[::-1]
-            pairs.append({way: run(way) for way in order})
+            found.append({way: run(way) for way in order})
             print(f"{name}: {number + 1} of {rounds}; load {os.getloadavg()}", flush=True)
-    rates = [pair["batches"]["rate"] / pair["single"]["rate"] for pair in pairs]
-    work = [pair["single"]["cpu"] / pair["batches"]["cpu"] for pair in pairs]
-    return {
-        "pairs": pairs,
-        "rate": statistics.mean(rates),
-        "rate_interval": raw_session.interval(rates),
-        "cpu": statistics.mean(work),
-        "cpu_interval": raw_session.interval(work),
-    }
+    return pairs.ratios(found, "batches", "single")
 
 
 def table(result: Json) -> str:
-    load = result["load_average_at_the_end"][0]
-    told = (
-        f"Taken {result['taken']}, load average at the end {load:.1f}: above 2, other work ran"
-        f" beside it. {result['rounds']} turns each of {result['seconds']} s, {CONNECTIONS}"
-        " connections, one row a request; means, and their 95 % confidence intervals."
-    )
     lines = [
-        *("# What batches bring", "", told, ""),
+        *("# What batches bring", "", pairs.conditions(result, CONNECTIONS), ""),
         "| model | requests/s, batches | requests/s, none | ratio | ratio by processor time |",
         "|---|---:|---:|---|---|",
     ]
@@ -164,29 +145,5 @@ def table(result: Json) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--models", nargs="+", default=["MLP", "trees", "transformer"])
-    parser.add_argument("--results", type=Path, default=serving.HERE / "results")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        compared = {
-            name: compare(name, Path(folder) / name, arguments.rounds, arguments.seconds)
-            for name in arguments.models
-        }
-    result = {
-        "environment": environment(),
-        "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "load_average_at_the_end": os.getloadavg(),
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
-        "models": compared,
-    }
-    publish(arguments.results, "batching", result, table(result))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    pairs.run("batching", __doc__ or "", list(models()), compare, table, rounds=6, seconds=4)

@@ -11,21 +11,18 @@ any answer that is not 2xx is void. Writes ``raw_session.json`` and ``raw_sessio
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import int8
 import numpy as np
+import pairs
 import serving
-from environment import environment, publish
 from runtime_kit.process import Server
 
 CONNECTIONS = 8
@@ -88,15 +85,7 @@ def request(feeds: dict[str, np.ndarray]) -> serving.Request:
     return serving.Request("/v2/models/m/infer", body, serving.v2_output, headers)
 
 
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean, by bootstrap."""
-    random = np.random.default_rng(0)
-    drawn = random.choice(ratios, (10_000, len(ratios))).mean(axis=1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
-
-
-def compare(name: str, folder: Path, rounds: int, seconds: float) -> Json:
+def compare(name: str, folder: Path, rounds: int, seconds: int) -> Json:
     folder.mkdir()
     content, feeds = models()[name]
     np.savez(folder / "feeds.npz", **feeds)
@@ -116,8 +105,7 @@ def compare(name: str, folder: Path, rounds: int, seconds: float) -> Json:
     ):
         server.start().wait_until_ready(120)
         pid = server.process.pid
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {int(serving.SERVER_CORE)})
+        pairs.pin(pid)
         assert raw.stdin is not None
         assert raw.stdout is not None
         raw.stdout.readline()
@@ -125,7 +113,7 @@ def compare(name: str, folder: Path, rounds: int, seconds: float) -> Json:
         def serve() -> Json:
             before = serving.ticks(pid)
             script = folder / "request.lua"
-            run = serving.wrk(server.port, asked, script, CONNECTIONS, int(seconds))
+            run = serving.wrk(server.port, asked, script, CONNECTIONS, seconds)
             spent = serving.ticks(pid) - before
             return {"rate": run["rate"], "cpu": spent / run["requests"]}
 
@@ -136,34 +124,25 @@ def compare(name: str, folder: Path, rounds: int, seconds: float) -> Json:
             return {"rate": rate, "cpu": cpu}
 
         serve()
-        pairs: list[Json] = []
+        found: list[Json] = []
         for number in range(rounds):
             first, second = (serve, loop) if number % 2 == 0 else (loop, serve)
             one, two = first(), second()
             served, plain = (one, two) if number % 2 == 0 else (two, one)
-            pairs.append({"served": served, "raw": plain})
+            found.append({"served": served, "raw": plain})
             print(f"{name}: {number + 1} of {rounds}; load {os.getloadavg()}", flush=True)
         raw.kill()
-    rates = [pair["served"]["rate"] / pair["raw"]["rate"] for pair in pairs]
-    work = [pair["raw"]["cpu"] / pair["served"]["cpu"] for pair in pairs]
-    return {
-        "pairs": pairs,
-        "rate": statistics.mean(rates),
-        "rate_interval": interval(rates),
-        "cpu": statistics.mean(work),
-        "cpu_interval": interval(work),
-    }
+    return pairs.ratios(found, "served", "raw")
 
 
 def table(result: Json) -> str:
-    told = (
-        f"Taken {result['taken']}, load average at the end"
-        f" {result['load_average_at_the_end'][0]:.1f}: above 2, other work ran beside it."
-        f" {result['rounds']} turns each of {result['seconds']:g} s, {CONNECTIONS} connections, one"
-        " row a request, access log and metrics on; means, and their 95 % confidence intervals."
-    )
     lines = [
-        *("# Large models beside `session.run` alone", "", told, ""),
+        *(
+            "# Large models beside `session.run` alone",
+            "",
+            pairs.conditions(result, CONNECTIONS),
+            "",
+        ),
         "| model | served rows/s | raw rows/s | rows/s, of raw | rows per CPU second, of raw |",
         "|---|---:|---:|---|---|",
     ]
@@ -181,27 +160,5 @@ def table(result: Json) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--models", default="transformer,cnn")
-    parser.add_argument("--results", type=Path, default=serving.HERE / "results")
-    arguments = parser.parse_args()
-    compared: dict[str, Json] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.models.split(","):
-            compared[name] = compare(name, Path(folder) / name, arguments.rounds, arguments.seconds)
-    result = {
-        "environment": environment(),
-        "taken": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "load_average_at_the_end": os.getloadavg(),
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
-        "models": compared,
-    }
-    publish(arguments.results, "raw_session", result, table(result))
-
-
 if __name__ == "__main__":
-    main()
+    pairs.run("raw_session", __doc__ or "", list(models()), compare, table, rounds=10, seconds=5)
