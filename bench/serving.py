@@ -303,25 +303,24 @@ def ask(port: int, request: Request, method: str = "POST") -> tuple[int, bytes, 
         connection.close()
 
 
-def cpu_seconds(group: int) -> float:
-    """The processor time of a process group, children included."""
-    total = 0
+def _members(group: int) -> Iterator[list[str]]:
+    """What /proc tells of each process of a group, behind its name."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[2]) == group:
-                total += int(fields[11]) + int(fields[12])
+                yield fields
+
+
+def cpu_seconds(group: int) -> float:
+    """The processor time of a process group, children included."""
+    total = sum(int(fields[11]) + int(fields[12]) for fields in _members(group))
     return total / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mebibytes(group: int) -> float:
     """The resident memory of a process group; what its processes share counts for each."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                total += int(fields[21])
+    total = sum(int(fields[21]) for fields in _members(group))
     return total * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -128,10 +128,7 @@ class _Operator:
                 logger.warning("waiting for the API server", extra={"error": str(error)})
                 await asyncio.sleep(_FIRST_SYNC_RETRY_SECONDS)
         await first_of(
-            self._lead(),
-            self.resync.run(self.settings.resync_seconds),
-            self.optional.run(),
-            memory.reclaim_at_rest(lambda: self.queue.handed_out),
+            self._lead(), self.resync.run(self.settings.resync_seconds), self.optional.run()
         )
 
     async def _lead(self) -> None:

@@ -42,7 +42,6 @@ class WorkQueue:
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._available = asyncio.Event()
-        self.handed_out = 0
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._others)
@@ -84,7 +83,6 @@ class WorkQueue:
         key, since = lane.popitem(last=False)
         self._waited(now - since)
         self._working.add(key)
-        self.handed_out += 1
         return key
 
     def _next_lane(self, now: float) -> OrderedDict[Key, float]:
