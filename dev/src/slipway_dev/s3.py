@@ -142,23 +142,17 @@ class S3Server:
 
     def allow_get(self, bucket: str, user: str) -> None:
         """Let a user read the objects of a bucket (s3:GetObject) and no more: not list them."""
-        client = self.root_client()
-        try:
-            policy: Any = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
-        except ClientError as error:
-            response: Any = error.response  # pyright: ignore[reportUnknownMemberType]
-            if response["Error"]["Code"] != _NO_POLICY:
-                raise
-            policy = {"Version": "2012-10-17", "Statement": []}
-        policy["Statement"].append(
-            {
-                "Effect": "Allow",
-                "Principal": {"AWS": [user]},
-                "Action": ["s3:GetObject"],
-                "Resource": [f"arn:aws:s3:::{bucket}/*"],
-            }
-        )
-        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+        # Reading and writing a policy is two requests: what another adds in between would be lost.
+        with exclusive(self._folder, "a bucket's policy that is being changed"):
+            self._append_to_policy(
+                bucket,
+                {
+                    "Effect": "Allow",
+                    "Principal": {"AWS": [user]},
+                    "Action": ["s3:GetObject"],
+                    "Resource": [f"arn:aws:s3:::{bucket}/*"],
+                },
+            )
 
     # ---- faults ----
 
@@ -179,6 +173,18 @@ class S3Server:
         self._program.send(signal.SIGCONT)
 
     # ---- inside ----
+
+    def _append_to_policy(self, bucket: str, statement: dict[str, Any]) -> None:
+        client = self.root_client()
+        try:
+            policy: Any = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
+        except ClientError as error:
+            response: Any = error.response  # pyright: ignore[reportUnknownMemberType]
+            if response["Error"]["Code"] != _NO_POLICY:
+                raise
+            policy = {"Version": "2012-10-17", "Statement": []}
+        policy["Statement"].append(statement)
+        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
     def _configure(self) -> None:
         known = self._folder / "s3.json"

@@ -78,7 +78,7 @@ class Fault:
     mended: str = ""
     container: str | None = None
     exit_code: int | None = None
-    within: float = 30
+    within: float = 60
 
     @property
     def intrinsic(self) -> bool:
@@ -138,7 +138,7 @@ class Fault:
 
     def _fails(self, stage: Stage, change: Change, template: Json, verdicts: float) -> None:
         """The rollout is given up, recorded and counted, and nothing of it is tried again."""
-        view = stage.until("is rolled back", lambda v: v.current and v.stalled == "RolledBack", 90)
+        view = stage.until("is rolled back", lambda v: v.current and v.stalled == "RolledBack", 180)
         artifact = change.artifact or stage.good
         assert view.row == ("False", "-", "True", "True")
         failure = view.status["lastFailure"]

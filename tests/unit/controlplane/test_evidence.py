@@ -98,6 +98,42 @@ def test_only_serve_is_told_to_ask_for_more_memory():
         assert ("limits.memory" in found.message) is advised
 
 
+START, LIVE = {"periodSeconds": 1, "failureThreshold": 600}, {"periodSeconds": 10}
+
+
+@pytest.mark.parametrize(
+    ("probes", "ran", "reason"),
+    [
+        ({"startupProbe": START}, "00:09:58", Reason.OUT_OF_MEMORY),
+        ({"startupProbe": START}, "00:10:01", Reason.CRASH),
+        ({"startupProbe": START, "livenessProbe": LIVE}, "00:00:19", Reason.OUT_OF_MEMORY),
+        ({"startupProbe": START, "livenessProbe": LIVE}, "00:00:21", Reason.CRASH),
+        ({}, "09:59:59", Reason.OUT_OF_MEMORY),
+    ],
+)
+def test_a_kill_that_no_probe_can_have_asked_for_was_the_kernels(probes, ran, reason):
+    ended = {
+        **pods.termination(137, None, f"2026-11-21T{ran}Z"),
+        "startedAt": "2026-11-21T00:00:00Z",
+    }
+    serve = pods.container("serve", {"terminated": ended})
+    spec = {"containers": [{"name": "sidecar", "livenessProbe": LIVE}, {"name": "serve", **probes}]}
+    (found,) = collect(
+        [{"metadata": {}, "spec": spec, "status": {"containerStatuses": [serve]}}], ()
+    )
+    assert found.reason is reason
+    assert "memory" in found.message
+
+
+def test_a_kill_of_a_container_that_others_have_added_is_only_told():
+    ended = {**pods.termination(137, None, NOW), "startedAt": NOW}
+    stranger = pods.container("istio-proxy", {"terminated": ended})
+    spec = {"containers": [{"name": "istio-proxy"}]}
+    killed = {"metadata": {}, "spec": spec, "status": {"containerStatuses": [stranger]}}
+    (found,) = collect([killed], ())
+    assert found.reason is Reason.CRASH
+
+
 def test_a_pod_that_the_node_gave_up_is_told_with_the_reason_of_the_node():
     status = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no GPU"}
     (found,) = collect([{"metadata": {}, "status": status}], ())

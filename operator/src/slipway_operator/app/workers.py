@@ -6,8 +6,8 @@ import time
 from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.tasks import first_of
-from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kube import ApiError, NotLeaderError, TransportError
+from slipway_operator.reconcile.noise import without_noise
 from slipway_operator.reconcile.reconciler import Reconciler, UnsettledError
 from slipway_operator.reconcile.store import Key
 

@@ -1,14 +1,14 @@
 """Reads from pods, ReplicaSets and the Deployment why a revision does not become ready."""
 
-import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.reasons import CLASS_OF, REASON_OF_EXIT_CODE, FailureClass, Reason
+from slipway_operator.reconcile.noise import without_noise
+from slipway_operator.reconcile.terminations import cause_of
 
 _MESSAGE_LIMIT = 1024
 
@@ -23,9 +23,6 @@ _WAITING: dict[str, Reason] = {
     "CreateContainerError": Reason.CONTAINER_CONFIG,
     "RunContainerError": Reason.CONTAINER_CONFIG,
 }
-
-_OWN = ("fetch", "serve")
-_NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 # The most telling first, when several pods or containers have something to say.
 _WEIGHT = {
@@ -105,28 +102,6 @@ def collect(
     return found
 
 
-_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*"(: )?')
-_PULL_ERROR = re.compile(r"^ErrImagePull: ")
-_LOCAL_PORT = re.compile(r":\d+->")
-_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>,\]]*")
-_CONTAINER_ID = re.compile(r"(?<!sha256:)\b[0-9a-f]{64}\b")
-
-
-def without_noise(message: str) -> str:
-    """The message without what differs from one try to the next, so that a status stands still.
-
-    And without the query of an address: that of a presigned one is a credential.
-    """
-    for noise, instead in (
-        (_BACK_OFF, ""),
-        (_PULL_ERROR, ""),
-        (_LOCAL_PORT, "->"),
-        (_QUERY, r"\1"),
-    ):
-        message = noise.sub(instead, message)
-    return _CONTAINER_ID.sub("(id)", message)
-
-
 def _evidence(reason: Reason, message: str, **more: Any) -> Evidence:
     return Evidence(reason, CLASS_OF[reason], message[:_MESSAGE_LIMIT], **more)
 
@@ -168,7 +143,7 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
         )
         return
     for container in _containers(status):
-        for item in _of_container(container):
+        for item in _of_container(pod, container):
             metadata: Json = pod["metadata"]
             yield replace(item, born=metadata.get("creationTimestamp"), pod=metadata.get("name"))
 
@@ -212,7 +187,7 @@ def not_started_since(pod: Json) -> str | None:
     return scheduled.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
 
 
-def _of_container(container: Json) -> Iterator[Evidence]:
+def _of_container(pod: Json, container: Json) -> Iterator[Evidence]:
     if container.get("ready"):
         return
     name: str = container["name"]
@@ -238,65 +213,16 @@ def _of_container(container: Json) -> Iterator[Evidence]:
     last: Json = container.get("lastState") or {}
     ended: Json = state.get("terminated") or last.get("terminated") or {}
     if ended and (ended.get("exitCode") != 0 or name == "serve"):
-        yield _of_termination(name, ended, restarts, started=bool(container.get("started")))
-
-
-def _untold(name: str, exit_code: int, ended: Json, *, started: bool) -> str:
-    """What to say of a container that left no message of its own."""
-    if name == "serve" and exit_code == 0 and not started:
-        return (
-            "container 'serve' was told to end, as when a probe fails: loading the model may take "
-            "longer than spec.runtime.startupTimeoutSeconds, or than the pool allows"
+        cause = cause_of(pod, container, ended)
+        yield Evidence(
+            reason=cause.reason,
+            failure_class=cause.failure_class,
+            message=cause.message[:_MESSAGE_LIMIT],
+            container=name,
+            exit_code=ended.get("exitCode", -1),
+            restarts=restarts,
+            time=ended.get("finishedAt"),
         )
-    said = f"container '{name}' ended with exit code {exit_code}"
-    reason = ended.get("reason") or ""
-    if reason not in _NEVER_RAN:
-        return said if reason in ("", "Error", "Completed") else f"{said} ({reason})"
-    # Then the message is the container runtime's, such as: exec: "slipway-runtime": not found.
-    return f"{said} ({reason}): {without_noise(ended.get('message') or '')}"
-
-
-def _of_termination(name: str, ended: Json, restarts: int, *, started: bool) -> Evidence:
-    exit_code: int = ended.get("exitCode", -1)
-    told = _message_of(ended.get("message"))
-    if ended.get("reason") == "OOMKilled":
-        reason = Reason.OUT_OF_MEMORY
-        message = f"container '{name}' ran out of memory" + (
-            ": raise spec.runtime.resources.limits.memory" if name == "serve" else ""
-        )
-    else:
-        # The codes are a contract with our own two; others, as of a mesh, mean what they like.
-        own = name in _OWN
-        reason = REASON_OF_EXIT_CODE.get(exit_code, Reason.CRASH) if own else Reason.CRASH
-        message = (told if own else None) or _untold(name, exit_code, ended, started=started)
-    failure_class = CLASS_OF[reason]
-    if name == "serve" and reason is Reason.DIGEST_MISMATCH:
-        # fetch has verified the artifact in this very pod: the file changed on the node since.
-        reason, failure_class = Reason.CRASH, FailureClass.AMBIGUOUS
-        message = f"the artifact in the pod's cache is damaged: {message}"
-    return Evidence(
-        reason=reason,
-        failure_class=failure_class,
-        message=message[:_MESSAGE_LIMIT],
-        container=name,
-        exit_code=exit_code,
-        restarts=restarts,
-        time=ended.get("finishedAt"),
-    )
-
-
-def _message_of(raw: str | None) -> str | None:
-    """The message that the runtime left; None when there is none or it is not ours."""
-    if not raw:
-        return None
-    try:
-        told = json.loads(raw)
-    except ValueError:
-        return None
-    if not isinstance(told, dict):
-        return None
-    message = cast("dict[str, Any]", told).get("message")
-    return message if isinstance(message, str) else None
 
 
 def damaged_cache(pod: Json) -> bool:

@@ -21,9 +21,9 @@ from slipway_operator.reconcile.contention import Contention, rivals
 from slipway_operator.reconcile.decide import timestamp
 from slipway_operator.reconcile.difference import needs_apply, taken_over
 from slipway_operator.reconcile.event_budget import EventBudget
-from slipway_operator.reconcile.evidence import without_noise
 from slipway_operator.reconcile.kinds import Kind
 from slipway_operator.reconcile.kube import ApiError, KubeClient, TransportError
+from slipway_operator.reconcile.noise import without_noise
 from slipway_operator.reconcile.observation import Impediment, Observation, Obstacle
 from slipway_operator.reconcile.observe import controlled_by
 from slipway_operator.reconcile.plan import Event, Plan, RevisionMark

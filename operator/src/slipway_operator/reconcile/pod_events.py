@@ -11,8 +11,9 @@ from typing import Protocol
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.reconcile.decide import LOOK_SECONDS
-from slipway_operator.reconcile.evidence import not_started_since, without_noise
+from slipway_operator.reconcile.evidence import not_started_since
 from slipway_operator.reconcile.kube import ApiError, TransportError
+from slipway_operator.reconcile.noise import without_noise
 from slipway_operator.reconcile.observation import Observation
 
 logger = logging.getLogger(__name__)
