@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from runtime_kit.process import digest_of, seed
 
 from slipway_runtime import errors
-from slipway_runtime.artifact import journal, pace, transfer
+from slipway_runtime.artifact import gauge, journal, pace, transfer
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.artifact.fetch import fetch
@@ -416,7 +416,7 @@ def test_the_connections_of_a_transfer_grow_while_they_bring_more(
 ) -> None:
     monkeypatch.setattr(transfer, "PART_BYTES", 50)
     monkeypatch.setattr(transfer, "_FIRST_BLOCK_BYTES", 10)
-    monkeypatch.setattr(transfer, "_PACED_SECONDS", 0.02)
+    monkeypatch.setattr(gauge, "_SECONDS", 0.02)
     readers: set[int] = set()
 
     def read() -> None:

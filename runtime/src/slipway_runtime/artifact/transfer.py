@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 
 from slipway_runtime.artifact.cache import space_error
 from slipway_runtime.artifact.digest import Digest, digest_of_range
+from slipway_runtime.artifact.gauge import Gauge
 from slipway_runtime.artifact.pace import Pace
 from slipway_runtime.artifact.progress import Progress
 from slipway_runtime.artifact.retry import Patience, Retry
@@ -39,9 +40,6 @@ _BLOCK_BYTES: Final = 1024 * 1024
 _SPARE_BLOCKS: Final = 8
 _FIRST_BLOCK_BYTES: Final = 64 * 1024
 _LOOKED_BLOCK_BYTES: Final = 256 * 1024
-# So much, or for so long, is looked at to tell how fast the connections are.
-_PACED_BYTES: Final = 4 * 1024 * 1024
-_PACED_SECONDS: Final = 0.05
 _PARTS_AHEAD: Final = 32
 _CHUNK_ATTEMPTS: Final = 3
 _POLL_SECONDS: Final = 1.0
@@ -140,7 +138,7 @@ class Transfer:
         self._parts: list[_Part] = []
         self._next = 0
         self._gapless = 0
-        self._threads = 0
+        self._gauge = Gauge()
         self._handed: deque[_Block] = deque()
         self._spare: list[bytearray] = []
         self._blocks = 0
@@ -149,12 +147,6 @@ class Transfer:
         self._validator: str | None = None
         self._ranged = True
         self._met = False
-        # Since when, and since which byte of all that came, the pace is looked at; not before each
-        # of the threads that were started last has brought something.
-        self._came = 0
-        self._looked_from = 0
-        self._looked_since = 0.0
-        self._silent: set[int] = set()
         self._failure: Exception | None = None
 
     def run(self, kept: Kept | None = None) -> Received:
@@ -223,8 +215,7 @@ class Transfer:
         # It waits for the lock before it looks at the pace, and is known as silent by then.
         with self._changed:
             thread.start()
-            self._threads += 1
-            self._silent.add(cast("int", thread.ident))
+            self._gauge.begun(cast("int", thread.ident))
 
     def _hash_in_order(self) -> Digest:
         hasher = hashlib.sha256()
@@ -321,7 +312,7 @@ class Transfer:
             return False
         start = self._parts[-1].end or 0
         # One connection gains nothing from small parts, and each costs it a round trip.
-        alone = self._pace.settled and self._threads == 1
+        alone = self._pace.settled and self._gauge.connections == 1
         size = PART_BYTES * (_PARTS_ALONE if alone else 1)
         self._parts.append(_Part.of(start, start + min(size, left)))
         return True
@@ -401,38 +392,25 @@ class Transfer:
             self._advance()
 
     def _look(self, opened: float, count: int = 0, *, ended: bool = False) -> None:
-        """Take in bytes of an answer that was ``opened`` then; start more threads if they may pay.
-
-        They are not begun to be looked at before each thread that was started last has brought
-        some, and looked at until there are enough, or until the first answer has ``ended``.
-        """
+        """Take in bytes of an answer that was ``opened`` then; start threads if they may pay."""
         if self._pace.settled or not self._ranged:
             return
         with self._changed:
-            self._came += count
-            if (me := threading.get_ident()) in self._silent:
-                self._silent.discard(me)
-                # The first one's time begins with its answer; of several it begins now, when all
-                # of them bring something.
-                alone = self._threads == 1
-                self._looked_from = self._came - count if alone else self._came
-                self._looked_since = opened if alone else time.perf_counter()
-            came = self._came - self._looked_from
-            seconds = time.perf_counter() - self._looked_since
-            enough = came >= _PACED_BYTES * self._threads or seconds >= _PACED_SECONDS
-            if self._silent or self._pace.settled or not (enough or (ended and self._threads == 1)):
+            me, now = threading.get_ident(), time.perf_counter()
+            rate = self._gauge.took(me, count, opened, now, ended=ended)
+            if rate is None or self._pace.settled:
                 return
             waiting = len(self._parts) - self._next + -(-self._left() // PART_BYTES)
             if not waiting:
                 return
-            wanted = self._pace.judge(came / max(seconds, 1e-6))
-            self._looked_from, self._looked_since = self._came, time.perf_counter()
+            wanted = self._pace.judge(rate)
+            self._gauge.restart(now)
             try:
-                for _ in range(min(wanted - self._threads, waiting)):
+                for _ in range(min(wanted - self._gauge.connections, waiting)):
                     self._start_thread()
             except RuntimeError as error:
                 # The system gives no more threads; those that run go on.
-                logger.warning("the fetch has %d connections: %s", self._threads, error)
+                logger.warning("the fetch has %d connections: %s", self._gauge.connections, error)
                 self._pace.settled = True
 
     def _meet(self, answer: Answer, part: _Part, descriptor: int) -> None:
