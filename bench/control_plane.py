@@ -2,10 +2,11 @@
 
     PYTHONPATH=tests/support uv run --frozen python bench/control_plane.py [--quiet-minutes 10]
 
-Measured from outside: latencies by a watch of this program, memory and processor time from /proc,
-API calls from the API server's audit log by the operator's own token. Writes
-``control_plane.json`` and ``control_plane.md`` into the results folder; with ``--add`` what this
-run leaves out stays there as it is, so that a long run can be made in parts.
+The operator is the one of its image, as pods run it. Measured from outside: latencies by a watch of
+this program, memory and processor time from /proc, API calls from the API server's audit log by the
+operator's own token. Writes ``control_plane.json`` and ``control_plane.md`` into the results
+folder; with ``--add`` what this run leaves out stays there as it is, so that a long run can be made
+in parts.
 """
 
 from __future__ import annotations

@@ -14,12 +14,13 @@ from operator_kit.api import Api
 from operator_kit.audit import AuditLog
 from operator_kit.fake_kubelet import FakeKubelet
 from operator_kit.installation import NAMESPACE, RELEASE, Installation
-from operator_kit.operator_process import OperatorProcess
+from operator_kit.operator_process import Image, OperatorProcess
 from operator_kit.space import Space
 
+from slipway_dev import docker, images
 from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
-from slipway_dev.console import say
+from slipway_dev.console import say, step
 
 _PATIENT = {
     "namespace": NAMESPACE,
@@ -39,6 +40,7 @@ class Testbed:
     installation: Installation
     audit: AuditLog
     folder: Path
+    image: Image
 
     def __post_init__(self) -> None:
         self._numbers = count(1)
@@ -51,7 +53,7 @@ class Testbed:
         """
         name = f"operator-{next(self._numbers)}"
         changes: dict[str, Any] = {"leaderElection": _PATIENT} if patient else {}
-        process = OperatorProcess(self.installation, self.folder, name, changes)
+        process = OperatorProcess(self.installation, self.folder, name, changes, image=self.image)
         self._operators.append(process)
         return process
 
@@ -71,16 +73,24 @@ class Testbed:
         return "\n\n".join(process.tail() for process in self._operators)
 
 
+def _unpacked(folder: Path) -> Image:
+    """The operator's image, built if need be."""
+    images.build(["operator"])
+    with docker.Daemon() as daemon, step("Unpack the image"):
+        return Image(folder, daemon.unpack(images.reference("operator"), folder))
+
+
 @contextmanager
 def testbed(name: str) -> Iterator[Testbed]:
-    """Bring it up, and take it down again."""
+    """Bring it up, and take it down again; its operators run from their image."""
     with tempfile.TemporaryDirectory() as folder, Cluster(name, "kwok") as cluster:
+        image = _unpacked(Path(folder) / "image")
         api = Api.of_cluster(cluster.name)
         installation = Installation(cluster, api)
         installation.install()
         state = states.load(cluster.name)
         assert state is not None
-        bed = Testbed(cluster, api, installation, AuditLog(state.audit_log), Path(folder))
+        bed = Testbed(cluster, api, installation, AuditLog(state.audit_log), Path(folder), image)
         try:
             yield bed
         except BaseException:

@@ -5,10 +5,12 @@ It touches neither the network nor the rules of the machine: builds use the host
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -120,6 +122,21 @@ class Daemon:
         if done.returncode != 0:
             last = (done.stdout or "(see above)").splitlines()[-_OUTPUT_LINES:]
             raise DevError(f"{dockerfile.name} does not build: " + "\n".join(last))
+
+    def unpack(self, image: str, folder: Path) -> dict[str, str]:
+        """Lay the root file system of an image into a folder; return its variables."""
+        folder.mkdir(parents=True)
+        container = self._run("create", "--network=none", image).stdout.strip()
+        try:
+            tar = folder.with_suffix(".tar")
+            self._run("export", f"--output={tar}", container)
+            with tarfile.open(tar) as archive:
+                archive.extractall(folder, filter="fully_trusted")
+            tar.unlink()
+        finally:
+            self._run("rm", container)
+        variables = self._run("image", "inspect", "--format={{json .Config.Env}}", image).stdout
+        return dict(variable.split("=", 1) for variable in json.loads(variables))
 
     @contextmanager
     def save(self, image: str) -> Generator[IO[bytes]]:

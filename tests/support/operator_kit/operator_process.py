@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,22 @@ from operator_kit.installation import Installation
 
 Json = dict[str, Any]
 
+# Its own mounts end with it. The process that is started is the operator itself: all of them exec.
+_IN_IMAGE = """
+mount --bind "$1" "$2$1" && mount --rbind /proc "$2/proc" && mount --rbind /dev "$2/dev" &&
+exec chroot "$2" slipway-operator run --config "$3"
+"""
+
 # Ample: how long a process takes to start is no test's subject, and machines are busy.
 _START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """The operator's image, unpacked: its root file system and its variables."""
+
+    root: Path
+    environment: dict[str, str]
 
 
 class OperatorProcess:
@@ -34,8 +49,19 @@ class OperatorProcess:
         changes: Json | None = None,
         server: str | None = None,
         environment: dict[str, str] | None = None,
+        image: Image | None = None,
     ) -> None:
-        """``server`` is the address of another API server than the cluster's own."""
+        """A process that is not started yet.
+
+        Args:
+            installation: whose rights and configuration it has.
+            folder: for its files.
+            name: of these.
+            changes: to the configuration.
+            server: the address of another API server than the cluster's own.
+            environment: further variables.
+            image: runs what is in there instead of what is installed beside the tests.
+        """
         self.name = name
         self.log = folder / f"{name}.log"
         self._config = folder / f"{name}.yaml"
@@ -46,6 +72,7 @@ class OperatorProcess:
         token, self.credential = installation.credential()
         installation.kubeconfig(self._kubeconfig, token, server)
         self._environment = environment or {}
+        self._image = image
         wanted = {**installation.configuration(), **(changes or {}), "httpPort": self._port}
         self._config.write_text(yaml.safe_dump(wanted))
 
@@ -60,15 +87,25 @@ class OperatorProcess:
             "KUBECONFIG": str(self._kubeconfig),
             # The client writes certificates into files, which a killed process leaves behind.
             "TMPDIR": str(self._temporary),
+            **(self._image.environment if self._image else {}),
             **self._environment,
         }
-        command = [Path(sys.executable).with_name("slipway-operator"), "run", "--config",
-                   self._config]  # fmt: skip
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
         return self
+
+    def _command(self) -> list[str | Path]:
+        if self._image is None:
+            program = Path(sys.executable).with_name("slipway-operator")
+            return [program, "run", "--config", self._config]
+        folder, root = self._config.parent, self._image.root
+        (root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        for name in ("proc", "dev"):
+            (root / name).mkdir(exist_ok=True)
+        shell = ["sh", "-c", _IN_IMAGE, "sh", folder, root, self._config]
+        return ["unshare", "--mount", "--propagation=private", *shell]
 
     def running(self) -> bool:
         """Whether the process is there (a frozen one is)."""
