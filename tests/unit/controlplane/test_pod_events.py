@@ -169,6 +169,22 @@ class TestALostNode:
         assert world.conditions["Available"] == "False"
         assert world.conditions["Reconciling"] == "True"
 
+    async def test_in_a_rollout_is_named_and_fails_it_at_the_deadline(self):
+        world = World()
+        world.apply(digest=samples.A)
+        await world.run()
+        world.behaviours["b"] = pods.on_a_lost_node
+        world.apply(digest=samples.B)
+        await world.run()
+        assert world.condition("Ready")["reason"] == "NodeLost"
+        assert world.applied_digest == samples.B
+        assert "lastFailure" not in world.status
+        world.pass_deadline()
+        await world.run()
+        assert world.condition("Stalled")["reason"] == "RolledBack"
+        assert world.status["lastFailure"]["reason"] == "NodeLost"
+        assert world.applied_digest == samples.A
+
     async def test_is_not_mistaken_for_a_readiness_gate(self):
         gate = {"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}
         world = World()

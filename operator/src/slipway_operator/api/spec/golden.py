@@ -47,7 +47,10 @@ class Tensor(Schema):
     shape: list[Annotated[int, Field(ge=0)]] = Field(
         max_length=16, description="Sizes, the batch's included."
     )
-    data: TensorData = Field(description="Elements in row-major order, flat or nested.")
+    data: TensorData = Field(
+        description="Elements in row-major order, flat or nested. Kubernetes rounds integers of "
+        "2^63 and more: such samples belong into a package."
+    )
 
 
 class Sample(Schema):
