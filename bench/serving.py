@@ -6,7 +6,8 @@ An MLP of 128 to 1, one row a request. The runtime writes its access log, the pe
 Peers are installed from PyPI into environments of their own. Every server runs on one core and wrk
 on another; before anything is measured all outputs must equal those of ONNX Runtime itself. Rounds
 are interleaved: each goes through all servers. A run with any answer that is not 2xx is void.
-Writes ``serving.json`` and ``serving.md`` into the results folder.
+Each round ends with a fixed rate of requests. Writes ``serving.json`` and ``serving.md`` into the
+results folder.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import fixed_rate
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
@@ -41,6 +43,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "serving_peers"
 SERVER_CORE, LOAD_CORE = "0", "1"
 CONNECTIONS = (1, 8, 32, 128)
+RATE, AT_RATE = 300, "at a fixed rate"
 ROW = np.random.default_rng(7).standard_normal((1, 128)).astype(np.float32)
 
 Json = dict[str, Any]
@@ -421,6 +424,14 @@ def measure(arguments: argparse.Namespace) -> Json:
                     if number:
                         of_peer = runs.setdefault(peer.name, {})
                         of_peer.setdefault(str(connections), []).append(run)
+            for peer, _, port in served if number else ():
+                head = fixed_rate.head_of(
+                    peer.request.path, peer.request.headers, len(peer.request.body)
+                )
+                paced = fixed_rate.run(
+                    port, head + peer.request.body, RATE, arguments.seconds, LOAD_CORE
+                )
+                runs[peer.name].setdefault(AT_RATE, []).append(paced)
             print(f"round {number} of {arguments.rounds}; load {os.getloadavg()}", flush=True)
         for peer, pid, _ in served:
             costs[peer.name]["mebibytes"] = resident_mebibytes(pid)
@@ -472,6 +483,16 @@ def table(result: Json) -> str:
                 f" {middle(runs, 'cpu'):.3f} |"
             )
     lines += [
+        "",
+        f"## {RATE} requests/s, whether or not the server keeps up",
+        "",
+        "| server | p50 µs | p99 µs |",
+        "|---|---:|---:|",
+        *(
+            f"| {name} | {middle(of_peer[AT_RATE], 'p50'):,.0f} |"
+            f" {middle(of_peer[AT_RATE], 'p99'):,.0f} |"
+            for name, of_peer in result["runs"].items()
+        ),
         "",
         "## What a server costs",
         "",

@@ -23,7 +23,7 @@ Json = dict[str, Any]
 # Its own mounts end with it. The process that is started is the operator itself: all of them exec.
 _IN_IMAGE = """
 mount --bind "$1" "$2$1" && mount --rbind /proc "$2/proc" && mount --rbind /dev "$2/dev" &&
-exec chroot "$2" slipway-operator run --config "$3"
+exec /usr/sbin/chroot "$2" slipway-operator run --config "$3"
 """
 
 # Ample: how long a process takes to start is no test's subject, and machines are busy.
