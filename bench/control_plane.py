@@ -72,7 +72,7 @@ def latencies(bed: Testbed, rounds: int, creates: int, at_once: int) -> Json:
 
 def measure(bed: Testbed, arguments: argparse.Namespace) -> Json:
     """Everything that was asked for."""
-    results: Json = {"environment": environment()}
+    results: Json = {"environment": environment() | {"python": bed.image.python}}
     operator = bed.operator().start().until_leading()
     if arguments.rounds:
         results["create"] = latencies(bed, arguments.rounds, arguments.creates, arguments.burst)

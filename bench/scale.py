@@ -159,7 +159,7 @@ def measure(bed: Testbed, arguments: argparse.Namespace, size: int) -> Json:
     operator.stop()
     if arguments.measure_at:
         _wait_until(arguments.measure_at)
-    found["environment"] = environment()
+    found["environment"] = environment() | {"python": bed.image.python}
     found["starts"] = []
     for number in range(arguments.starts):
         operator, start = start_of_a_leader(bed, size)

@@ -37,6 +37,11 @@ class Image:
     root: Path
     environment: dict[str, str]
 
+    @property
+    def python(self) -> str:
+        """The version of its Python, without the patch level."""
+        return next(self.root.glob("usr/lib/python3.*")).name.removeprefix("python")
+
 
 class OperatorProcess:
     """One ``slipway-operator run`` with a credential of its own."""

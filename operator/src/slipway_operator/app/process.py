@@ -152,8 +152,9 @@ async def run_operator(settings: Settings) -> int:
     clock = ServerClock()
     kube = connect(await load_configuration(), clock)
     # The Lease has connections of its own: a renewal never waits behind other requests, and after
-    # one that hung none of the others' connections, which may hang as well, is tried.
-    lease_kube = connect(await load_configuration(), clock)
+    # one that hung none of the others' connections, which may hang as well, is tried. It needs no
+    # clock, and an idle operator does little but renew it.
+    lease_kube = connect(await load_configuration())
     operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
     asked = asyncio.Event()

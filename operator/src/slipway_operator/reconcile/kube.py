@@ -74,8 +74,8 @@ async def load_configuration() -> Configuration:
     return configuration
 
 
-def connect(configuration: Configuration, clock: ServerClock) -> "KubeClient":
-    """A client with connections of its own; the clock is told the time of every answer."""
+def connect(configuration: Configuration, clock: ServerClock | None = None) -> "KubeClient":
+    """A client with connections of its own; a clock is told the time of every answer."""
     return KubeClient(_Transport(ApiClient(configuration), clock))
 
 
@@ -114,7 +114,7 @@ class _GuardedBody(aiohttp.BytesPayload):
 class _Transport:
     """One session: addresses, credentials and TLS by ``kubernetes.aio``, bodies by us."""
 
-    def __init__(self, api: Any, clock: ServerClock) -> None:
+    def __init__(self, api: Any, clock: ServerClock | None) -> None:
         self._api = api
         self._clock = clock
         self._proxy: str | None = api.configuration.proxy
@@ -138,7 +138,8 @@ class _Transport:
             async with self._session.request(
                 method, url, headers=headers, data=body, proxy=self._proxy
             ) as response:
-                self._clock.heard(response.headers.get("Date"))
+                if self._clock is not None:
+                    self._clock.heard(response.headers.get("Date"))
                 return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error.__cause__, NotLeaderError):
@@ -266,21 +267,24 @@ class KubeClient:
     async def create(self, kind: Kind, obj: Json) -> Json:
         """POST; the fields sent are then owned by the operator."""
         namespace: str = obj["metadata"]["namespace"]
-        return await self._write("POST", kind.path(namespace), body=obj)
+        return await self._write("POST", kind.path(namespace), canonical(obj))
 
     async def apply(self, kind: Kind, obj: Json, uid: str, subresource: str = "") -> Json:
         """Server-side apply to an existing object, only while it still has that uid."""
         metadata: Json = obj["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"]) + subresource
-        body = {**obj, "metadata": {**metadata, "uid": uid}}
+        body = canonical({**obj, "metadata": {**metadata, "uid": uid}})
         return await self._write(
-            "PATCH", path, {"force": "true"}, body, "application/apply-patch+yaml"
+            "PATCH", path, body, {"force": "true"}, "application/apply-patch+yaml"
         )
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
         """JSON merge patch; put a resourceVersion into the patch to make it conditional."""
         return await self._write(
-            "PATCH", kind.path(namespace, name), {}, patch, "application/merge-patch+json"
+            "PATCH",
+            kind.path(namespace, name),
+            canonical(patch),
+            content_type="application/merge-patch+json",
         )
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> Json | None:
@@ -293,7 +297,7 @@ class KubeClient:
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
-            left = await self._write("DELETE", kind.path(namespace, name), body=body)
+            left = await self._write("DELETE", kind.path(namespace, name), canonical(body))
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
@@ -303,16 +307,16 @@ class KubeClient:
     async def replace(self, kind: Kind, obj: Json) -> Json:
         """PUT; conditional on the resourceVersion in the object."""
         metadata: Json = obj["metadata"]
-        return await self._write(
-            "PUT", kind.path(metadata["namespace"], metadata["name"]), body=obj
-        )
+        path = kind.path(metadata["namespace"], metadata["name"])
+        # In no canonical form: an idle operator does nothing but this, to its Lease.
+        return await self._write("PUT", path, orjson.dumps(obj))
 
     async def _write(
         self,
         method: str,
         path: str,
+        body: bytes,
         query: dict[str, str] | None = None,
-        body: Json | None = None,
         content_type: str = _JSON,
     ) -> Json:
         if not self._may_write():
@@ -327,13 +331,13 @@ class KubeClient:
         method: str,
         path: str,
         query: dict[str, str] | None = None,
-        body: Json | None = None,
+        body: bytes | None = None,
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> Json:
         if query:
             path = f"{path}?{urlencode(query)}"
-        sent = None if body is None else _GuardedBody(canonical(body), self._may_write)
+        sent = None if body is None else _GuardedBody(body, self._may_write)
         raw = await self._send(method, path, sent, content_type, accept)
         return cast("Json", orjson.loads(raw))
 
