@@ -1,5 +1,6 @@
 """The workers: take a key, reconcile it, and put every way of failing in its place."""
 
+import asyncio
 import logging
 import time
 
@@ -43,6 +44,9 @@ class Workers:
                 await self._one(key)
             finally:
                 self._queue.done(key)
+            # A look that finds nothing to do waits for nothing. Thousands of them in a row, as when
+            # a new leader looks at all models, must not keep the Lease from being renewed.
+            await asyncio.sleep(0)
 
     async def _one(self, key: Key) -> None:
         started = time.perf_counter()
