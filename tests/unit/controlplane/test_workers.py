@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from fake_cluster.virtual_time import run
@@ -100,6 +101,23 @@ def test_what_is_urgent_waits_for_no_slow_answer_to_the_rest():
         assert begun[2:] == [KEY]
         workers.cancel()
         await asyncio.gather(workers, return_exceptions=True)
+
+    run(main())
+
+
+def test_thousands_of_looks_that_wait_for_nothing_leave_others_their_turns():
+    async def main() -> None:
+        queue, scripted = WorkQueue(), Scripted()
+        for number in range(1000):
+            queue.add(("payments", f"model-{number}"))
+        workers = asyncio.create_task(Workers(queue, scripted, Metrics()).run(2))  # type: ignore[arg-type]
+        turns: list[int] = []
+        while len(scripted.times) < 1000:
+            await asyncio.sleep(0)
+            turns.append(len(scripted.times))
+        workers.cancel()
+        await asyncio.gather(workers, return_exceptions=True)
+        assert max(later - before for before, later in pairwise(turns)) <= 2
 
     run(main())
 
