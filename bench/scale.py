@@ -200,6 +200,7 @@ def table(results: Json) -> str:
         name = f"create until its Deployment is seen, {part.removesuffix('_ms')}"
         lines.append(f"| {name} | {' | '.join(cells)} |")
     rows: dict[str, Callable[[Json], str]] = {
+        "commit": lambda s: s["environment"]["commit"],
         "memory": lambda s: f"{s['memory']['rss_mib']} MiB",
         "memory after a new digest for all": lambda s: (
             f"{s['memory_after_the_change']['rss_mib']} MiB" if "change_all" in s else ""
