@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from fake_cluster import pods
 
+from slipway_operator.api.names import LABEL_MODEL
 from slipway_operator.api.reasons import Reason
+from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.evidence import collect, strongest
+from slipway_operator.reconcile.store import Store
 
 NOW = "2026-11-21T12:00:00Z"
 
@@ -123,6 +126,26 @@ def test_a_kill_that_no_probe_can_have_asked_for_was_the_kernels(probes, ran, re
     )
     assert found.reason is reason
     assert "memory" in found.message
+
+
+def test_what_is_known_of_a_pod_is_enough_to_tell_whose_kill_it_was():
+    store = Store()
+    ended = {**pods.termination(137, None, NOW), "startedAt": NOW}
+    serve = pods.container("serve", {"terminated": ended})
+    metadata = {
+        "name": "fraud-1",
+        "namespace": "payments",
+        "uid": "u",
+        "resourceVersion": "7",
+        "labels": {LABEL_MODEL: "fraud"},
+    }
+    probes = {"startupProbe": START, "livenessProbe": LIVE}
+    spec = {"nodeName": "node-1", "containers": [{"name": "serve", "image": "i", **probes}]}
+    status = {"containerStatuses": [serve]}
+    store.put(kinds.POD, {"metadata": metadata, "spec": spec, "status": status})
+    (known,) = store.get(("payments", "fraud"), kinds.POD).values()
+    (found,) = collect([known], ())
+    assert found.reason is Reason.OUT_OF_MEMORY
 
 
 def test_a_kill_of_a_container_that_others_have_added_is_only_told():

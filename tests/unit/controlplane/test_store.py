@@ -192,6 +192,21 @@ def test_pods_are_kept_without_what_no_decision_reads():
     assert kept["status"] == {"phase": "Running", "conditions": [{"type": "Ready"}]}
 
 
+def test_of_the_containers_of_pods_only_names_and_probes_are_kept():
+    store = Store()
+    pod = obj(5, name="pod")
+    probe = {"periodSeconds": 1, "failureThreshold": 600}
+    fetch = {"name": "fetch", "image": "i"}
+    serve = {"name": "serve", "image": "i", "env": [{}], "startupProbe": probe}
+    pod["spec"] = {"nodeName": "n", "volumes": [], "initContainers": [fetch], "containers": [serve]}
+    store.put(kinds.POD, pod)
+    assert store.get(KEY, kinds.POD)["pod"]["spec"] == {
+        "nodeName": "n",
+        "initContainers": [{"name": "fetch"}],
+        "containers": [{"name": "serve", "startupProbe": probe}],
+    }
+
+
 @given(st.permutations([("put", v) for v in range(1, 7)] + [("remove", 7)]))
 def test_in_whatever_order_events_come_a_deleted_object_is_gone(events):
     store = Store()

@@ -26,6 +26,7 @@ _FASTEST = 1
 _LATER_THAN_ALL = 2**63
 _POD_STATUS = ("phase", "reason", "message", "initContainerStatuses", "containerStatuses")
 _POD_CONDITIONS = {"PodScheduled", "PodReadyToStartContainers", "Ready"}
+_CONTAINER = ("name", "startupProbe", "livenessProbe")
 _METADATA = (
     "name",
     "namespace",
@@ -59,8 +60,12 @@ def _trim(kind: Kind, obj: Json) -> Json:
         short["conditions"] = [
             c for c in status.get("conditions", ()) if c["type"] in _POD_CONDITIONS
         ]
-        node: str = obj.get("spec", {}).get("nodeName", "")
-        return {"metadata": metadata, "spec": {"nodeName": node}, "status": short}
+        spec: Json = obj.get("spec", {})
+        kept: Json = {"nodeName": spec.get("nodeName", "")}
+        for field in ("initContainers", "containers"):
+            if field in spec:
+                kept[field] = [{k: c[k] for k in _CONTAINER if k in c} for c in spec[field]]
+        return {"metadata": metadata, "spec": kept, "status": short}
     if kind is kinds.REPLICA_SET:
         metadata.pop("annotations", None)
         return {"metadata": metadata, "status": obj.get("status", {})}
