@@ -295,6 +295,9 @@ class Executor:
             self._predictor.observe(run.tickets[0].key, run.rows, run.worked)
             self.on_run(run.rows, run.seconds)
         for ticket, outcome in zip(run.tickets, result, strict=True):
+            # Each holds the other: the memory of a request would be free only when the garbage
+            # collector comes by, and the next one would begin with memory that is in no cache.
+            ticket.run = None
             if ticket.timer is not None:
                 ticket.timer.cancel()
             if ticket.future.done():

@@ -1,0 +1,131 @@
+"""What an answered request leaves behind: nothing that only the garbage collector could free.
+
+With cycles the memory of a thousand requests waits for the collector, so each request begins with
+memory that is in no cache, and now and then one waits for the collector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runtime_kit import onnx_models
+from runtime_kit.process import seed
+
+from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.server.instance import Instance
+from slipway_runtime.server.listener import listen
+from slipway_runtime.settings import ServeSettings
+
+ROW = [1.0, 2.0, 3.0, 4.0]
+
+
+def tensor(**more: object) -> dict[str, object]:
+    return {"name": "x", "shape": [1, 4], "datatype": "FP32", **more}
+
+
+def binary_body() -> tuple[bytes, dict[str, str]]:
+    data = np.array(ROW, dtype=np.float32).tobytes()
+    header = json.dumps({"inputs": [tensor(parameters={"binary_data_size": len(data)})]}).encode()
+    return header + data, {"inference-header-content-length": str(len(header))}
+
+
+def infer_body() -> tuple[bytes, dict[str, str]]:
+    return json.dumps({"inputs": [tensor(data=ROW)]}).encode(), {}
+
+
+def predict_body() -> tuple[bytes, dict[str, str]]:
+    return json.dumps(ROW).encode(), {}
+
+
+def bad_body() -> tuple[bytes, dict[str, str]]:
+    return json.dumps({"inputs": [tensor(data=["a"] * 4)]}).encode(), {}
+
+
+REQUESTS = {
+    "JSON": ("/v2/models/m/infer", infer_body(), b"200"),
+    "binary": ("/v2/models/m/infer", binary_body(), b"200"),
+    "predict": ("/predict", predict_body(), b"200"),
+    "refused": ("/v2/models/m/infer", bad_body(), b"400"),
+}
+PLACES = {
+    "on the loop": {"SLIPWAY_INLINE_MICROSECONDS": "20000"},
+    "on a thread": {"SLIPWAY_INLINE_MICROSECONDS": "0"},
+    "with a deadline": {"SLIPWAY_REQUEST_TIMEOUT": "30"},
+    "without a log": {"SLIPWAY_ACCESS_LOG": "false"},
+}
+ROUNDS = 40
+CLIENTS = 3
+
+
+def request_of(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    told = {"host": "m", "content-length": str(len(body)), **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> bytes:
+    """Send a request and read its answer; returns the status."""
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    _, _, length = head.partition(b"content-length: ")
+    await reader.readexactly(int(length.partition(b"\r\n")[0]))
+    return head.split()[1]
+
+
+async def left_behind(instance: Instance, request: bytes, status: bytes) -> dict[str, int]:
+    """Types of which the requests left objects that only the collector frees, and how many."""
+    listener = listen("127.0.0.1", 0)
+    await instance.plain.listen(listener)
+    await instance.install(await instance.load())
+    clients = [await asyncio.open_connection(*listener.getsockname()) for _ in range(CLIENTS)]
+
+    async def round_of_requests() -> None:
+        answers = await asyncio.gather(*(ask(*client, request) for client in clients))
+        assert answers == [status] * CLIENTS
+
+    for _ in range(5):
+        await round_of_requests()
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(ROUNDS):
+            await round_of_requests()
+        gc.collect()
+        kinds = Counter(type(found).__qualname__ for found in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    for _, writer in clients:
+        writer.close()
+    await instance.stop(1)
+    return {kind: count for kind, count in kinds.items() if count >= ROUNDS}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_an_answered_request_leaves_nothing_for_the_garbage_collector(
+    tmp_path: Path, kind: str, place: str
+) -> None:
+    content = onnx_models.linear()
+    digest = seed(tmp_path, content)
+    path, (body, headers), status = REQUESTS[kind]
+    settings = ServeSettings.from_environment({"SLIPWAY_CACHE_DIR": str(tmp_path), **PLACES[place]})
+
+    async def serve() -> dict[str, int]:
+        instance = Instance("m", Digest.parse(digest), settings)
+        return await left_behind(instance, request_of(path, body, headers), status)
+
+    thresholds = gc.get_threshold()
+    try:
+        assert asyncio.run(asyncio.wait_for(serve(), 30)) == {}
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
