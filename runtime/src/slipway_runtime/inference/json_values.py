@@ -7,8 +7,8 @@ something is wrong.
 
 from __future__ import annotations
 
-import array as arrays
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -23,6 +23,8 @@ NonFinite: TypeAlias = Literal["refuse", "null", "string"]
 
 _MAX_DIMENSIONS: Final = 32
 _FLOAT32: Final = np.dtype(np.float32)
+# Up to here a list is looked at faster than NumPy begins.
+_FEW_ELEMENTS: Final = 16
 
 
 def from_nested(spec: TensorSpec, value: object) -> Array:
@@ -76,8 +78,8 @@ def to_json_ready(
     if kind == "f":
         if spec.datatype.name == BF16:
             array = bfloat16.widen(array)
-        finite = np.isfinite(array)
-        if not finite.all():
+        if not _is_finite(array):
+            finite = np.isfinite(array)
             if non_finite == "refuse":
                 raise _not_finite(spec, array, finite)
             return _with_substitutes(array, finite, non_finite)
@@ -86,6 +88,12 @@ def to_json_ready(
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array)
+
+
+def _is_finite(array: Array) -> bool:
+    if array.size <= _FEW_ELEMENTS:
+        return all(map(math.isfinite, array.reshape(-1).tolist()))
+    return bool(np.isfinite(array).all())
 
 
 def _not_finite(spec: TensorSpec, array: Array, finite: Array) -> UnrepresentableOutput:
@@ -186,15 +194,16 @@ def _elements(
         raise _bad_element(spec, flat, position, shape)
     if kind == "O":
         return _string_elements(spec, flat)
+    if spec.datatype.dtype == _FLOAT32:
+        numbers = cast("list[float]", flat)
+        array = _float32_elements(numbers)
+        # Of finite numbers the sum is infinite only where they are very large.
+        if array is not None and math.isfinite(sum(numbers)):
+            return array
     is_bf16 = spec.datatype.name == BF16
     try:
-        if spec.datatype.dtype == _FLOAT32:
-            # What is too large becomes infinite; NumPy would warn, and silencing it costs as much
-            # as a small array.
-            array = np.frombuffer(arrays.array("f", cast("list[float]", flat)), dtype=_FLOAT32)
-        else:
-            with np.errstate(over="ignore"):
-                array = np.array(flat, dtype=np.float64 if is_bf16 else spec.datatype.dtype)
+        with np.errstate(over="ignore"):
+            array = np.array(flat, dtype=np.float64 if is_bf16 else spec.datatype.dtype)
     except OverflowError:
         raise _bad_element(spec, flat, _out_of_range(spec, flat), shape) from None
     if kind == "f":
@@ -204,6 +213,14 @@ def _elements(
             raise _bad_element(spec, flat, int(np.argmin(finite)), shape)
         return bits
     return array
+
+
+def _float32_elements(numbers: list[float]) -> Array | None:
+    """Make an array, sooner than NumPy does of a short list; None where one is out of range."""
+    try:
+        return np.frombuffer(struct.pack(f"={len(numbers)}f", *numbers), dtype=_FLOAT32)
+    except (OverflowError, struct.error):
+        return None
 
 
 def _string_elements(spec: TensorSpec, flat: list[object]) -> Array:
