@@ -289,8 +289,9 @@ def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, i
             time.sleep(0.01)
         yield process.pid, port, time.perf_counter() - began
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        for pid in _family(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
         log.close()
 
@@ -306,24 +307,30 @@ def ask(port: int, request: Request, method: str = "POST") -> tuple[int, bytes, 
         connection.close()
 
 
-def _members(group: int) -> Iterator[list[str]]:
-    """What /proc tells of each process of a group, behind its name."""
+def _family(root: int) -> dict[int, list[str]]:
+    """What /proc tells of a process and its descendants, behind the name, by process.
+
+    Not by process group: BentoML gives each of its workers a session of its own.
+    """
+    told: dict[int, list[str]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                yield fields
+            told[int(stat.parent.name)] = stat.read_text().rpartition(")")[2].split()
+    kin = {root}
+    while grown := {pid for pid, fields in told.items() if int(fields[1]) in kin} - kin:
+        kin |= grown
+    return {pid: told[pid] for pid in kin if pid in told}
 
 
-def cpu_seconds(group: int) -> float:
-    """The processor time of a process group, children included."""
-    total = sum(int(fields[11]) + int(fields[12]) for fields in _members(group))
+def cpu_seconds(root: int) -> float:
+    """The processor time of a process and its descendants."""
+    total = sum(int(fields[11]) + int(fields[12]) for fields in _family(root).values())
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def resident_mebibytes(group: int) -> float:
-    """The resident memory of a process group; what its processes share counts for each."""
-    total = sum(int(fields[21]) for fields in _members(group))
+def resident_mebibytes(root: int) -> float:
+    """The resident memory of a process and its descendants; what they share counts for each."""
+    total = sum(int(fields[21]) for fields in _family(root).values())
     return total * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
