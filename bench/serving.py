@@ -5,7 +5,8 @@
 An MLP of 128 to 1, one row a request. The runtime writes its access log, the peers write none.
 Peers are installed from PyPI into environments of their own. Every server runs on one core and wrk
 on another; before anything is measured all outputs must equal those of ONNX Runtime itself. Rounds
-are interleaved: each goes through all servers. A run with any answer that is not 2xx is void.
+are interleaved: each goes through all servers, of which one at a time may run while the others are
+stopped. A run with any answer that is not 2xx is void.
 Each round ends with a fixed rate of requests. Writes ``serving.json`` and ``serving.md`` into the
 results folder.
 """
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +44,7 @@ HERE = Path(__file__).parent
 PEERS = HERE / "serving_peers"
 SERVER_CORE, LOAD_CORE = "0", "1"
 CONNECTIONS = (1, 8, 32, 128)
+OURS = "slipway, JSON"
 RATE, AT_RATE = 300, "at a fixed rate"
 ROW = np.random.default_rng(7).standard_normal((1, 128)).astype(np.float32)
 
@@ -173,7 +175,7 @@ def peers() -> list[Peer]:
 
     fast = ("fastapi", "uvicorn[standard]", "onnxruntime", "numpy")
     return [
-        Peer("slipway, JSON", (), slipway, "/v2/health/ready", json_request, slipway_environment),
+        Peer(OURS, (), slipway, "/v2/health/ready", json_request, slipway_environment),
         Peer(
             "slipway, binary",
             (),
@@ -289,9 +291,7 @@ def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, i
             time.sleep(0.01)
         yield process.pid, port, time.perf_counter() - began
     finally:
-        for pid in _family(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _signal(process.pid, signal.SIGKILL)
         process.wait()
         log.close()
 
@@ -320,6 +320,22 @@ def _family(root: int) -> dict[int, list[str]]:
     while grown := {pid for pid, fields in told.items() if int(fields[1]) in kin} - kin:
         kin |= grown
     return {pid: told[pid] for pid in kin if pid in told}
+
+
+@contextlib.contextmanager
+def awake(root: int) -> Iterator[None]:
+    """Let a server that is stopped run for a while: an idle one takes its part of the core, too."""
+    _signal(root, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        _signal(root, signal.SIGSTOP)
+
+
+def _signal(root: int, number: signal.Signals) -> None:
+    for pid in _family(root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def cpu_seconds(root: int) -> float:
@@ -416,6 +432,7 @@ def measure(arguments: argparse.Namespace) -> Json:
                 left_out[peer.name] = str(error)[:300]
                 print(f"{peer.name} is left out: {error}", flush=True)
                 continue
+            _signal(pid, signal.SIGSTOP)
             served.append((peer, pid, port))
             costs[peer.name] = {"start_seconds": took}
         runs: dict[str, dict[str, list[Json]]] = {}
@@ -426,18 +443,20 @@ def measure(arguments: argparse.Namespace) -> Json:
                     before = cpu_seconds(pid)
                     # The first round warms up and does not count.
                     seconds = arguments.seconds if number else 1
-                    run = wrk(port, peer.request, script, connections, seconds)
+                    with awake(pid):
+                        run = wrk(port, peer.request, script, connections, seconds)
                     run["cpu"] = (cpu_seconds(pid) - before) / run["requests"] * 1000
                     if number:
                         of_peer = runs.setdefault(peer.name, {})
                         of_peer.setdefault(str(connections), []).append(run)
-            for peer, _, port in served if number else ():
+            for peer, pid, port in served if number else ():
                 head = fixed_rate.head_of(
                     peer.request.path, peer.request.headers, len(peer.request.body)
                 )
-                paced = fixed_rate.run(
-                    port, head + peer.request.body, RATE, arguments.seconds, LOAD_CORE
-                )
+                with awake(pid):
+                    paced = fixed_rate.run(
+                        port, head + peer.request.body, RATE, arguments.seconds, LOAD_CORE
+                    )
                 runs[peer.name].setdefault(AT_RATE, []).append(paced)
             print(f"round {number} of {arguments.rounds}; load {os.getloadavg()}", flush=True)
         for peer, pid, _ in served:
@@ -462,6 +481,26 @@ def middle(runs: Sequence[Json], key: str) -> float:
     return statistics.median(run[key] for run in runs)
 
 
+def _ratios(runs: Mapping[str, Mapping[str, list[Json]]]) -> Iterator[str]:
+    """How many times as many requests our JSON gets as each peer, round by round."""
+    ours = runs[OURS]
+    yield f"How many times the requests/s of a peer `{OURS}` answers: median and range of the"
+    yield "rounds, each against the same round of the peer."
+    yield ""
+    yield f"| peer | {' | '.join(f'{count} connections' for count in CONNECTIONS)} |"
+    yield f"|---|{'---:|' * len(CONNECTIONS)}"
+    for name, of_peer in runs.items():
+        if name.startswith("slipway"):
+            continue
+        cells: list[str] = []
+        for connections in map(str, CONNECTIONS):
+            pairs = zip(ours[connections], of_peer[connections], strict=True)
+            times = sorted(mine["rate"] / theirs["rate"] for mine, theirs in pairs)
+            median = statistics.median(times)
+            cells.append(f"**{median:.1f}** ({times[0]:.1f}-{times[-1]:.1f})")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
 def table(result: Json) -> str:
     load = result["load_average_at_the_end"][0]
     told = (
@@ -472,7 +511,7 @@ def table(result: Json) -> str:
         " of the rounds. `session.run` alone, on an unpinned thread:"
         f" {result['session_run_per_second']:,.0f}/s."
     )
-    lines = ["# Serving an MLP, one row a request", "", told]
+    lines = ["# Serving an MLP, one row a request", "", told, "", *_ratios(result["runs"])]
     for connections in map(str, CONNECTIONS):
         lines += [
             "",
