@@ -487,7 +487,7 @@ def _ratios(runs: Mapping[str, Mapping[str, list[Json]]]) -> Iterator[str]:
     yield f"How many times the requests/s of a peer `{OURS}` answers: median and range of the"
     yield "rounds, each against the same round of the peer."
     yield ""
-    yield f"| peer | {' | '.join(f'{count} connections' for count in CONNECTIONS)} |"
+    yield f"| peer, at so many connections | {' | '.join(map(str, CONNECTIONS))} |"
     yield f"|---|{'---:|' * len(CONNECTIONS)}"
     for name, of_peer in runs.items():
         if name.startswith("slipway"):
