@@ -21,6 +21,7 @@ from .conftest import Launch, RecordFault
 
 Json = dict[str, Any]
 
+_FIRST_LISTS_SECONDS = 6.0
 _MISMATCH = pod_status.fetch_fails(20, "DigestMismatch", "other bytes")
 
 
@@ -111,6 +112,32 @@ def test_watches_that_are_cut_are_resumed_and_miss_nothing(
     assert operator.running()
     assert operator.leads()
     record_fault(seen="watches are resumed at once and miss nothing", healed="by itself")
+
+
+@pytest.mark.fault("Operator", "every watch expired (410), and a child deleted in the gap")
+def test_what_vanished_while_watches_had_expired_is_there_again_within_seconds(
+    launch: Launch, proxy: ApiProxy, space: Space, record_fault: RecordFault
+) -> None:
+    operator = launch(server=proxy.url).until_leading()
+    space.settle()
+    all_of_them = proxy.watches()
+    before = space.child("services")["metadata"]["uid"]
+    # Lists that follow the first ones too soon are taken for these; when they end cannot be seen.
+    time.sleep(_FIRST_LISTS_SECONDS)
+    with proxy.gap():
+        space.api.delete("services", space.namespace, MODEL)
+    began = time.monotonic()
+
+    def is_back() -> None:
+        assert space.child("services")["metadata"]["uid"] != before
+        assert proxy.watches() == all_of_them
+
+    space.eventually(is_back, within=30)
+    assert operator.leads()
+    record_fault(
+        seen="watches begin anew with lists, which do not tell what is gone; it is looked for",
+        healed=f"the Service was there again after {time.monotonic() - began:.0f} s",
+    )
 
 
 @pytest.mark.fault("Operator", "every connection silent and none closed")

@@ -7,9 +7,10 @@ tests; and it does to watches what load balancers and firewalls do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,17 @@ from slipway_dev import state as states
 
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
 _LONG = 10_000.0
+_EXPIRED = {
+    "type": "ERROR",
+    "object": {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": "Expired",
+        "code": 410,
+        "message": "too old resource version",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,8 @@ class ApiProxy:
         self._held: list[Held] = []
         self._open: list[tuple[Call, web.Request]] = []
         self._stalled: set[asyncio.Transport] = set()
+        self._forgotten: set[str] = set()
+        self._gap_is_over = asyncio.Event()
         self.url = ""
 
     # ---- for tests ----
@@ -149,6 +163,15 @@ class ApiProxy:
                     request.transport.abort()
 
         self._do(cut())
+
+    @contextlib.contextmanager
+    def gap(self) -> Iterator[None]:
+        """Cut every watch; afterwards the API server has forgotten what was in between: 410."""
+        self._gap_is_over.clear()
+        self._forgotten = {request.path for call, request in self._open if call.verb == "watch"}
+        self.cut_watches()
+        yield
+        self._loop.call_soon_threadsafe(self._gap_is_over.set)
 
     def stall(self) -> None:
         """Let nothing more through on any connection that there is, and close none of them."""
@@ -194,6 +217,11 @@ class ApiProxy:
         body = await request.read()
         entry = (call, request)
         self._open.append(entry)
+        if call.verb == "watch" and request.path in self._forgotten:
+            self._forgotten.discard(request.path)
+            await self._gap_is_over.wait()
+            self._open.remove(entry)
+            return web.json_response(_EXPIRED)
         held = next((h for h in self._held if h.meets(call, body)), None)
         forwarding = self._forward(request, body, held)
         try:

@@ -146,3 +146,31 @@ def test_what_has_not_changed_is_looked_at_once_in_twelve_times():
         assert most < 20
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("quiet", "found"),
+    [
+        pytest.param(60, True, id="a watch that begins anew has a gap"),
+        pytest.param(1, False, id="the first lists have none"),
+    ],
+)
+def test_what_vanished_in_a_gap_of_the_watches_is_found_at_once(quiet: float, *, found: bool):
+    async def main() -> None:
+        kube, store, queue = FakeKube(*map(model, range(5))), Store(), WorkQueue()
+        clock = asyncio.get_running_loop().time
+        resync = Resync(kube, store, queue, [], clock)  # type: ignore[arg-type]
+        await resync.once()
+        resync.listed()
+        await drained(queue)
+        running = asyncio.create_task(resync.run(1000 * _PERIOD))
+        await asyncio.sleep(quiet)
+        del kube.models[0]
+        for _ in range(3):
+            resync.listed()
+            await asyncio.sleep(1)
+        assert (("payments", "m0") not in store.models()) == found
+        assert ("m0" in await drained(queue)) == found
+        running.cancel()
+
+    run(main())

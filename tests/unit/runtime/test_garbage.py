@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
 from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from runtime_kit import onnx_models
 from runtime_kit.process import seed
 
@@ -56,7 +60,7 @@ REQUESTS = {
 PLACES = {
     "on the loop": {"SLIPWAY_INLINE_MICROSECONDS": "20000"},
     "on a thread": {"SLIPWAY_INLINE_MICROSECONDS": "0"},
-    "with a deadline": {"SLIPWAY_REQUEST_TIMEOUT": "30"},
+    "with a deadline": {"SLIPWAY_REQUEST_TIMEOUT_SECONDS": "30"},
     "without a log": {"SLIPWAY_ACCESS_LOG": "false"},
 }
 ROUNDS = 40
@@ -78,35 +82,41 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reques
     return head.split()[1]
 
 
-async def left_behind(instance: Instance, request: bytes, status: bytes) -> dict[str, int]:
-    """Types of which the requests left objects that only the collector frees, and how many."""
+async def started(instance: Instance) -> tuple[str, int]:
     listener = listen("127.0.0.1", 0)
     await instance.plain.listen(listener)
     await instance.install(await instance.load())
-    clients = [await asyncio.open_connection(*listener.getsockname()) for _ in range(CLIENTS)]
+    return listener.getsockname()
 
-    async def round_of_requests() -> None:
-        answers = await asyncio.gather(*(ask(*client, request) for client in clients))
-        assert answers == [status] * CLIENTS
 
+async def left_behind(rounds: Callable[[], Awaitable[None]]) -> dict[str, int]:
+    """What many rounds left that only the collector frees: types of at least one each round."""
     for _ in range(5):
-        await round_of_requests()
+        await rounds()
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         for _ in range(ROUNDS):
-            await round_of_requests()
+            await rounds()
         gc.collect()
         kinds = Counter(type(found).__qualname__ for found in gc.garbage)
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-    for _, writer in clients:
-        writer.close()
-    await instance.stop(1)
     return {kind: count for kind, count in kinds.items() if count >= ROUNDS}
+
+
+def run(coroutine: Coroutine[Any, Any, dict[str, int]]) -> dict[str, int]:
+    """Run on the loop that `serve` runs on; the collector is as before afterwards."""
+    thresholds = gc.get_threshold()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(asyncio.wait_for(coroutine, 30))
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -121,11 +131,50 @@ def test_an_answered_request_leaves_nothing_for_the_garbage_collector(
 
     async def serve() -> dict[str, int]:
         instance = Instance("m", Digest.parse(digest), settings)
-        return await left_behind(instance, request_of(path, body, headers), status)
+        address = await started(instance)
+        clients = [await asyncio.open_connection(*address) for _ in range(CLIENTS)]
+        request = request_of(path, body, headers)
 
-    thresholds = gc.get_threshold()
-    try:
-        assert asyncio.run(asyncio.wait_for(serve(), 30)) == {}
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
+        async def requests() -> None:
+            answers = await asyncio.gather(*(ask(*client, request) for client in clients))
+            assert answers == [status] * CLIENTS
+
+        left = await left_behind(requests)
+        for _, writer in clients:
+            writer.close()
+        await instance.stop(1)
+        return left
+
+    assert run(serve()) == {}
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["after an answer", "in a request"])
+def test_a_connection_that_has_ended_leaves_nothing_for_the_garbage_collector(
+    tmp_path: Path, *, complete: bool
+) -> None:
+    digest = seed(tmp_path, onnx_models.linear())
+    settings = ServeSettings.from_environment({"SLIPWAY_CACHE_DIR": str(tmp_path)})
+    path, (body, headers), status = REQUESTS["JSON"]
+    request = request_of(path, body, headers)
+
+    async def serve() -> dict[str, int]:
+        instance = Instance("m", Digest.parse(digest), settings)
+        address = await started(instance)
+
+        async def connections() -> None:
+            # A plain socket: asyncio's own streams leave cycles of theirs.
+            loop = asyncio.get_running_loop()
+            with socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, address)
+                await loop.sock_sendall(client, request if complete else request[:-5])
+                if complete:
+                    assert (await loop.sock_recv(client, 65536)).split()[1] == status
+            while instance.metrics.connections():  # noqa: ASYNC110 - it is told nowhere else
+                await asyncio.sleep(0)
+
+        left = await left_behind(connections)
+        await instance.stop(1)
+        return left
+
+    assert run(serve()) == {}

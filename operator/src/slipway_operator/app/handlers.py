@@ -1,5 +1,6 @@
 """kopf's part: it watches, and each event does no more than feed the store and the queue."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import kopf
@@ -15,22 +16,35 @@ from slipway_operator.reconcile.store import Store
 OWNED_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 
-def build_registry(store: Store, queue: WorkQueue) -> kopf.OperatorRegistry:
+def build_registry(
+    store: Store, queue: WorkQueue, listed: Callable[[], None]
+) -> kopf.OperatorRegistry:
     """Handlers for every watched kind.
 
     Only ``on.event`` is used: change handlers, timers and daemons would write annotations and
     finalizers to the objects.
+
+    Args:
+        listed: told of each object of the list that a watch begins with.
     """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry, id="login")(login)
     for kind in WATCHED:
-        _watch(registry, kind, store, queue)
+        _watch(registry, kind, store, queue, listed)
     return registry
 
 
-def _watch(registry: kopf.OperatorRegistry, kind: Kind, store: Store, queue: WorkQueue) -> None:
+def _watch(
+    registry: kopf.OperatorRegistry,
+    kind: Kind,
+    store: Store,
+    queue: WorkQueue,
+    listed: Callable[[], None],
+) -> None:
     async def on_event(event: Any, **_: Any) -> None:
         obj: Json = event["object"]
+        if event["type"] is None:
+            listed()
         take = store.remove if event["type"] == "DELETED" else store.put
         key = take(kind, obj)
         if key is not None:

@@ -110,7 +110,7 @@ class _Operator:
     async def watch(self, stop: asyncio.Event) -> None:
         """kopf's watches; returns when told to stop, or when kopf gives up."""
         await kopf.operator(
-            registry=build_registry(self.store, self.queue),
+            registry=build_registry(self.store, self.queue, self.resync.listed),
             settings=build_settings(),
             clusterwide=not self.settings.namespaces,
             namespaces=self.settings.namespaces,

@@ -41,7 +41,9 @@ class WorkQueue:
         self._again: dict[Key, bool] = {}
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
+        # Two, so that what only a few workers may take does not wake all the others.
         self._available = asyncio.Event()
+        self._urgent_available = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._others)
@@ -57,6 +59,8 @@ class WorkQueue:
         lane = self._urgent if urgent else self._others
         lane[key] = self._monotonic() if since is None else since
         self._available.set()
+        if urgent:
+            self._urgent_available.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Ask for a look in a while; an earlier one that is due stays."""
@@ -76,9 +80,10 @@ class WorkQueue:
     async def get(self, *, only_urgent: bool = False) -> Key:
         """The next key; it is this worker's until ``done``."""
         now = self._monotonic()
+        available = self._urgent_available if only_urgent else self._available
         while not (lane := self._urgent if only_urgent else self._next_lane(now)):
-            self._available.clear()
-            await self._available.wait()
+            available.clear()
+            await available.wait()
             now = self._monotonic()
         key, since = lane.popitem(last=False)
         self._waited(now - since)

@@ -1,13 +1,19 @@
 """Lists what is owned and corrects the store: watches may miss that something vanished.
 
+They do when the API server no longer has the events of a gap (410): kopf lists anew then, which
+tells what is there and not what is gone.
+
 Once the store is full a list of metadata is enough to see that nothing is missing, and most of the
 time nothing is: a whole object costs ten times as much to read.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
+import time
 import zlib
+from collections.abc import Callable
 from itertools import count
 
 from slipway_operator.app.handlers import OWNED_SELECTOR
@@ -21,6 +27,10 @@ logger = logging.getLogger(__name__)
 
 _JITTER = 0.2
 _SHARES = 12
+_APART_SECONDS = 5.0
+"""Objects listed so long after the last ones belong to another list."""
+_TOGETHER_SECONDS = 1.0
+"""Watches that expire do so at about the same time: one look is for all of them."""
 
 
 async def take_in(
@@ -69,13 +79,39 @@ class Resync:
     """Brings the store up to date by listing, once and then every while."""
 
     def __init__(
-        self, kube: KubeClient, store: Store, queue: WorkQueue, namespaces: list[str]
+        self,
+        kube: KubeClient,
+        store: Store,
+        queue: WorkQueue,
+        namespaces: list[str],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
+        self._listed_at = monotonic()
+        self._missed = asyncio.Event()
         self._kube = kube
         self._store = store
         self._queue = queue
         places: list[str | None] = [*namespaces] or [None]
         self._lists = [(kind, namespace) for kind in WATCHED for namespace in places]
+
+    def listed(self) -> None:
+        """An object was listed for a watch: the first of them all is known, any later one is a gap.
+
+        Then what has gone meanwhile is looked for at once.
+        """
+        now = self._monotonic()
+        if now - self._listed_at > _APART_SECONDS:
+            logger.info("a watch has begun anew: looking for what it missed")
+            self._missed.set()
+        self._listed_at = now
+
+    async def _until_due(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._missed.wait()
+                await asyncio.sleep(_TOGETHER_SECONDS)
+        self._missed.clear()
 
     async def once(self) -> None:
         """List every kind whole; queue what differs from what was known.
@@ -94,13 +130,13 @@ class Resync:
         reclaim()
 
     async def run(self, period: float) -> None:
-        """Repeat for ever: the level-triggered safety net.
+        """Repeat for ever, and whenever a watch has a gap: the level-triggered safety net.
 
         What the lists correct is queued. Of the rest, which is as it was when it was
         last looked at, a share is queued each time, so that every key is looked at in the end.
         """
         for turn in count():
-            await asyncio.sleep(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+            await self._until_due(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
             try:
                 await self._again()
             except (ApiError, TransportError) as error:

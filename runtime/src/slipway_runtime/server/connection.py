@@ -104,6 +104,10 @@ class Connection(asyncio.Protocol):
             if exchange is not None:
                 exchange.lose()
         self._waiting.clear()
+        # Each of them holds this connection: its memory would be free only when the garbage
+        # collector comes by.
+        self._receiving = self._current = None
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         """Take in what the client has sent."""
