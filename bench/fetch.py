@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import random
 import resource
@@ -36,6 +35,7 @@ import boto3
 import botocore.session
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from environment import environment, on_what, publish
 from runtime_kit import packages
 
 from slipway_dev.s3 import REGION, S3Server
@@ -50,6 +50,8 @@ HAS_CRT = importlib.util.find_spec("awscrt") is not None
 ROOT = Path(__file__).resolve().parents[1]
 MEBIBYTE = 1 << 20
 CONNECTIONS = 8
+
+Json = dict[str, Any]
 
 
 def sync(path: Path) -> None:
@@ -221,7 +223,7 @@ def main() -> None:
     parser.add_argument("--mebibytes", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tls", action="store_true", help="the server speaks TLS")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/fetch.json")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
     options = parser.parse_args()
     some = random.Random(0)
     content = b"".join(some.randbytes(MEBIBYTE) for _ in range(options.mebibytes))
@@ -238,35 +240,57 @@ def main() -> None:
                 taken[name].append(measure(way))
         memory = peak_memory(server, folder, tls=options.tls)
         load = os.getloadavg()[0]
-    seconds = {name: statistics.median(s for s, _ in runs) for name, runs in taken.items()}
-    cpu = {name: statistics.median(c for _, c in runs) for name, runs in taken.items()}
-    plain = min(seconds[name] for name in seconds if name.startswith("plain"))
-    bound = max(plain, seconds["SHA-256 alone"])
-    for name, value in seconds.items():
-        print(
-            f"{name:36} {value:6.2f} s  {options.mebibytes / value:7.0f} MiB/s"
-            f"  {cpu[name]:5.2f} s of CPU  {100 * bound / value:4.0f} % of the slower bound"
+    results: Json = {
+        "environment": environment() | {"load_1m": round(load, 2)},
+        "mebibytes": options.mebibytes,
+        "rounds": options.rounds,
+        "connections": CONNECTIONS,
+        "tls": options.tls,
+        "peak_resident_mebibytes": memory,
+        "seconds": {name: [round(s, 3) for s, _ in runs] for name, runs in taken.items()},
+        "cpu_seconds": {name: [round(c, 3) for _, c in runs] for name, runs in taken.items()},
+        "share_of_slower_bound": _shares({n: [s for s, _ in runs] for n, runs in taken.items()}),
+    }
+    publish(options.results, "fetch_tls" if options.tls else "fetch", results, table(results))
+
+
+def _shares(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
+    """What each way takes, round by round, of the slower of a plain download and SHA-256."""
+    plain = [name for name in seconds if name.startswith("plain")]
+    bounds = [
+        max(min(seconds[name][number] for name in plain), hashed)
+        for number, hashed in enumerate(seconds["SHA-256 alone"])
+    ]
+    return {
+        name: [round(bound / taken, 3) for bound, taken in zip(bounds, runs, strict=True)]
+        for name, runs in seconds.items()
+    }
+
+
+def table(results: Json) -> str:
+    over = " over TLS" if results["tls"] else ""
+    size = results["mebibytes"]
+    lines = [
+        f"# Fetching {size} MiB{over}",
+        "",
+        *on_what(results),
+        "",
+        f"{results['rounds']} interleaved rounds; the S3 server is on the same machine. The bound",
+        "is the slower of the quickest plain download and SHA-256 alone, of the same round; medians",
+        "and range. Everything fetched is on disk, synced.",
+        "",
+        "| way | MiB/s | s of CPU | share of the bound | range |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, runs in results["seconds"].items():
+        shares = sorted(results["share_of_slower_bound"][name])
+        cpu = statistics.median(results["cpu_seconds"][name])
+        lines.append(
+            f"| {name} | {size / statistics.median(runs):,.0f} | {cpu:.2f} |"
+            f" {statistics.median(shares):.0%} | {shares[0]:.0%}-{shares[-1]:.0%} |"
         )
-    options.out.write_text(
-        json.dumps(
-            {
-                "mebibytes": options.mebibytes,
-                "rounds": options.rounds,
-                "connections": CONNECTIONS,
-                "tls": options.tls,
-                "cores": os.cpu_count(),
-                "load": round(load, 1),
-                "peak_resident_mebibytes": memory,
-                "seconds": {name: round(value, 3) for name, value in seconds.items()},
-                "cpu_seconds": {name: round(value, 3) for name, value in cpu.items()},
-                "share_of_slower_bound": {
-                    name: round(bound / value, 3) for name, value in seconds.items()
-                },
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    peak = results["peak_resident_mebibytes"]
+    return "\n".join([*lines, "", f"Memory of a fetch at most: {peak} MiB."]) + "\n"
 
 
 if __name__ == "__main__":
