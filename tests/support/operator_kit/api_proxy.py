@@ -170,8 +170,10 @@ class ApiProxy:
         self._gap_is_over.clear()
         self._forgotten = {request.path for call, request in self._open if call.verb == "watch"}
         self.cut_watches()
-        yield
-        self._loop.call_soon_threadsafe(self._gap_is_over.set)
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(self._gap_is_over.set)
 
     def stall(self) -> None:
         """Let nothing more through on any connection that there is, and close none of them."""
@@ -217,14 +219,13 @@ class ApiProxy:
         body = await request.read()
         entry = (call, request)
         self._open.append(entry)
-        if call.verb == "watch" and request.path in self._forgotten:
-            self._forgotten.discard(request.path)
-            await self._gap_is_over.wait()
-            self._open.remove(entry)
-            return web.json_response(_EXPIRED)
-        held = next((h for h in self._held if h.meets(call, body)), None)
-        forwarding = self._forward(request, body, held)
         try:
+            if call.verb == "watch" and request.path in self._forgotten:
+                self._forgotten.discard(request.path)
+                await self._gap_is_over.wait()
+                return web.json_response(_EXPIRED)
+            held = next((h for h in self._held if h.meets(call, body)), None)
+            forwarding = self._forward(request, body, held)
             # What is held arrives once it is let go, also when its sender has gone meanwhile.
             return await (forwarding if held is None else asyncio.shield(forwarding))
         finally:

@@ -14,6 +14,7 @@ from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.kinds import Kind
+from slipway_operator.reconcile.kube import TransportError
 from slipway_operator.reconcile.store import Store
 
 Json = dict[str, Any]
@@ -38,6 +39,7 @@ class FakeKube:
 
     def __init__(self, *models: Json) -> None:
         self.models = list(models)
+        self.down = False
         self.whole = 0
         """How many objects were read whole."""
 
@@ -49,6 +51,8 @@ class FakeKube:
         *,
         only_metadata: bool = False,
     ) -> AsyncIterator[tuple[list[Json], str]]:
+        if self.down:
+            raise TransportError("down")
         found = self.models if kind is kinds.MODEL_DEPLOYMENT else []
         self.whole += 0 if only_metadata else len(found)
         if only_metadata:
@@ -171,6 +175,27 @@ def test_what_vanished_in_a_gap_of_the_watches_is_found_at_once(quiet: float, *,
             await asyncio.sleep(1)
         assert (("payments", "m0") not in store.models()) == found
         assert ("m0" in await drained(queue)) == found
+        running.cancel()
+
+    run(main())
+
+
+def test_what_vanished_in_a_gap_is_looked_for_until_the_api_server_answers():
+    async def main() -> None:
+        kube, store, queue = FakeKube(*map(model, range(5))), Store(), WorkQueue()
+        clock = asyncio.get_running_loop().time
+        resync = Resync(kube, store, queue, [], clock)  # type: ignore[arg-type]
+        await resync.once()
+        running = asyncio.create_task(resync.run(1000 * _PERIOD))
+        await asyncio.sleep(_PERIOD)
+        del kube.models[0]
+        kube.down = True
+        resync.listed()
+        await asyncio.sleep(_PERIOD)
+        assert ("payments", "m0") in store.models()
+        kube.down = False
+        await asyncio.sleep(10)
+        assert ("payments", "m0") not in store.models()
         running.cancel()
 
     run(main())

@@ -106,12 +106,15 @@ class Resync:
             self._missed.set()
         self._listed_at = now
 
-    async def _until_due(self, seconds: float) -> None:
+    async def _until_due(self, seconds: float) -> bool:
+        """Wait for so many seconds, or for a gap; whether there was one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._missed.wait()
                 await asyncio.sleep(_TOGETHER_SECONDS)
+        gap = self._missed.is_set()
         self._missed.clear()
+        return gap
 
     async def once(self) -> None:
         """List every kind whole; queue what differs from what was known.
@@ -136,11 +139,14 @@ class Resync:
         last looked at, a share is queued each time, so that every key is looked at in the end.
         """
         for turn in count():
-            await self._until_due(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
+            gap = await self._until_due(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
             try:
                 await self._again()
             except (ApiError, TransportError) as error:
                 logger.warning("resync failed", extra={"error": str(error)})
+                if gap:  # What it hides must not wait for the next period.
+                    await asyncio.sleep(_APART_SECONDS)
+                    self._missed.set()
                 continue
             for key in self._store.models():
                 if zlib.crc32("/".join(key).encode()) % _SHARES == turn % _SHARES:
