@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -94,17 +95,19 @@ def out_of_memory_under_traffic(stage: Stage) -> Seen:
     with stage.traffic(f"{old['status']['podIP']}:8080") as traffic:
         verdicts = stage.verdicts("OutOfMemory")
         stage.apply(Change(artifact, spec={"rollout": rollout}))
-        _until_ready(stage, artifact)
+        first = _ready_container(stage, artifact)
         watch = Stopwatch()
         _poison(stage, artifact, poison)
         told = stage.until("named", lambda v: v.reason == "OutOfMemory", 30)
         seconds = watch.seconds
         assert "spec.runtime.resources.limits.memory" in told.message
+        poisoned = {first}
         for _ in range(2):
-            if stage.view().stalled:
+            started = _ready_container(stage, artifact, poisoned)
+            if started is None:
                 break
-            _until_ready(stage, artifact)
             _poison(stage, artifact, poison)
+            poisoned.add(started)
         stage.until("rolled back", lambda v: v.stalled == "RolledBack", 60)
         stage.more_answers(traffic)
     assert stage.verdicts("OutOfMemory") > verdicts
@@ -116,13 +119,26 @@ def out_of_memory_under_traffic(stage: Stage) -> Seen:
     )  # fmt: skip
 
 
-def _until_ready(stage: Stage, artifact: Artifact) -> None:
-    def check() -> None:
-        (pod,) = stage.pods(artifact.digest)
-        ready = {c["type"]: c["status"] for c in pod["status"].get("conditions", ())}
-        assert ready.get("Ready") == "True" or stage.view().stalled, pod["status"]
+def _ready_container(
+    stage: Stage, artifact: Artifact, died: Collection[str | None] = ()
+) -> str | None:
+    """Wait for the version's container to be ready; None once the rollout was given up.
 
-    stage.eventually(check, 90)
+    Args:
+        died: containers that do not count. For a moment after its death the kubelet still calls a
+            container ready.
+    """
+
+    def check() -> str | None:
+        if stage.view().stalled:
+            return None
+        (pod,) = stage.pods(artifact.digest)
+        (container,) = pod["status"].get("containerStatuses", ())
+        assert container["ready"], pod["status"]
+        assert container["containerID"] not in died, pod["status"]
+        return container["containerID"]
+
+    return stage.eventually(check, 90)
 
 
 def _poison(stage: Stage, artifact: Artifact, body: Json) -> None:
