@@ -1,4 +1,4 @@
-"""Compiles inference.proto into the descriptors that the server loads.
+"""Compiles the services' definitions into the descriptors that the server loads.
 
     python runtime/compile_proto.py            write
     python runtime/compile_proto.py --check    write nothing; exit 1 if the file is stale
@@ -7,6 +7,7 @@ Descriptors, not Python: message classes are made of them at run time, so that n
 needs to be read, linted, or matched to a version of protobuf.
 """
 
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -14,16 +15,24 @@ from typing import Any, cast
 
 from grpc_tools import protoc
 
-SOURCE = Path(__file__).parent / "src/slipway_runtime/protocol/inference.proto"
-TARGET = SOURCE.with_suffix(".binpb")
+FOLDER = Path(__file__).parent / "src/slipway_runtime/protocol"
+SOURCES = ("inference.proto", "health.proto", "reflection.proto")
+# The same service by an older name, which most clients ask for.
+OLDER = ("reflection.proto", "reflection_v1alpha.proto", ".reflection.v1;", ".reflection.v1alpha;")
+TARGET = FOLDER / "services.binpb"
 
 
 def compiled() -> bytes:
-    """Return the serialised FileDescriptorSet of the source."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "descriptors"
-        arguments = [f"--proto_path={SOURCE.parent}", f"--descriptor_set_out={target}"]
-        if cast("Any", protoc).main(["protoc", *arguments, SOURCE.name]) != 0:
+    """Return the serialised FileDescriptorSet of the sources."""
+    newer, older, *rename = OLDER
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in SOURCES:
+            shutil.copy(FOLDER / name, folder)
+        (folder / older).write_text((folder / newer).read_text().replace(*rename))
+        target = folder / "descriptors"
+        arguments = [f"--proto_path={folder}", f"--descriptor_set_out={target}", *SOURCES, older]
+        if cast("Any", protoc).main(["protoc", *arguments]) != 0:
             sys.exit(1)
         return target.read_bytes()
 

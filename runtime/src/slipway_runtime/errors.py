@@ -218,3 +218,7 @@ class DeadlineExceeded(RequestError):
 
 class InferenceFailed(RequestError):
     """ONNX Runtime failed on a request that was well formed."""
+
+
+class AbandonedError(Exception):
+    """The client has gone; there is nobody to answer. Ends what is being done for it."""

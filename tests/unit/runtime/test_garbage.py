@@ -85,7 +85,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reques
 async def started(instance: Instance) -> tuple[str, int]:
     listener = listen("127.0.0.1", 0)
     await instance.plain.listen(listener)
-    await instance.install(await instance.load())
+    instance.install(await instance.load())
     return listener.getsockname()
 
 

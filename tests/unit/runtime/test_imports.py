@@ -30,7 +30,7 @@ open_source("{uri}", FetchSettings())
     [
         ("import slipway_runtime.cli", set[str]()),
         ("import slipway_runtime.server.serve", set[str]()),
-        ("import slipway_runtime.server.grpc_server", {"grpc", "google.protobuf"}),
+        ("import slipway_runtime.server.grpc.server", {"google.protobuf"}),
         (LOAD, {"numpy", "onnxruntime"}),
         (FETCH.format(uri="https://host/x"), set[str]()),
         (FETCH.format(uri="file:///x"), set[str]()),

@@ -1,7 +1,7 @@
-"""The messages of the Open Inference Protocol's gRPC service.
+"""The services that are offered over gRPC, and their messages.
 
-Their classes are made of the compiled inference.proto, in a pool of descriptors of our own, so that
-a program may load another definition of the same protocol beside this one.
+Their classes are made of the compiled definitions, in a pool of descriptors of our own, so that a
+program may load other definitions of the same protocols beside these.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-SERVICE: Final = "inference.GRPCInferenceService"
+INFERENCE: Final = "inference.GRPCInferenceService"
+HEALTH: Final = "grpc.health.v1.Health"
+REFLECTIONS: Final = (
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)
 
-_PACKAGE: Final = "inference."
-_COMPILED: Final = Path(__file__).with_name("inference.binpb")
+_COMPILED: Final = Path(__file__).with_name("services.binpb")
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
@@ -28,14 +32,14 @@ def _pool() -> descriptor_pool.DescriptorPool:
 POOL: Final[Any] = _pool()
 
 
-def message(name: str) -> Any:
-    """Return the class of a message by its name in the package."""
-    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(_PACKAGE + name))
+def message(name: str, package: str = "inference") -> Any:
+    """Return the class of a message."""
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{package}.{name}"))
 
 
-def methods() -> list[Any]:
-    """Return the descriptors of the service's methods."""
-    return list(POOL.FindServiceByName(SERVICE).methods)
+def methods(service: str) -> list[Any]:
+    """Return the descriptors of a service's methods."""
+    return list(POOL.FindServiceByName(service).methods)
 
 
 ModelInferResponse: Final[Any] = message("ModelInferResponse")

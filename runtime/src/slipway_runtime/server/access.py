@@ -32,11 +32,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate with its chain, and its key: as PEM, and as a context for TLS."""
+    """A certificate with its chain and its key, as contexts for TLS."""
 
-    chain: bytes
-    key: bytes
     context: ssl.SSLContext
+    context_for_http2: ssl.SSLContext
 
 
 class Tokens:
@@ -115,6 +114,11 @@ class Access:
         assert self.certificate is not None
         return self.certificate.context
 
+    def context_for_http2(self) -> ssl.SSLContext:
+        """Return the same for a client that wants to speak HTTP/2."""
+        assert self.certificate is not None
+        return self.certificate.context_for_http2
+
     async def watch(self) -> None:
         """Read files again that have changed, until cancelled."""
         while self._watched:
@@ -162,18 +166,22 @@ def _certificate(path: Path, key: Path) -> Certificate:
     Raises:
         InvalidArguments: they cannot be read, or not be used together.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    chain_pem = _read(path, "SLIPWAY_TLS_CERTIFICATE").encode()
-    key_pem = _read(key, "SLIPWAY_TLS_KEY").encode()
-    try:
-        context.load_cert_chain(path, key)
-    except (ssl.SSLError, OSError) as error:
-        raise InvalidArguments(
-            "SLIPWAY_TLS_CERTIFICATE and SLIPWAY_TLS_KEY cannot be used together:"
-            f" {error.strerror or error}"
-        ) from error
-    return Certificate(chain_pem, key_pem, context)
+    _read(path, "SLIPWAY_TLS_CERTIFICATE")
+    _read(key, "SLIPWAY_TLS_KEY")
+    contexts: list[ssl.SSLContext] = []
+    for protocols in (["http/1.1"], ["h2"]):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(protocols)
+        try:
+            context.load_cert_chain(path, key)
+        except (ssl.SSLError, OSError) as error:
+            raise InvalidArguments(
+                "SLIPWAY_TLS_CERTIFICATE and SLIPWAY_TLS_KEY cannot be used together:"
+                f" {error.strerror or error}"
+            ) from error
+        contexts.append(context)
+    return Certificate(*contexts)
 
 
 def _read(path: Path, variable: str) -> str:

@@ -22,7 +22,7 @@ class Kind(IntEnum):
     """The messages, and what they carry."""
 
     # From the supervisor.
-    CONNECTION = 1  # PLAIN or SECURE, and the socket
+    CONNECTION = 1  # PLAIN, SECURE or GRPC, and the socket
     READY = 2
     DRAIN = 3
     STOP = 4  # finish what is in flight, and end
@@ -39,6 +39,7 @@ class Kind(IntEnum):
 
 PLAIN: Final = b"p"
 SECURE: Final = b"s"
+GRPC: Final = b"g"
 NUMBER_BYTES: Final = 4
 
 Received = Callable[[Kind, bytes, socket.socket | None], None]

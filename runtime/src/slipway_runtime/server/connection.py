@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import unquote_to_bytes
@@ -39,6 +40,11 @@ _STATUS_LINES: Final = {
 }
 _ABOUT_UPGRADES: Final = (b"upgrade", b"connection", b"http2-settings")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def connections_for(answer: Answer) -> Callable[[Connections, Handshake | None], Connection]:
+    """Return what makes connections whose requests ``answer`` handles."""
+    return partial(Connection, answer)
 
 
 class Connection(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""The HTTP server: takes connections in, and ends without losing a request.
+"""A server of HTTP, 1.1 or 2: takes connections in, and ends without losing a request.
 
 They come from a listening socket, or from a process that has accepted them.
 """
@@ -13,7 +13,6 @@ import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from slipway_runtime.server.connection import Answer, Connection
 from slipway_runtime.server.connections import Connections, Handshake
 from slipway_runtime.server.listener import BACKLOG, Acceptor, refuse_new_connections
 
@@ -21,13 +20,15 @@ if TYPE_CHECKING:
     from slipway_runtime.metrics import Metrics
     from slipway_runtime.settings import ServeSettings
 
+Make = Callable[[Connections, Handshake | None], asyncio.Protocol]
+
 LAST_MOMENT_SECONDS: Final = 0.25
 
 logger = logging.getLogger(__name__)
 
 
 class HttpServer:
-    """Answers the requests of its connections with ``answer``, over TLS where ``tls`` is given,
+    """Has each connection looked after by what ``make`` makes, over TLS where ``tls`` is given,
     which returns the context for the next connection.
 
     ``on_closed`` hears of each connection that has ended.
@@ -35,13 +36,13 @@ class HttpServer:
 
     def __init__(
         self,
-        answer: Answer,
+        make: Make,
         settings: ServeSettings,
         metrics: Metrics,
         tls: Callable[[], ssl.SSLContext] | None = None,
         on_closed: Callable[[], object] | None = None,
     ) -> None:
-        self._answer = answer
+        self._make = make
         self._tls = tls
         self._connections = Connections(settings, metrics)
         if on_closed is not None:
@@ -60,7 +61,7 @@ class HttpServer:
             return
         self._listener = listener
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._answer, self._connections), sock=listener, backlog=BACKLOG
+            lambda: self._make(self._connections, None), sock=listener, backlog=BACKLOG
         )
 
     def take(self, connection: socket.socket) -> None:
@@ -73,7 +74,7 @@ class HttpServer:
     async def _begin(self, connection: socket.socket) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self._answer, self._connections), connection
+                lambda: self._make(self._connections, None), connection
             )
         except OSError as error:
             logger.debug("a connection ended as it began: %s", error)
@@ -88,7 +89,7 @@ class HttpServer:
         self._connections.opened(handshake)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self._answer, self._connections, handshake),
+                lambda: self._make(self._connections, handshake),
                 connection,
                 ssl=self._tls(),
             )

@@ -22,13 +22,14 @@ from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.access import Access
 from slipway_runtime.server.access_log import AccessLog
 from slipway_runtime.server.app import App
+from slipway_runtime.server.connection import connections_for
 from slipway_runtime.server.http_server import HttpServer
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
 from slipway_runtime.server.loader import load
 from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
-    from slipway_runtime.server.grpc_server import GrpcServer
+    from slipway_runtime.server.grpc.server import GrpcServer
     from slipway_runtime.server.routes import ModelRoutes
     from slipway_runtime.server.tracing import Tracing
 
@@ -75,10 +76,13 @@ class Instance:
         self.secure: HttpServer | None = None
         if self._access.certificate is not None:
             tls = self._access.context
-            self.secure = HttpServer(answer, settings, self.metrics, tls, on_closed)
+            make = connections_for(answer)
+            self.secure = HttpServer(make, settings, self.metrics, tls, on_closed)
             answer = self._app.answer_in_the_clear
-        self.plain = HttpServer(answer, settings, self.metrics, on_closed=on_closed)
+        make = connections_for(answer)
+        self.plain = HttpServer(make, settings, self.metrics, on_closed=on_closed)
         self._routes: ModelRoutes | None = None
+        self._on_closed = on_closed
         self._rpc: GrpcServer | None = None
         self._tracing: Tracing | None = None
         self._watch = asyncio.create_task(self._access.watch())
@@ -105,34 +109,38 @@ class Instance:
                 " them: install slipway-runtime[tracing]"
             ) from error
 
-    async def start_grpc(self, *, shared: bool = False) -> None:
-        """Listen for gRPC if its port is on, at a port that other workers have too if ``shared``.
-
-        Raises:
-            InvalidArguments: the address cannot be had.
-        """
-        if self._settings.grpc_port is None:
-            return
+    async def start_grpc(self) -> HttpServer:
+        """Make the gRPC server, and return what takes its connections."""
 
         def build() -> type[GrpcServer]:
-            from slipway_runtime.server.grpc_server import GrpcServer  # noqa: PLC0415
+            from slipway_runtime.server.grpc.server import GrpcServer  # noqa: PLC0415
 
             return GrpcServer
 
         server = await asyncio.to_thread(build)
         self._rpc = server(
-            self.lifecycle, self._settings, self._access, self._access_log, shared=shared
+            self.lifecycle,
+            self._settings,
+            self.metrics,
+            self._access,
+            self._access_log,
+            self._on_closed,
         )
         self._rpc.tracing = self._tracing
-        await self._rpc.start(self._settings.host, self._settings.grpc_port)
+        return self._rpc.http
 
-    async def install(self, routes: ModelRoutes) -> None:
+    @property
+    def rpc(self) -> HttpServer | None:
+        """What takes the connections of gRPC, if it was started."""
+        return None if self._rpc is None else self._rpc.http
+
+    def install(self, routes: ModelRoutes) -> None:
         """Serve a loaded model from now on, and be ready."""
         routes.service.gather = self._gather
         self._routes = routes
         self._app.install(routes)
         if self._rpc is not None:
-            await self._rpc.install(routes.service)
+            self._rpc.install(routes.service)
         self.lifecycle.providers = routes.model.providers
         _spare_the_collector()
         self.lifecycle.enter(Phase.READY)
@@ -145,19 +153,16 @@ class Instance:
             return b""
         return orjson.dumps(self._routes.service.own_statistics())
 
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Be ready no more, and serve on."""
         self.lifecycle.enter(Phase.DRAINING)
         if self._rpc is not None:
-            await self._rpc.drain()
+            self._rpc.drain()
 
     async def stop(self, seconds: float) -> None:
         """Take no more requests, and finish what is in flight, for so many seconds at most."""
-        servers = [self.plain] if self.secure is None else [self.plain, self.secure]
-        await asyncio.gather(
-            *(server.stop(seconds) for server in servers),
-            *([self._rpc.stop(seconds)] if self._rpc is not None else []),
-        )
+        servers = (self.plain, self.secure, self.rpc)
+        await asyncio.gather(*(server.stop(seconds) for server in servers if server is not None))
         self._watch.cancel()
         if self._access_log is not None:
             self._access_log.flush()

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from slipway_runtime.errors import InvalidArguments
 
 ANY = "::"
+HTTP_VARIABLES = "SLIPWAY_HOST, SLIPWAY_PORT"
+GRPC_VARIABLES = "SLIPWAY_HOST, SLIPWAY_GRPC_PORT"
 
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104 - a pod serves on all addresses
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
@@ -83,8 +85,8 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket; port 0 takes any free one.
+def listen(host: str, port: int, variables: str = HTTP_VARIABLES) -> socket.socket:
+    """Return a listening TCP socket; port 0 takes any free one. ``variables`` name the address.
 
     ``::`` takes IPv4 connections too, and is all that a machine without IPv6 has.
 
@@ -96,41 +98,22 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if host != ANY or error.errno not in _NO_IPV6:
             raise InvalidArguments(
-                f"cannot listen on {host} port {port} (SLIPWAY_HOST, SLIPWAY_PORT):"
-                f" {error.strerror}"
+                f"cannot listen on {host} port {port} ({variables}): {error.strerror}"
             ) from error
-        return listen(_ANY_IPV4, port)
+        return listen(_ANY_IPV4, port, variables)
     listener.setblocking(False)
     return listener
 
 
-def reserve(host: str, port: int) -> socket.socket:
-    """Return a socket that holds an address and does not listen: others share the port with it.
-
-    Raises:
-        InvalidArguments: the address cannot be had.
-    """
-    try:
-        return _bound(host, port, shared=True)
-    except OSError as error:
-        if host != ANY or error.errno not in _NO_IPV6:
-            raise InvalidArguments(
-                f"cannot listen on {host} port {port} (SLIPWAY_GRPC_PORT): {error.strerror}"
-            ) from error
-        return reserve(_ANY_IPV4, port)
-
-
-def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
+def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
-        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
-        if not shared:
-            listener.listen(BACKLOG)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

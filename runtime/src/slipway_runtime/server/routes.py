@@ -6,7 +6,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
-from slipway_runtime.errors import NotSupported, RequestError, UnknownResource
+from slipway_runtime.errors import (
+    AbandonedError,
+    NotSupported,
+    RequestError,
+    UnknownResource,
+)
 from slipway_runtime.protocol import mlflow, predict, tfserving, v2, v2_info
 from slipway_runtime.protocol.request import BINARY, Body, Decode
 from slipway_runtime.server.http import (
@@ -17,7 +22,7 @@ from slipway_runtime.server.http import (
     require_kind,
 )
 from slipway_runtime.server.profiling import Profiling
-from slipway_runtime.server.service import AbandonedError, Service
+from slipway_runtime.server.service import Service
 from slipway_runtime.settings import ServeSettings
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[Response]]

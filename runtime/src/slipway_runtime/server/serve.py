@@ -20,7 +20,7 @@ import uvloop
 
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.server.instance import Instance
-from slipway_runtime.server.listener import listen
+from slipway_runtime.server.listener import GRPC_VARIABLES, listen
 from slipway_runtime.server.signals import Signals
 from slipway_runtime.settings import ServeSettings
 
@@ -49,7 +49,11 @@ async def _serve(
         await instance.secure.listen(secured)
         logger.info("TLS is at port %d", secured.getsockname()[1])
     loading = instance.load()
-    await instance.start_grpc()
+    if settings.grpc_port is not None:
+        called = listen(settings.host, settings.grpc_port, GRPC_VARIABLES)
+        rpc = await instance.start_grpc()
+        await rpc.listen(called)
+        logger.info("gRPC listening on port %d", called.getsockname()[1])
     signals = Signals()
     logger.info("listening on port %d", listener.getsockname()[1])
 
@@ -59,9 +63,9 @@ async def _serve(
         logger.info("asked to stop before the model was ready")
         return
     if not stopping.done():
-        await instance.install(loading.result())
+        instance.install(loading.result())
         await stopping
-    await instance.drain()
+    instance.drain()
     logger.info(
         "draining: serving on for %g s, then finishing what is in flight for up to %g s",
         settings.drain_delay,

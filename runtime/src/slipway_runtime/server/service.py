@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-from slipway_runtime.errors import RequestError
+from slipway_runtime.errors import AbandonedError, RequestError
 from slipway_runtime.inference.executor import Execution, Executor
 from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
@@ -24,10 +24,6 @@ A = TypeVar("A")
 WhenLost: TypeAlias = Callable[[Callable[[], None]], None]
 
 _MICROSECONDS: Final = 1e6
-
-
-class AbandonedError(Exception):
-    """The client has gone; there is nobody to answer."""
 
 
 class Service:

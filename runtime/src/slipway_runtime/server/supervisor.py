@@ -24,9 +24,17 @@ from typing import Any, Final
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import Failure, InternalError, failure_of
 from slipway_runtime.server import totals
-from slipway_runtime.server.channel import NUMBER_BYTES, PLAIN, SECURE, Channel, Kind, pair
+from slipway_runtime.server.channel import (
+    GRPC,
+    NUMBER_BYTES,
+    PLAIN,
+    SECURE,
+    Channel,
+    Kind,
+    pair,
+)
 from slipway_runtime.server.crew import Crew, after_trial, variables_of
-from slipway_runtime.server.listener import Acceptor, listen, reserve
+from slipway_runtime.server.listener import GRPC_VARIABLES, Acceptor, listen
 from slipway_runtime.server.signals import Signals
 from slipway_runtime.settings import ServeSettings
 
@@ -95,7 +103,6 @@ class _Supervisor:
         self._ended: list[_Worker] = []
         self._acceptors: list[Acceptor] = []
         self._listeners: list[tuple[socket.socket, bytes]] = []
-        self._variables: dict[str, str] = {}
         self._tasks = set[asyncio.Task[None]]()
 
     async def run(self, listener: socket.socket) -> None:
@@ -106,15 +113,15 @@ class _Supervisor:
             secured = listen(settings.host, settings.tls_port)
             self._listeners.append((secured, SECURE))
             logger.info("TLS is at port %d", secured.getsockname()[1])
-        with contextlib.ExitStack() as held:
-            if settings.grpc_port is not None:
-                port = held.enter_context(reserve(settings.host, settings.grpc_port))
-                self._variables["SLIPWAY_GRPC_PORT"] = str(port.getsockname()[1])
-            logger.info("listening on port %d", listener.getsockname()[1])
-            try:
-                await self._run(signals)
-            finally:
-                self._kill(self._started)
+        if settings.grpc_port is not None:
+            called = listen(settings.host, settings.grpc_port, GRPC_VARIABLES)
+            self._listeners.append((called, GRPC))
+            logger.info("gRPC listening on port %d", called.getsockname()[1])
+        logger.info("listening on port %d", listener.getsockname()[1])
+        try:
+            await self._run(signals)
+        finally:
+            self._kill(self._started)
 
     async def _run(self, signals: Signals) -> None:
         stopping = asyncio.create_task(signals.stop.wait())
@@ -186,7 +193,7 @@ class _Supervisor:
             *("--channel", str(theirs.fileno()), "--number", str(number)),
         )
         # A worker tells the supervisor why it fails, and that tells Kubernetes.
-        of_its_own = {"SLIPWAY_TERMINATION_LOG": os.devnull, **share, **self._variables}
+        of_its_own = {"SLIPWAY_TERMINATION_LOG": os.devnull, **share}
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *command, env=os.environ | of_its_own, pass_fds=(theirs.fileno(),)

@@ -1,7 +1,7 @@
 """A worker: one process of a supervisor's crew, with the model loaded.
 
-Connections come through the channel, already accepted, but for gRPC, whose library listens itself.
-The supervisor alone hears signals, and says when all are ready, when to drain and when to stop.
+Connections come through the channel, already accepted. The supervisor alone hears signals, and says
+when all are ready, when to drain and when to stop.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import json
 import logging
 import signal
 import socket
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from slipway_runtime import termination
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import Failure, NotReady
-from slipway_runtime.server.channel import NUMBER_BYTES, SECURE, Channel, Kind
+from slipway_runtime.server.channel import GRPC, NUMBER_BYTES, SECURE, Channel, Kind
 from slipway_runtime.server.instance import Instance
 from slipway_runtime.settings import ServeSettings
 
@@ -56,7 +55,6 @@ class _Worker:
         self._stop = asyncio.Event()
         self._numbers = itertools.count()
         self._awaited: dict[bytes, asyncio.Future[bytes]] = {}
-        self._tasks = set[asyncio.Task[None]]()
         self._channel: Channel
         self._instance: Instance
 
@@ -77,9 +75,10 @@ class _Worker:
             gather=self._gather,
         )
         await instance.start_tracing()
-        self._channel.send(Kind.UP)
         loading = instance.load()
-        await instance.start_grpc(shared=True)
+        if self._settings.grpc_port is not None:
+            await instance.start_grpc()
+        self._channel.send(Kind.UP)
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
@@ -93,12 +92,13 @@ class _Worker:
     def _received(self, kind: Kind, content: bytes, connection: socket.socket | None) -> None:
         match kind:
             case Kind.CONNECTION if connection is not None:
-                secure = self._instance.secure if content == SECURE else None
-                (secure or self._instance.plain).take(connection)
+                instance = self._instance
+                ports = {SECURE: instance.secure, GRPC: instance.rpc}
+                (ports.get(content) or instance.plain).take(connection)
             case Kind.READY if self._routes is not None:
-                self._soon(self._instance.install(self._routes))
+                self._instance.install(self._routes)
             case Kind.DRAIN:
-                self._soon(self._instance.drain())
+                self._instance.drain()
             case Kind.STOP:
                 self._stop.set()
             case Kind.ASK:
@@ -110,12 +110,6 @@ class _Worker:
                     future.set_result(content[NUMBER_BYTES:])
             case _:
                 logger.warning("a message that is not for workers: %s", kind.name)
-
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it before the first request of a connection that comes after."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _gather(self, what: str) -> bytes:
         """Return the sum of what all workers tell.

@@ -1,0 +1,214 @@
+"""One request and its answer on a connection: the states and windows of a stream (RFC 9113, 5)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from slipway_runtime.http2 import frames
+from slipway_runtime.http2.errors import ErrorCode, StreamFailedError
+
+if TYPE_CHECKING:
+    from slipway_runtime.http2.connection import Http2Connection
+    from slipway_runtime.http2.headers import Request
+
+# What a client may send on a stream before it has to hear that more is welcome.
+STREAM_WINDOW: Final = 1024 * 1024
+
+_DATA: Final = frames.DATA
+_HEADERS: Final = frames.HEADERS
+_END_HEADERS: Final = frames.END_HEADERS
+_END: Final = frames.END_HEADERS | frames.END_STREAM
+_head = frames.head
+
+
+class Receiver(Protocol):
+    """Who takes in what the client sends on a stream. Whatever it raises ends the connection."""
+
+    def received(self, data: bytes, *, complete: bool) -> None:
+        """Take a part of the body, and know whether it was the last.
+
+        It says with `Stream.welcome` when the client may send as much again.
+        """
+        ...
+
+    def lost(self) -> None:
+        """Know that nobody waits for the answer any more."""
+        ...
+
+    def drained(self) -> None:
+        """Know that everything that was sent has left."""
+        ...
+
+
+class _Nobody:
+    """Takes nothing in."""
+
+    def received(self, data: bytes, *, complete: bool) -> None:
+        pass
+
+    def lost(self) -> None:
+        pass
+
+    def drained(self) -> None:
+        pass
+
+
+# Of a stream that has ended, so that it and its receiver do not hold each other.
+NOBODY: Final[Receiver] = _Nobody()
+
+
+class Stream:
+    """One stream; open until both sides have ended, or one has reset it."""
+
+    __slots__ = (
+        "_connection",
+        "_expected",
+        "_owed",
+        "_pending",
+        "_received",
+        "_room",
+        "_trailers",
+        "complete",
+        "number",
+        "open",
+        "receiver",
+        "window",
+    )
+
+    def __init__(
+        self, connection: Http2Connection, number: int, request: Request, window: int
+    ) -> None:
+        self.number = number
+        self.receiver: Receiver = NOBODY
+        self.open = True
+        self.complete = False
+        # What we may send, and what is held back until we may.
+        self.window = window
+        self._pending: deque[memoryview] = deque()
+        self._trailers: bytes | None = None
+        # What the client may send, and what of it has been used up and not been renewed yet.
+        self._room = STREAM_WINDOW
+        self._owed = 0
+        self._expected = request.content_length
+        self._received = 0
+        self._connection = connection
+
+    # What the client sends.
+
+    def receive(self, data: bytes, length: int, *, complete: bool) -> None:
+        """Take a DATA frame of ``length`` bytes with its padding, of which ``data`` are left.
+
+        Raises:
+            StreamFailedError: there may be none, or not so much.
+        """
+        if self.complete:
+            raise StreamFailedError(ErrorCode.STREAM_CLOSED, "data behind the end of a request")
+        self._room -= length
+        if self._room < 0:
+            raise StreamFailedError(ErrorCode.FLOW_CONTROL_ERROR, "more data than allowed")
+        if len(data) != length:
+            self.welcome(length - len(data))
+        self._received += len(data)
+        if complete:
+            self.end()
+        if data or complete:
+            self.receiver.received(data, complete=complete)
+
+    def end(self) -> None:
+        """Know that the request is complete.
+
+        Raises:
+            StreamFailedError: it is not as long as it said.
+        """
+        self.complete = True
+        if self._expected is not None and self._expected != self._received:
+            raise StreamFailedError(ErrorCode.PROTOCOL_ERROR, "not as long as its content-length")
+
+    def welcome(self, length: int) -> None:
+        """Let the client send so many bytes more; it hears of them once they are worth a frame."""
+        self._owed += length
+        if self._owed >= STREAM_WINDOW // 2 and self.open and not self.complete:
+            self._room += self._owed
+            self._connection.send(frames.window_update(self.number, self._owed))
+            self._owed = 0
+
+    # What we send.
+
+    @property
+    def blocked(self) -> bool:
+        """Whether something is held back until the client, or the network, takes more."""
+        return bool(self._pending)
+
+    def send(self, fields: bytes | None, data: bytes, trailers: bytes | None) -> None:
+        """Send header fields, data and trailers, each if there is one; trailers end the stream.
+
+        What the client's windows do not admit is held back, and so are trailers behind it.
+        """
+        if not self.open:
+            return
+        connection = self._connection
+        number = self.number
+        parts: list[bytes] = []
+        if fields is not None:
+            fields = connection.first_block(fields)
+            parts += (_head(_HEADERS, _END_HEADERS, number, len(fields)), fields)
+        if data:
+            size = len(data)
+            if not self._pending and connection.admits(size) and size <= self.window:
+                connection.window -= size
+                self.window -= size
+                parts += (_head(_DATA, 0, number, size), data)
+            else:
+                self._pending.append(memoryview(data))
+        if trailers is not None:
+            if self._pending:
+                self._trailers = trailers
+            else:
+                trailers = connection.first_block(trailers)
+                parts += (_head(_HEADERS, _END, number, len(trailers)), trailers)
+                if not self.complete:
+                    parts.append(frames.rst_stream(number, ErrorCode.NO_ERROR))
+                self.open = False
+                self.receiver = NOBODY
+                connection.ended(self)
+        connection.send(*parts)
+        if self._pending:
+            connection.hold(self)
+
+    def pump(self) -> bool:
+        """Send one frame of what was held back, if there is room; return whether there was."""
+        connection = self._connection
+        part = self._pending[0]
+        size = min(len(part), self.window, connection.window, connection.frame_size)
+        if size <= 0:
+            return False
+        connection.window -= size
+        connection.sent += size
+        self.window -= size
+        connection.send(_head(_DATA, 0, self.number, size), part[:size])
+        if size < len(part):
+            self._pending[0] = part[size:]
+            return True
+        self._pending.popleft()
+        if not self._pending:
+            connection.release(self)
+            if self._trailers is not None:
+                trailers, self._trailers = self._trailers, None
+                self.send(None, b"", trailers)
+            else:
+                self.receiver.drained()
+        return True
+
+    def reset(self, code: ErrorCode) -> None:
+        """Break off; the receiver is not told."""
+        if self.open:
+            self.receiver = NOBODY
+            self._connection.reset(self.number, code)
+
+    def close(self) -> None:
+        """Be no more, without a word to the client; the receiver is told."""
+        self.open = False
+        self._pending.clear()
+        receiver, self.receiver = self.receiver, NOBODY
+        receiver.lost()

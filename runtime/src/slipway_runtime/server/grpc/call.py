@@ -1,0 +1,367 @@
+"""One call: from the request's head to the status that ends it.
+
+A unary call is answered in the turn of the event loop in which its message is complete, with no
+task of its own; a stream of messages has a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+from slipway_runtime.errors import AbandonedError, BadRequest, NotReady, RequestError
+from slipway_runtime.http2.headers import Request, encode
+from slipway_runtime.http2.stream import Stream
+from slipway_runtime.server import eager
+from slipway_runtime.server.grpc import status
+from slipway_runtime.server.grpc.messages import ENCODINGS, Assembler, Packed, pack
+from slipway_runtime.server.grpc.status import Code, Fields
+
+CONTENT_TYPE: Final = b"application/grpc"
+
+# 0x88 is `:status: 200` (RFC 7541, appendix A).
+HEAD: Final = b"\x88" + encode(((b"content-type", CONTENT_TYPE),))
+ACCEPTED: Final = ((b"grpc-accept-encoding", b",".join(ENCODINGS)),)
+_DEFECT: Final = "a defect of the runtime; its log has more"
+_MESSAGES_AHEAD: Final = 8
+
+logger = logging.getLogger(__name__)
+
+
+class Method(NamedTuple):
+    """What a path leads to. A ``handler`` of one message takes it with the call, and returns the
+    answer; that of a stream takes the call.
+    """
+
+    name: str
+    handler: Callable[..., Awaitable[Any]]
+    request: Any
+    streams: bool = False
+
+
+class Terms(Protocol):
+    """What holds for all calls of a server."""
+
+    limit: int
+    """The largest message that is taken, in bytes."""
+
+    told_always: Fields
+    """Trailers of every call."""
+
+    trailers_ok: bytes
+    """The header block that ends a call that went well."""
+
+    def admit(self, call: Call) -> None:
+        """Check that the caller may ask.
+
+        Raises:
+            Unauthorized: not so.
+        """
+        ...
+
+    def note(self, call: Call, request: Any, answer: Any, seconds: float, code: Code) -> None:
+        """Log how a request ended, after so many seconds; there may be no message of it."""
+        ...
+
+
+class Call:
+    """What both kinds have in common; a `Receiver` of its stream."""
+
+    __slots__ = (
+        "_assembler",
+        "_begun",
+        "_on_loss",
+        "_request",
+        "_stream",
+        "_terms",
+        "_timeout",
+        "_timer",
+        "ended",
+        "metadata",
+        "method",
+        "started",
+        "trace_id",
+    )
+
+    def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
+        self.method = method
+        self.metadata = request.fields
+        self.started = time.perf_counter()
+        self.trace_id = ""
+        self.ended = False
+        self._begun = False
+        self._request: Any = None
+        self._stream = stream
+        self._terms = terms
+        self._on_loss: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        encoding = self.metadata.get(b"grpc-encoding", b"identity")
+        self._assembler = Assembler(encoding, terms.limit)
+        timeout = self.metadata.get(b"grpc-timeout")
+        self._timeout = None if timeout is None else status.timeout_of(timeout)
+
+    @property
+    def awaits_message(self) -> bool:
+        """Whether the client has half sent what it must send whole."""
+        return not self._assembler.between
+
+    def when_lost(self, callback: Callable[[], None]) -> None:
+        """Call back once nobody waits for the answer any more."""
+        self._on_loss = callback
+        if self.ended:
+            callback()
+
+    def metadatum(self, name: bytes) -> str | None:
+        """Return a value of the metadata; ``name`` in lower case."""
+        value = self.metadata.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def fail(self, code: Code, message: str, retry_after: int | None = None) -> None:
+        """End the call with an error, and whatever is being done for it."""
+        if self.ended:
+            return
+        more = self._terms.told_always
+        if code is Code.UNIMPLEMENTED:
+            more += ACCEPTED
+        self._end(b"", status.trailers(code, message, more, retry_after), code)
+        self._let_go()
+
+    # For the stream.
+
+    def received(self, data: bytes, *, complete: bool) -> None:
+        """Take a part of the messages."""
+        raise NotImplementedError
+
+    def lost(self) -> None:
+        """Know that nobody waits for the answer any more."""
+        if not self.ended:
+            self._finish(Code.CANCELLED)
+            self._let_go()
+
+    def drained(self) -> None:
+        """Know that what was sent has left."""
+
+    def finish(self) -> None:
+        """Know that the server is about to stop: wait for nothing that may never come."""
+
+    # For those below.
+
+    def _arm(self) -> None:
+        """Let the deadline, if there is one, end the call; after what could be done at once."""
+        if self._timeout is not None and self._timer is None and not self.ended:
+            left = max(0.0, self._timeout - (time.perf_counter() - self.started))
+            self._timer = asyncio.get_running_loop().call_later(left, self._expire)
+
+    def _expire(self) -> None:
+        self.fail(Code.DEADLINE_EXCEEDED, "the call's deadline has passed")
+
+    def _send(self, message: Any) -> None:
+        head = None if self._begun else HEAD
+        self._begun = True
+        self._stream.send(head, pack(message.SerializeToString()), None)
+
+    def _end(self, data: bytes, trailers: bytes, code: Code, answer: Any = None) -> None:
+        """Send what is left, and the status; an error before all data is a head and trailers."""
+        if data:
+            head = None if self._begun else HEAD
+            self._stream.send(head, data, trailers)
+        else:
+            self._stream.send(None, b"", trailers if self._begun else HEAD + trailers)
+        self._finish(code, answer)
+
+    def _finish(self, code: Code, answer: Any = None) -> None:
+        self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._note(code, answer)
+
+    def _note(self, code: Code, answer: Any) -> None:
+        seconds = time.perf_counter() - self.started
+        self._terms.note(self, self._request, answer, seconds, code)
+
+    def _let_go(self) -> None:
+        callback, self._on_loss = self._on_loss, None
+        if callback is not None:
+            callback()
+
+
+class UnaryCall(Call):
+    """One message, one answer."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
+        super().__init__(method, stream, request, terms)
+        self._message: Packed | None = None
+
+    @property
+    def awaits_message(self) -> bool:
+        """Whether the request is not complete."""
+        return not self._stream.complete
+
+    def received(self, data: bytes, *, complete: bool) -> None:
+        """Take a part of the message, and answer it once it is complete."""
+        if self.ended:
+            return
+        if data:
+            try:
+                for message in self._assembler.feed(data):
+                    if self._message is not None:
+                        self.fail(Code.INTERNAL, "more than one message in a call that takes one")
+                        return
+                    self._message = message
+            except RequestError as error:
+                self.fail(status.code_of(error), error.message)
+                return
+            self._stream.welcome(len(data))
+        if complete:
+            message, self._message = self._message, None
+            if message is None or not self._assembler.between:
+                what = "no message" if self._assembler.between else "a message cut short"
+                self.fail(Code.INTERNAL, f"{what} in a call that takes one")
+                return
+            eager.run(self._answer(message))
+        self._arm()
+
+    async def _answer(self, message: Packed) -> None:
+        method = self.method
+        try:
+            self._terms.admit(self)
+            self._request = await self._assembler.decode(method.request, message)
+            answer = await method.handler(self._request, self)
+        except RequestError as error:
+            self.fail(status.code_of(error), error.message, error.retry_after)
+        except AbandonedError:
+            return
+        except Exception:
+            logger.exception("a defect in the answer to a call")
+            self.fail(Code.INTERNAL, _DEFECT)
+        else:
+            if not self.ended:
+                self._on_loss = None
+                data = pack(answer.SerializeToString())
+                self._end(data, self._terms.trailers_ok, Code.OK, answer)
+
+
+class StreamCall(Call):
+    """A stream of messages, answered by another."""
+
+    __slots__ = ("_finishing", "_idle", "_messages", "_owed", "_task", "_wake")
+
+    def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
+        super().__init__(method, stream, request, terms)
+        self._messages: deque[Packed] = deque()
+        self._owed = 0
+        self._idle = False
+        self._finishing = False
+        self._wake: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._arm()
+
+    def received(self, data: bytes, *, complete: bool) -> None:  # noqa: ARG002
+        """Take a part of the messages; the first ones begin the answer."""
+        if self.ended:
+            return
+        try:
+            self._messages += self._assembler.feed(data)
+        except RequestError as error:
+            self.fail(status.code_of(error), error.message)
+            return
+        self._owed += len(data)
+        self._welcome()
+        self._wake_up()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def drained(self) -> None:
+        """Know that what was sent has left."""
+        self._wake_up()
+
+    def finish(self) -> None:
+        """Answer what has arrived, and then end."""
+        self._finishing = True
+        if self._idle:
+            error = NotReady("the server is stopping")
+            self.fail(status.code_of(error), error.message)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    # For handlers.
+
+    async def messages(self) -> AsyncIterator[Any]:
+        """Yield the messages of the client as they come.
+
+        Raises:
+            BadRequest: one is malformed, or the last was cut short.
+            BodyTooLarge: one is inflated to more than the limit.
+            NotReady: the server is stopping.
+        """
+        while True:
+            while self._messages:
+                message = self._messages.popleft()
+                self._welcome()
+                yield await self._assembler.decode(self.method.request, message)
+            if self._finishing:
+                raise NotReady("the server is stopping")
+            if self._stream.complete:
+                if not self._assembler.between:
+                    raise BadRequest("a message cut short")
+                return
+            await self.idle()
+
+    async def idle(self, until: asyncio.Future[None] | None = None) -> None:
+        """Wait for the client, or for a future; the server does not wait for this when it stops."""
+        self._idle = True
+        try:
+            await (self._wait() if until is None else until)
+        finally:
+            self._idle = False
+
+    async def send(self, message: Any) -> None:
+        """Send a message; returns when the client, and the network, admit another."""
+        self._send(message)
+        while self._stream.blocked and not self.ended:
+            await self._wait()
+
+    async def _run(self) -> None:
+        code, text, retry = Code.OK, "", None
+        try:
+            self._terms.admit(self)
+            await self.method.handler(self)
+        except RequestError as error:
+            code, text, retry = status.code_of(error), error.message, error.retry_after
+        except asyncio.CancelledError:
+            return
+        except Exception:
+            logger.exception("a defect in the answer to a call")
+            code, text = Code.INTERNAL, _DEFECT
+        if code is not Code.OK:
+            self.fail(code, text, retry)
+        elif not self.ended:
+            self._end(b"", self._terms.trailers_ok, Code.OK)
+
+    def _note(self, code: Code, answer: Any) -> None:
+        """Each message has a line of its own in the log, so only what broke the stream off has."""
+        if code is not Code.OK:
+            super()._note(code, answer)
+
+    async def _wait(self) -> None:
+        self._wake = asyncio.get_running_loop().create_future()
+        await self._wake
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    def _welcome(self) -> None:
+        """Let the client send on, unless there is enough to do."""
+        if len(self._messages) < _MESSAGES_AHEAD:
+            owed, self._owed = self._owed, 0
+            self._stream.welcome(owed)

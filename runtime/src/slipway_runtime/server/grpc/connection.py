@@ -1,0 +1,258 @@
+"""One client's connection: HTTP/2 between a socket and calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, cast
+
+from slipway_runtime.errors import RequestError
+from slipway_runtime.http2.connection import Http2Connection
+from slipway_runtime.http2.errors import ConnectionFailedError, ErrorCode
+from slipway_runtime.http2.headers import Request, encode
+from slipway_runtime.http2.stream import NOBODY, Receiver, Stream
+from slipway_runtime.server.grpc import status
+from slipway_runtime.server.grpc.call import (
+    ACCEPTED,
+    CONTENT_TYPE,
+    HEAD,
+    Call,
+    Method,
+    StreamCall,
+    Terms,
+    UnaryCall,
+)
+from slipway_runtime.server.grpc.status import Code
+
+if TYPE_CHECKING:
+    from slipway_runtime.server.connections import Connections, Handshake
+
+_WORTH_JOINING: Final = 64 * 1024
+# What may wait in memory for a client that sends and does not read: then it is heard no more.
+_MOST_UNSENT: Final = 1024 * 1024
+# What a client that is asked to leave has to answer, before it is not waited for.
+_FAREWELL_SECONDS: Final = 1.0
+_LINGER_SECONDS: Final = 1.0
+
+
+class GrpcConnection(asyncio.Protocol):
+    """One connection; ``methods`` are known by their paths.
+
+    ``connections`` knows all of them, and knew this one as ``before`` while TLS was agreed upon.
+    """
+
+    __slots__ = (
+        "_all",
+        "_before",
+        "_deaf",
+        "_ending",
+        "_http",
+        "_methods",
+        "_scheduled",
+        "_served",
+        "_terms",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        methods: Mapping[bytes, Method],
+        terms: Terms,
+        connections: Connections,
+        before: Handshake | None = None,
+    ) -> None:
+        self._methods = methods
+        self._terms = terms
+        self._all = connections
+        self._before = before
+        self._transport: asyncio.Transport
+        self._http: Http2Connection
+        self._scheduled = False
+        self._deaf = False
+        self._ending = False
+        self._served = 0
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._http = Http2Connection(self._accept, self._wake)
+        self._all.opened(self, self._before)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Tell the calls under way that nobody waits for them any more."""
+        self._all.closed(self)
+        self._ending = True
+        self._http.lose()
+        # It holds this connection: both would be freed only when the garbage collector comes by.
+        del self._http
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the client has sent, and send what could be answered at once."""
+        if not self._ending:
+            self._http.receive(data)
+            self._flush()
+
+    def pause_writing(self) -> None:
+        """Hold data back: the client, or the network, takes no more for now."""
+        self._http.choked = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        if not self._ending:
+            self._http.choked = False
+            self._http.pump()
+            self._flush()
+            if self._deaf:
+                self._deaf = False
+                self._transport.resume_reading()
+
+    # Requests.
+
+    def _accept(self, stream: Stream, request: Request) -> Receiver:
+        self._served += 1
+        if not _is_grpc(request.fields.get(b"content-type", b"")):
+            _refuse(stream, b"415", (b"accept-post", CONTENT_TYPE))
+            return NOBODY
+        if request.method != b"POST":
+            _refuse(stream, b"405", (b"allow", b"POST"))
+            return NOBODY
+        method = self._methods.get(request.path)
+        try:
+            if method is not None:
+                kind = StreamCall if method.streams else UnaryCall
+                return kind(method, stream, request, self._terms)
+            path = request.path.decode("latin-1")[:200]
+            code, text = Code.UNIMPLEMENTED, f"there is no method {path} here"
+        except RequestError as error:
+            code, text = status.code_of(error), error.message
+        more = self._terms.told_always + ACCEPTED
+        stream.send(None, b"", HEAD + status.trailers(code, text, more))
+        return NOBODY
+
+    # Sending.
+
+    def _wake(self) -> None:
+        """Send at the end of this turn, together with what else comes up in it."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._scheduled = False
+        if not self._ending:
+            self._flush()
+
+    def _flush(self) -> None:
+        out = self._http.take()
+        transport = self._transport
+        if out:
+            if sum(map(len, out)) <= _WORTH_JOINING:
+                transport.write(b"".join(out))
+            else:
+                transport.writelines(out)
+            if self._http.choked and transport.get_write_buffer_size() > _MOST_UNSENT:
+                self._deaf = True
+                transport.pause_reading()
+        if self._http.over:
+            self._end()
+
+    def _end(self) -> None:
+        """Close after what is still to be sent.
+
+        A connection that is closed over unread bytes loses the answer on its way, so the client is
+        given a moment to close its side.
+        """
+        self._ending = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
+        else:
+            self._transport.close()
+
+    # Ending.
+
+    def finish(self) -> None:
+        """End as soon as what has arrived is answered."""
+        if self._ending:
+            return
+        self._http.leave()
+        for stream in list(self._http.streams.values()):
+            cast("Call", stream.receiver).finish()
+        self._flush()
+        asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self._take_no_more)
+
+    def _take_no_more(self) -> None:
+        if not self._ending:
+            self._http.leave_now()
+            self._flush()
+
+    def refuse(self, status: int, message: str) -> None:  # noqa: ARG002
+        """End what the client does not get on with: half a request's body, or half a head."""
+        if self._http.awaits_head:
+            self._http.fail(ConnectionFailedError(ErrorCode.ENHANCE_YOUR_CALM, message))
+        for stream in self._half_sent():
+            cast("Call", stream.receiver).fail(Code.DEADLINE_EXCEEDED, message)
+        self._flush()
+
+    def close(self) -> None:
+        """Close after what is still to be sent."""
+        if not self._ending:
+            self._http.leave_now()
+            self._http.lose()
+            self._flush()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._ending = True
+        self._transport.abort()
+
+    # What the watch over all connections asks.
+
+    @property
+    def dispensable(self) -> int | None:
+        """How soon this connection makes room for others (0 first), or None: never."""
+        half = len(self._half_sent())
+        if len(self._http.streams) > half:
+            return None
+        if half:
+            return 2
+        return 1 if self._served else 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a request has begun that has got no answer yet."""
+        return bool(self._http.streams or self._http.awaits_head)
+
+    def awaited(self) -> tuple[str, object] | None:
+        """Return what is awaited from the client, and what must change for it to get on."""
+        http = self._http
+        unsent = self._transport.get_write_buffer_size()
+        if unsent or http.held_back:
+            return "answer", (unsent, http.sent)
+        if http.awaits_head or not self._served:
+            return "headers", None
+        half = self._half_sent()
+        if half:
+            return "body", half[0].number
+        return None if http.streams else ("request", self._served)
+
+    def _half_sent(self) -> list[Stream]:
+        """Return the streams on which the client has sent half of what it must send whole."""
+        return [
+            stream
+            for stream in self._http.streams.values()
+            if cast("Call", stream.receiver).awaits_message
+        ]
+
+
+def _is_grpc(media_type: bytes) -> bool:
+    return media_type.startswith(CONTENT_TYPE) and media_type[len(CONTENT_TYPE) :][:1] in (
+        b"", b"+", b";",
+    )  # fmt: skip
+
+
+def _refuse(stream: Stream, status: bytes, *more: tuple[bytes, bytes]) -> None:
+    """Answer as HTTP does, to who does not speak gRPC."""
+    stream.send(None, b"", encode(((b":status", status), *more)))
