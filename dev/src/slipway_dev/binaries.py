@@ -82,6 +82,14 @@ MODULES = (
     Module("helm", {"helm": "helm.sh/helm/v4/cmd/helm"}),
     Module("s3", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
     Module("checks", {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}),
+    Module(
+        "grpc",
+        {
+            "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+            "h2spec": "github.com/summerwind/h2spec/cmd/h2spec",
+        },
+    ),
+    Module("tritongo", {"tritongo": "."}),
     Module("kstatus", {"kstatus": "."}),
     Module("pause", {"pause": "."}),
     Module("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
@@ -92,7 +100,7 @@ MODULES = (
         tags=("remove_all_sd",),
     ),
 )
-_SELDOM_NEEDED = {"kwok", "prometheus"}
+_SELDOM_NEEDED = {"grpc", "kwok", "prometheus", "tritongo"}
 COMMON = tuple(
     name for module in MODULES if module.name not in _SELDOM_NEEDED for name in module.packages
 )

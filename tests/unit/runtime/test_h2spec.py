@@ -1,0 +1,45 @@
+"""h2spec, the conformance test of HTTP/2 by others, against the port of gRPC."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from runtime_kit import onnx_models
+from runtime_kit.process import Server
+
+from slipway_dev import binaries
+
+PATH = "/inference.GRPCInferenceService/ServerLive"
+# Of 147, some are skipped where an answer is too short for them, or streams are not limited.
+LEAST_PASSED = 140
+COUNTED = re.compile(r"(\d+) passed, (\d+) skipped, (\d+) failed")
+SECTIONS = ("generic", "http2", "hpack")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    extra = {"SLIPWAY_GRPC_PORT": "0"}
+    with Server(tmp_path_factory.mktemp("h2spec"), onnx_models.linear(), extra=extra) as server:
+        yield server.start().wait_until_ready()
+
+
+@pytest.mark.timeout(600)
+def test_h2spec_finds_nothing_against_the_port_of_grpc(server: Server) -> None:
+    host, _, port = server.grpc_address.rpartition(":")
+    done = subprocess.run(
+        [binaries.path("h2spec"), "--host", host, "--port", port, "--path", PATH, "--strict",
+         "--timeout", "2", *SECTIONS],
+        capture_output=True,
+        text=True,
+        timeout=540,
+        check=False,
+    )  # fmt: skip
+    _, _, failures = done.stdout.partition("Failures:")
+    counted = COUNTED.search(done.stdout)
+    assert counted, done.stdout + done.stderr
+    passed, _, failed = map(int, counted.groups())
+    assert (failed, done.returncode) == (0, 0), f"{counted[0]}\n{failures}"
+    assert passed >= LEAST_PASSED, counted[0]
