@@ -24,12 +24,12 @@ TARGET = FOLDER / "services.binpb"
 
 def compiled() -> bytes:
     """Return the serialised FileDescriptorSet of the sources."""
-    newer, older, *rename = OLDER
+    newer, older, name, other_name = OLDER
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in SOURCES:
-            shutil.copy(FOLDER / name, folder)
-        (folder / older).write_text((folder / newer).read_text().replace(*rename))
+        for source in SOURCES:
+            shutil.copy(FOLDER / source, folder)
+        (folder / older).write_text((folder / newer).read_text().replace(name, other_name))
         target = folder / "descriptors"
         arguments = [f"--proto_path={folder}", f"--descriptor_set_out={target}", *SOURCES, older]
         if cast("Any", protoc).main(["protoc", *arguments]) != 0:

@@ -141,9 +141,10 @@ class Stream:
         return bool(self._pending)
 
     def send(self, fields: bytes | None, data: bytes, trailers: bytes | None) -> None:
-        """Send header fields, data and trailers, each if there is one; trailers end the stream.
+        """Send header fields, data and trailers, each if there is one.
 
-        What the client's windows do not admit is held back, and so are trailers behind it.
+        Trailers end the stream, as an empty block does where there are none. What the client's
+        windows do not admit is held back, and so are trailers behind it.
         """
         if not self.open:
             return
@@ -165,8 +166,11 @@ class Stream:
             if self._pending:
                 self._trailers = trailers
             else:
-                trailers = connection.first_block(trailers)
-                parts += (_head(_HEADERS, _END, number, len(trailers)), trailers)
+                if trailers:
+                    trailers = connection.first_block(trailers)
+                    parts += (_head(_HEADERS, _END, number, len(trailers)), trailers)
+                else:
+                    parts.append(_head(_DATA, frames.END_STREAM, number, 0))
                 if not self.complete:
                     parts.append(frames.rst_stream(number, ErrorCode.NO_ERROR))
                 self.open = False

@@ -33,6 +33,9 @@ _MOST_UNSENT: Final = 1024 * 1024
 # What a client that is asked to leave has to answer, before it is not waited for.
 _FAREWELL_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 1.0
+_ONLY_GRPC: Final = b"this port speaks gRPC: send POST with the content type application/grpc\n"
+# Of a body that nobody reads.
+_SWALLOWED_BYTES: Final = 256 * 1024
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -113,11 +116,9 @@ class GrpcConnection(asyncio.Protocol):
     def _accept(self, stream: Stream, request: Request) -> Receiver:
         self._served += 1
         if not _is_grpc(request.fields.get(b"content-type", b"")):
-            _refuse(stream, b"415", (b"accept-post", CONTENT_TYPE))
-            return NOBODY
+            return _Refusal(stream, (b":status", b"415"), (b"content-type", b"text/plain"))
         if request.method != b"POST":
-            _refuse(stream, b"405", (b"allow", b"POST"))
-            return NOBODY
+            return _Refusal(stream, (b":status", b"405"), (b"allow", b"POST"))
         method = self._methods.get(request.path)
         try:
             if method is not None:
@@ -179,7 +180,7 @@ class GrpcConnection(asyncio.Protocol):
             return
         self._http.leave()
         for stream in list(self._http.streams.values()):
-            cast("Call", stream.receiver).finish()
+            cast("Call | _Refusal", stream.receiver).finish()
         self._flush()
         asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self._take_no_more)
 
@@ -193,7 +194,7 @@ class GrpcConnection(asyncio.Protocol):
         if self._http.awaits_head:
             self._http.fail(ConnectionFailedError(ErrorCode.ENHANCE_YOUR_CALM, message))
         for stream in self._half_sent():
-            cast("Call", stream.receiver).fail(Code.DEADLINE_EXCEEDED, message)
+            cast("Call | _Refusal", stream.receiver).fail(Code.DEADLINE_EXCEEDED, message)
         self._flush()
 
     def close(self) -> None:
@@ -243,7 +244,7 @@ class GrpcConnection(asyncio.Protocol):
         return [
             stream
             for stream in self._http.streams.values()
-            if cast("Call", stream.receiver).awaits_message
+            if cast("Call | _Refusal", stream.receiver).awaits_message
         ]
 
 
@@ -253,6 +254,32 @@ def _is_grpc(media_type: bytes) -> bool:
     )  # fmt: skip
 
 
-def _refuse(stream: Stream, status: bytes, *more: tuple[bytes, bytes]) -> None:
-    """Answer as HTTP does, to who does not speak gRPC."""
-    stream.send(None, b"", encode(((b":status", status), *more)))
+class _Refusal:
+    """Answers who does not speak gRPC as HTTP does: after the request, unless that is long."""
+
+    awaits_message = True
+
+    def __init__(self, stream: Stream, *fields: tuple[bytes, bytes]) -> None:
+        self._stream = stream
+        self._fields = fields
+        self._swallowed = 0
+
+    def received(self, data: bytes, *, complete: bool) -> None:
+        self._swallowed += len(data)
+        if complete or self._swallowed > _SWALLOWED_BYTES:
+            self._answer()
+
+    def fail(self, _code: Code, _message: str) -> None:
+        self._answer()
+
+    def finish(self) -> None:
+        self._answer()
+
+    def lost(self) -> None:
+        pass
+
+    def drained(self) -> None:
+        pass
+
+    def _answer(self) -> None:
+        self._stream.send(encode(self._fields), _ONLY_GRPC, b"")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from slipway_runtime.metrics import Metrics
-from slipway_runtime.protocol.messages import HEALTH, INFERENCE
+from slipway_runtime.protocol.messages import INFERENCE
 from slipway_runtime.server import request_ids
 from slipway_runtime.server.access import Access
 from slipway_runtime.server.connections import Connections, Handshake
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from slipway_runtime.server.service import Service
     from slipway_runtime.server.tracing import Tracing
 
-# Probes have no token.
-_OPEN: Final = f"/{HEALTH}/"
+# What needs a token, and has lines in the log; health and reflection are open, as probes are.
+_GUARDED: Final = f"/{INFERENCE}/"
 
 
 class GrpcServer:
@@ -89,12 +89,12 @@ class GrpcServer:
         Raises:
             Unauthorized: it brings none, or an unknown one.
         """
-        if self._tokens is not None and not call.method.name.startswith(_OPEN):
+        if self._tokens is not None and call.method.name.startswith(_GUARDED):
             self._tokens.check(call.metadatum(b"authorization"))
 
     def note(self, call: Call, request: Any, answer: Any, seconds: float, code: Code) -> None:
         """Log an answer; its id is the metadata's x-request-id, or that of the message."""
-        if self._access_log is None:
+        if self._access_log is None or not call.method.name.startswith(_GUARDED):
             return
         given = call.metadata.get(b"x-request-id") or getattr(request, "id", "").encode()
         request_id = request_ids.clean(given) or request_ids.new()
