@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import socket
+import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -22,6 +24,9 @@ from runtime_kit import onnx_models
 from runtime_kit.process import seed
 
 from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.http2 import frames
+from slipway_runtime.http2.headers import encode
+from slipway_runtime.protocol.messages import INFERENCE, message
 from slipway_runtime.server.instance import Instance
 from slipway_runtime.server.listener import listen
 from slipway_runtime.settings import ServeSettings
@@ -148,6 +153,66 @@ def test_an_answered_request_leaves_nothing_for_the_garbage_collector(
     assert run(serve()) == {}
 
 
+def call_of(stream: int, method: str, message: bytes) -> bytes:
+    fields = {
+        ":method": "POST", ":scheme": "http", ":path": f"/{INFERENCE}/{method}",
+        ":authority": "m", "content-type": "application/grpc", "te": "trailers",
+    }  # fmt: skip
+    block = encode((name.encode(), value.encode()) for name, value in fields.items())
+    packed = struct.pack(">BL", 0, len(message)) + message
+    return frames.frame(frames.HEADERS, frames.END_HEADERS, stream, block) + frames.frame(
+        frames.DATA, frames.END_STREAM, stream, packed
+    )
+
+
+async def answer_to(reader: asyncio.StreamReader, stream: int) -> bytes:
+    """Read until a stream has ended; returns its last header block."""
+    while True:
+        high, low, kind, flags, number = frames.HEAD.unpack(await reader.readexactly(9))
+        payload = await reader.readexactly(high << 8 | low)
+        if (kind, number) == (frames.HEADERS, stream) and flags & frames.END_STREAM:
+            return payload
+
+
+@pytest.mark.parametrize("place", ["on the loop", "on a thread"])
+@pytest.mark.parametrize(
+    ("method", "name", "status"),
+    [("ModelInfer", "m", b"0"), ("ModelInfer", "n", b"5"), ("ModelStreamInfer", "m", b"0")],
+    ids=["unary", "refused", "stream"],
+)
+def test_an_answered_call_leaves_nothing_for_the_garbage_collector(
+    tmp_path: Path, method: str, name: str, status: bytes, place: str
+) -> None:
+    digest = seed(tmp_path, onnx_models.linear())
+    settings = ServeSettings.from_environment({"SLIPWAY_CACHE_DIR": str(tmp_path), **PLACES[place]})
+    asked = message("ModelInferRequest")(model_name=name)
+    asked.inputs.add(name="x", datatype="FP32", shape=[1, 4]).contents.fp32_contents.extend(ROW)
+    content = asked.SerializeToString()
+
+    async def serve() -> dict[str, int]:
+        instance = Instance("m", Digest.parse(digest), settings)
+        rpc = await instance.start_grpc()
+        await started(instance)
+        listener = listen("127.0.0.1", 0)
+        await rpc.listen(listener)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(frames.PREFACE + frames.settings({}))
+        numbers = itertools.count(1, 2)
+
+        async def calls() -> None:
+            streams = [next(numbers) for _ in range(CLIENTS)]
+            writer.write(b"".join(call_of(stream, method, content) for stream in streams))
+            for stream in streams:
+                assert b"grpc-status\x01" + status in await answer_to(reader, stream)
+
+        left = await left_behind(calls)
+        writer.close()
+        await instance.stop(1)
+        return left
+
+    assert run(serve()) == {}
+
+
 @pytest.mark.parametrize("complete", [True, False], ids=["after an answer", "in a request"])
 def test_a_connection_that_has_ended_leaves_nothing_for_the_garbage_collector(
     tmp_path: Path, *, complete: bool
@@ -170,6 +235,41 @@ def test_a_connection_that_has_ended_leaves_nothing_for_the_garbage_collector(
                 await loop.sock_sendall(client, request if complete else request[:-5])
                 if complete:
                     assert (await loop.sock_recv(client, 65536)).split()[1] == status
+            while instance.metrics.connections():  # noqa: ASYNC110 - it is told nowhere else
+                await asyncio.sleep(0)
+
+        left = await left_behind(connections)
+        await instance.stop(1)
+        return left
+
+    assert run(serve()) == {}
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["after an answer", "in a call"])
+def test_a_connection_of_grpc_that_has_ended_leaves_nothing_for_the_garbage_collector(
+    tmp_path: Path, *, complete: bool
+) -> None:
+    digest = seed(tmp_path, onnx_models.linear())
+    settings = ServeSettings.from_environment({"SLIPWAY_CACHE_DIR": str(tmp_path)})
+    request = frames.PREFACE + frames.settings({}) + call_of(1, "ServerLive", b"")
+
+    async def serve() -> dict[str, int]:
+        instance = Instance("m", Digest.parse(digest), settings)
+        rpc = await instance.start_grpc()
+        listener = listen("127.0.0.1", 0)
+        await rpc.listen(listener)
+
+        async def connections() -> None:
+            loop = asyncio.get_running_loop()
+            with socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, listener.getsockname())
+                await loop.sock_sendall(client, request if complete else request[:-5])
+                received = b""
+                while complete and b"grpc-status\x010" not in received:
+                    received += await loop.sock_recv(client, 65536)
+                while not instance.metrics.connections():  # noqa: ASYNC110 - told nowhere else
+                    await asyncio.sleep(0)
             while instance.metrics.connections():  # noqa: ASYNC110 - it is told nowhere else
                 await asyncio.sleep(0)
 

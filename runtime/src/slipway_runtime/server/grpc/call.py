@@ -78,7 +78,6 @@ class Call:
         "_request",
         "_stream",
         "_terms",
-        "_timeout",
         "_timer",
         "ended",
         "metadata",
@@ -102,7 +101,9 @@ class Call:
         encoding = self.metadata.get(b"grpc-encoding", b"identity")
         self._assembler = Assembler(encoding, terms.limit)
         timeout = self.metadata.get(b"grpc-timeout")
-        self._timeout = None if timeout is None else status.timeout_of(timeout)
+        if timeout is not None:
+            loop, seconds = asyncio.get_running_loop(), status.timeout_of(timeout)
+            self._timer = loop.call_later(seconds, self._expire)
 
     @property
     def awaits_message(self) -> bool:
@@ -149,12 +150,6 @@ class Call:
         """Know that the server is about to stop: wait for nothing that may never come."""
 
     # For those below.
-
-    def _arm(self) -> None:
-        """Let the deadline, if there is one, end the call; after what could be done at once."""
-        if self._timeout is not None and self._timer is None and not self.ended:
-            left = max(0.0, self._timeout - (time.perf_counter() - self.started))
-            self._timer = asyncio.get_running_loop().call_later(left, self._expire)
 
     def _expire(self) -> None:
         self.fail(Code.DEADLINE_EXCEEDED, "the call's deadline has passed")
@@ -225,7 +220,6 @@ class UnaryCall(Call):
                 self.fail(Code.INTERNAL, f"{what} in a call that takes one")
                 return
             eager.run(self._answer(message))
-        self._arm()
 
     async def _answer(self, message: Packed) -> None:
         method = self.method
@@ -260,7 +254,6 @@ class StreamCall(Call):
         self._finishing = False
         self._wake: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._arm()
 
     def received(self, data: bytes, *, complete: bool) -> None:  # noqa: ARG002
         """Take a part of the messages; the first ones begin the answer."""
