@@ -317,6 +317,12 @@ class Connection:
         while not self.closed and select.select([self.socket], [], [], 0)[0]:
             self._read(0)
 
+    def listen(self, seconds: float) -> None:
+        """Read what comes for so long, or until the server ends the connection."""
+        deadline = time.monotonic() + seconds
+        while not self.closed and (left := deadline - time.monotonic()) > 0:
+            self._read(left)
+
     def flood(self, part: bytes, *, seconds: float = 20, most: int = 1 << 30) -> int:
         """Send the same again and again and read nothing, until the server ends the connection.
 
