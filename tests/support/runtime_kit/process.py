@@ -172,6 +172,13 @@ class Server:
                     started.append(int(pid))
         return sorted(started)
 
+    def resident_bytes(self) -> int:
+        """Its resident set, without its children's."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found, status
+        return int(found[1]) * 1024
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
