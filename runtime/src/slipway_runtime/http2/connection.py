@@ -18,7 +18,7 @@ from slipway_runtime.http2.errors import ConnectionFailedError, ErrorCode, Strea
 from slipway_runtime.http2.headers import MOST_LIST_BYTES, HeaderDecoder, Request
 from slipway_runtime.http2.stream import STREAM_WINDOW, Receiver, Stream
 
-MOST_STREAMS: Final = 256
+MOST_STREAMS: Final = 128
 CONNECTION_WINDOW: Final = 8 * 1024 * 1024
 FRAME_SIZE: Final = 256 * 1024
 
@@ -35,6 +35,8 @@ _MOST_BLOCK_FRAMES: Final = 16
 # How many streams a client may make end before their answer: at once, and a second for good.
 _RESETS: Final = 1000
 _RESETS_A_SECOND: Final = 33
+# Answers that a client does not take, before it gets no more of them.
+_MOST_HELD_BYTES: Final = 16 * 1024 * 1024
 _REMEMBERED_RESETS: Final = 256
 _REMEMBERED_GAPS: Final = 256
 _PING_BYTES: Final = 8
@@ -42,6 +44,8 @@ _PRIORITY_BYTES: Final = 5
 _OUR_PING: Final = b"goodbye!"
 # RFC 7541, 6.3: an update of the dynamic table's size, to 0.
 _NO_TABLE: Final = b"\x20"
+# Where in a frame its kind is.
+_KIND_AT: Final = 3
 _unpack_head = frames.HEAD.unpack_from
 
 Accept = Callable[[Stream, Request], Receiver]
@@ -74,11 +78,14 @@ class Http2Connection:
         self._stream_window = frames.DEFAULT_WINDOW
         self._blocked: dict[Stream, None] = {}
         self.choked = False
-        self.sent = 0  # of what was held back, in bytes
+        # What is held back until the client admits it, and what of that has left since, in bytes.
+        self.held = 0
+        self.sent = 0
         self._first = True
         # Receiving: parts of a frame that is not complete, and how much is missing of it.
         self._parts: list[bytes] = [b""]
         self._missing = 1
+        self.frames = 0
         self._introduced = False
         self._settled = False
         self._room = CONNECTION_WINDOW
@@ -100,12 +107,10 @@ class Http2Connection:
     @property
     def awaits_head(self) -> bool:
         """Whether the client has begun something that is not even a whole request's head."""
-        return not self._settled or self._block is not None
-
-    @property
-    def held_back(self) -> int:
-        """How many streams have something to send that the client does not admit."""
-        return len(self._blocked)
+        if not self._settled or self._block is not None:
+            return True
+        begun = b"".join(self._parts)[: frames.HEAD_BYTES]
+        return len(begun) > _KIND_AT and begun[_KIND_AT] != frames.DATA
 
     @property
     def over(self) -> bool:
@@ -147,6 +152,7 @@ class Http2Connection:
         streams = list(self.streams.values())
         self.streams.clear()
         self._blocked.clear()
+        self.held = 0
         for stream in streams:
             stream.close()
 
@@ -199,6 +205,11 @@ class Http2Connection:
         """A stream has nothing more to send."""
         self._blocked.pop(stream, None)
 
+    def left(self, size: int) -> None:
+        """So many bytes of what was held back have left."""
+        self.held -= size
+        self.sent += size
+
     def ended(self, stream: Stream) -> None:
         """Both sides have ended a stream; if not the client, it is to be left alone."""
         self.streams.pop(stream.number, None)
@@ -210,7 +221,7 @@ class Http2Connection:
         stream = self.streams.pop(number, None)
         if stream is not None:
             stream.open = False
-            self._blocked.pop(stream, None)
+            self._forget(stream)
         self._were_reset.append(number)
         self.send(frames.rst_stream(number, code))
 
@@ -242,6 +253,7 @@ class Http2Connection:
                 self._missing = end - size
                 return data[position:]
             number &= frames.LAST_STREAM
+            self.frames += 1
             try:
                 self._frame(kind, flags, number, data[position + frames.HEAD_BYTES : end])
             except StreamFailedError as failure:
@@ -336,8 +348,8 @@ class Http2Connection:
         request = self._decoder.request(block)
         if own_parent:
             raise StreamFailedError(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
-        if len(self.streams) >= MOST_STREAMS:
-            raise StreamFailedError(ErrorCode.REFUSED_STREAM, "too many streams at once")
+        if len(self.streams) >= MOST_STREAMS or self.held > _MOST_HELD_BYTES:
+            raise StreamFailedError(ErrorCode.REFUSED_STREAM, "too much at once")
         stream = Stream(self, number, request, self._stream_window)
         self.streams[number] = stream
         receiver = self._accept(stream, request)
@@ -362,7 +374,7 @@ class Http2Connection:
             raise _violation("RST_STREAM on a stream that was never opened")
         stream = self.streams.pop(number, None)
         if stream is not None:
-            self._blocked.pop(stream, None)
+            self._forget(stream)
             stream.close()
             self._count_reset()
 
@@ -453,6 +465,11 @@ class Http2Connection:
             stream.close()
         if failure.code != ErrorCode.REFUSED_STREAM:
             self._count_reset()
+
+    def _forget(self, stream: Stream) -> None:
+        """What a stream holds back will not be sent."""
+        self._blocked.pop(stream, None)
+        self.held -= stream.forget()
 
     def _count_reset(self) -> None:
         """Take note that a stream ended before its answer.

@@ -162,6 +162,7 @@ class Stream:
                 parts += (_head(_DATA, 0, number, size), data)
             else:
                 self._pending.append(memoryview(data))
+                connection.held += size
         if trailers is not None:
             if self._pending:
                 self._trailers = trailers
@@ -188,7 +189,7 @@ class Stream:
         if size <= 0:
             return False
         connection.window -= size
-        connection.sent += size
+        connection.left(size)
         self.window -= size
         connection.send(_head(_DATA, 0, self.number, size), part[:size])
         if size < len(part):
@@ -209,6 +210,12 @@ class Stream:
         if self.open:
             self.receiver = NOBODY
             self._connection.reset(self.number, code)
+
+    def forget(self) -> int:
+        """Drop what is held back; return how many bytes that were."""
+        size = sum(map(len, self._pending))
+        self._pending.clear()
+        return size
 
     def close(self) -> None:
         """Be no more, without a word to the client; the receiver is told."""

@@ -88,6 +88,7 @@ class Service:
         """
         try:
             call = decode(self.model)
+            del decode  # It may hold the request, which may be large.
             decoded = time.perf_counter()
             execution = await self._execute(call, when_lost)
             executed = time.perf_counter()

@@ -63,8 +63,8 @@ class Terms(Protocol):
         """
         ...
 
-    def note(self, call: Call, request: Any, answer: Any, seconds: float, code: Code) -> None:
-        """Log how a request ended, after so many seconds; there may be no message of it."""
+    def note(self, call: Call, request_id: str, answer: Any, seconds: float, code: Code) -> None:
+        """Log how a request ended, after so many seconds; its message may have had an id."""
         ...
 
 
@@ -75,7 +75,7 @@ class Call:
         "_assembler",
         "_begun",
         "_on_loss",
-        "_request",
+        "_request_id",
         "_stream",
         "_terms",
         "_timer",
@@ -93,7 +93,7 @@ class Call:
         self.trace_id = ""
         self.ended = False
         self._begun = False
-        self._request: Any = None
+        self._request_id = ""
         self._stream = stream
         self._terms = terms
         self._on_loss: Callable[[], None] | None = None
@@ -176,7 +176,7 @@ class Call:
 
     def _note(self, code: Code, answer: Any) -> None:
         seconds = time.perf_counter() - self.started
-        self._terms.note(self, self._request, answer, seconds, code)
+        self._terms.note(self, self._request_id, answer, seconds, code)
 
     def _let_go(self) -> None:
         callback, self._on_loss = self._on_loss, None
@@ -225,8 +225,12 @@ class UnaryCall(Call):
         method = self.method
         try:
             self._terms.admit(self)
-            self._request = await self._assembler.decode(method.request, message)
-            answer = await method.handler(self._request, self)
+            request = await self._assembler.decode(method.request, message)
+            self._request_id = getattr(request, "id", "")
+            answering = method.handler(request, self)
+            # Only what the handler keeps of them is held while it waits; they may be large.
+            del message, request
+            answer = await answering
         except RequestError as error:
             self.fail(status.code_of(error), error.message, error.retry_after)
         except AbandonedError:

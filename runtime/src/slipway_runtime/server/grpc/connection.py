@@ -230,10 +230,10 @@ class GrpcConnection(asyncio.Protocol):
         """Return what is awaited from the client, and what must change for it to get on."""
         http = self._http
         unsent = self._transport.get_write_buffer_size()
-        if unsent or http.held_back:
+        if unsent or http.held:
             return "answer", (unsent, http.sent)
-        if http.awaits_head or not self._served:
-            return "headers", None
+        if http.awaits_head:
+            return "headers", http.frames
         half = self._half_sent()
         if half:
             return "body", half[0].number

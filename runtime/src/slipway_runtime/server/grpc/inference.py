@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import json_format
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from slipway_runtime.server.service import Service
     from slipway_runtime.server.tracing import Tracing
 
-Note = Callable[[Call, Any, Any, float, Code], None]
+Note = Callable[[Call, str, Any, float, Code], None]
 
 _SPAN: Final = f"{INFERENCE}/ModelInfer"
 _ATTRIBUTES: Final = {
@@ -125,15 +126,15 @@ class InferenceService:
     async def _infer(self, request: Any, call: Call) -> Any:
         started = time.perf_counter()
         service = self._loaded()
+        decode = partial(self._decode, request)
+        del request
         if self.tracing is None:
-            return await service.answer(
-                lambda model: self._decode(request, model), started, call.when_lost
-            )
+            answering = service.answer(decode, started, call.when_lost)
+            del decode
+            return await answering
         phases = Phases()
         try:
-            return await service.answer(
-                lambda model: self._decode(request, model), started, call.when_lost, phases
-            )
+            return await service.answer(decode, started, call.when_lost, phases)
         finally:
             carrier = {
                 name.decode("latin-1"): value.decode("latin-1")
@@ -158,7 +159,7 @@ class InferenceService:
                 code = Code.CANCELLED if gone else Code.INTERNAL
                 raise
             finally:
-                self._note(call, request, answer, time.perf_counter() - started, code)
+                self._note(call, request.id, answer, time.perf_counter() - started, code)
             await call.send(answer)
 
 

@@ -92,13 +92,13 @@ class GrpcServer:
         if self._tokens is not None and call.method.name.startswith(_GUARDED):
             self._tokens.check(call.metadatum(b"authorization"))
 
-    def note(self, call: Call, request: Any, answer: Any, seconds: float, code: Code) -> None:
+    def note(self, call: Call, request_id: str, answer: Any, seconds: float, code: Code) -> None:
         """Log an answer; its id is the metadata's x-request-id, or that of the message."""
         if self._access_log is None or not call.method.name.startswith(_GUARDED):
             return
-        given = call.metadata.get(b"x-request-id") or getattr(request, "id", "").encode()
-        request_id = request_ids.clean(given) or request_ids.new()
+        given = call.metadata.get(b"x-request-id") or request_id.encode()
+        known_as = request_ids.clean(given) or request_ids.new()
         size = 0 if answer is None else answer.ByteSize()
         more = {"trace_id": call.trace_id} if call.trace_id else {}
         what = f"GRPC {call.method.name} {code.name}"
-        self._access_log.note(what, request_id.decode(), size, seconds, more)
+        self._access_log.note(what, known_as.decode(), size, seconds, more)
