@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from operator_kit import pod_status
 from operator_kit.kstatus import kstatus
 from operator_kit.operator_process import OperatorProcess
-from operator_kit.space import Space, View
+from operator_kit.others import Rival, foreign_deployment
+from operator_kit.space import MODEL, Space, View
 
 from slipway_dev.cluster import Cluster
+
+Json = dict[str, Any]
 
 _MISMATCH = pod_status.fetch_fails(20, "DigestMismatch", "the bytes hash to something else")
 
@@ -63,6 +67,28 @@ def _refused_while_the_old_serves(space: Space) -> View:
     space.settle()
     space.apply(pool="tpu")
     return space.until("is refused", _has_reason("UnknownPool"))
+
+
+def _name_is_taken(space: Space) -> View:
+    space.api.create("deployments", foreign_deployment(), space.namespace)
+    space.apply()
+    return space.until("tells the conflict", _has_reason("NameConflict"))
+
+
+def _name_is_taken_while_it_serves(space: Space) -> View:
+    """Of a child that comes only with the second replica."""
+    space.settle(replicas=1)
+    foreign: Json = {"metadata": {"name": MODEL}, "spec": {"selector": {}, "maxUnavailable": 1}}
+    space.api.create("poddisruptionbudgets", foreign, space.namespace)
+    space.apply(replicas=2)
+    return space.until("tells the conflict", _has_reason("NameConflict"))
+
+
+def _field_is_fought_over(space: Space) -> View:
+    """The fight is over; for the back-off's five minutes nobody looks whether it is."""
+    space.settle()
+    with Rival(space):
+        return space.until("tells the fight", _has_reason("FieldConflict"))
 
 
 def _complete(space: Space) -> View:
@@ -122,6 +148,11 @@ _TABLE: dict[str, Row] = {
     "held, the old serves": Row(_held_while_the_old_serves, "False - True True", "Failed"),
     "held, nothing serves": Row(_held_with_nothing_before, "False - True False", "Failed"),
     "refused, the old serves": Row(_refused_while_the_old_serves, "False - True True", "Failed"),
+    "name taken, nothing serves": Row(_name_is_taken, "False - True False", "Failed"),
+    "name of a child taken, it serves": Row(
+        _name_is_taken_while_it_serves, "False - True True", "Failed"
+    ),
+    "field fought over": Row(_field_is_fought_over, "False - True True", "Failed"),
     "complete": Row(_complete, "True - - True", "Current"),
     "complete, one pod lost": Row(_one_pod_lost, "True - - True", "Current"),
     "complete, all pods lost": Row(_all_pods_lost, "False True - False", "InProgress"),

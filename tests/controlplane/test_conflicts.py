@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from operator_kit.audit import AuditLog
 from operator_kit.operator_process import OperatorProcess
+from operator_kit.others import foreign_deployment
 from operator_kit.space import MODEL, Space
 
 from .conftest import RecordFault
@@ -15,24 +16,9 @@ from .conftest import RecordFault
 Json = dict[str, Any]
 
 
-def _foreign_deployment() -> Json:
-    labels = {"app": "somebody-else"}
-    return {
-        "metadata": {"name": MODEL},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "web", "image": "web:1"}]},
-            },
-        },
-    }
-
-
 def _looks_like_ours() -> Json:
     """A foreign Deployment that bears the operator's labels, without its owner reference."""
-    foreign = _foreign_deployment()
+    foreign = foreign_deployment()
     foreign["metadata"]["labels"] = {
         "app.kubernetes.io/managed-by": "slipway-operator",
         "slipway.dev/model": MODEL,
@@ -52,7 +38,7 @@ def _foreign(what: str, resource: str, foreign: Json) -> Any:
 @pytest.mark.parametrize(
     ("resource", "foreign"),
     [
-        _foreign("Deployment", "deployments", _foreign_deployment()),
+        _foreign("Deployment", "deployments", foreign_deployment()),
         _foreign("Deployment with our labels", "deployments", _looks_like_ours()),
         _foreign("Service", "services", _foreign_service()),
     ],

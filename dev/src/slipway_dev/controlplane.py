@@ -165,6 +165,7 @@ def _controller_manager(state: State, binaries: Mapping[str, Path]) -> Component
             "--kube-api-qps=200",
             "--kube-api-burst=400",
             *_for_simulated_nodes(state),
+            *_for_tests_of_autoscaling(state),
         ],
         https_probe(f"{_url(state, 'controller-manager')}/healthz", state.authority),
     )
@@ -173,6 +174,16 @@ def _controller_manager(state: State, binaries: Mapping[str, Path]) -> Component
 def _for_simulated_nodes(state: State) -> list[str]:
     """kwok never makes a pod ready again once its node was late, as on a busy machine."""
     return ["--node-monitor-grace-period=24h"] if state.size is Size.KWOK else []
+
+
+def _for_tests_of_autoscaling(state: State) -> list[str]:
+    """By default autoscalers look every 15 s, and take pods away 300 s after the load has gone."""
+    if state.size is not Size.CONTROL_PLANE:
+        return []
+    return [
+        "--horizontal-pod-autoscaler-sync-period=2s",
+        "--horizontal-pod-autoscaler-downscale-stabilization=4s",
+    ]
 
 
 def _scheduler(state: State, binaries: Mapping[str, Path]) -> Component:

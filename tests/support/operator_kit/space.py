@@ -17,7 +17,10 @@ from operator_kit.pod_status import Behaviour
 Json = dict[str, Any]
 
 MODEL = "fraud"
-_CHILDREN = ("deployments", "replicasets", "pods", "services", "controllerrevisions")
+_CHILDREN = (
+    "deployments", "replicasets", "pods", "services", "controllerrevisions",
+    "horizontalpodautoscalers",
+)  # fmt: skip
 _LABEL = "slipway.dev/model"
 _REVISION = "slipway.dev/revision"
 
