@@ -206,7 +206,7 @@ def test_no_frames_bring_the_port_of_grpc_down(
     logged = server.log_path.stat().st_size
     calls = [call(2 * index + 1, *how) for index, how in enumerate(well)]
     assert ends(address, PREFACE + mutated(b"".join((first, *calls, *ill)), changes))
+    assert bystander.call(METHODS[0], asking()).grpc_status == 0
     with server.log_path.open("rb") as log:
         log.seek(logged)
         assert b"Traceback" not in log.read()
-    assert bystander.call(METHODS[0], asking()).grpc_status == 0
