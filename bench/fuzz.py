@@ -3,10 +3,10 @@
     make fuzz MINUTES=5
 
 Takes turns until the time is up: bodies of every REST protocol and messages of gRPC against six
-models, bytes on a real connection, package manifests, damaged graphs (the tests of every day, with
-more and other examples), and Schemathesis against the OpenAPI document of served models. Whatever
-is sent must be answered, and not with a defect of ours. Prints and keeps how many cases there were
-(bench/results/fuzz.json); ends with 1 and the example where something was found.
+models, bytes and frames on real connections, package manifests, damaged graphs (the tests of every
+day, with more and other examples), and Schemathesis against the OpenAPI document of served models.
+Whatever is sent must be answered, and not with a defect of ours. Prints and keeps how many cases
+there were (bench/results/fuzz.json); ends with 1 and the example where something was found.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ TESTS = "tests/unit/runtime/"
 TARGETS = {
     "REST bodies": ("test_fuzz.py::test_no_body_is_answered_with_a_defect", 500),
     "gRPC messages": ("test_fuzz.py::test_no_message_is_answered_with_a_defect", 500),
+    "frames on a connection of gRPC": (
+        "test_grpc_fuzz.py::test_no_frames_bring_the_port_of_grpc_down",
+        500,
+    ),
     "bytes on a connection": ("test_connections.py::test_no_bytes_bring_the_server_down", 500),
     "manifests": (
         "test_package.py::test_a_manifest_is_read_or_refused_and_never_a_defect",
@@ -96,7 +100,7 @@ def main() -> int:
             break
         tried = served(next(kinds)) if name == "OpenAPI" else tested(*TARGETS[name])
         counts[name] = counts.get(name, 0) + tried.cases
-        print(f"{name:24} {tried.cases:7} cases{'  FOUND SOMETHING' * bool(tried.problem)}")
+        print(f"{name:32} {tried.cases:7} cases{'  FOUND SOMETHING' * bool(tried.problem)}")
         if tried.problem:
             problems.append(f"{name}: {tried.problem}")
     print(f"{sum(counts.values())} cases in all")

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 EXAMPLES = "FUZZ_EXAMPLES"
 
@@ -29,6 +31,18 @@ def examples(count: int) -> settings:
         database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
+
+
+# Where in some bytes others are put, as a share of their length, and which.
+mutations = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=3)
+
+
+def mutated(data: bytes, changes: Sequence[tuple[float, bytes]]) -> bytes:
+    """Return bytes with what the changes put over them."""
+    for where, what in changes:
+        position = int(where * len(data))
+        data = data[:position] + what + data[position + len(what) :]
+    return data
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,14 @@ def request_fields(path: str, **more: str) -> list[tuple[str, str]]:
     return list(fields.items())
 
 
+def plain_block(fields: Fields) -> bytes:
+    """Encode a header without any compression; names and values are shorter than 127 bytes."""
+    texts = [[part.encode() for part in field] for field in fields]
+    return b"".join(
+        b"\0" + b"".join(bytes([len(text)]) + text for text in field) for field in texts
+    )
+
+
 class Stream:
     """What has come on one stream.
 
@@ -235,9 +243,12 @@ class Connection:
         target.receive_window += increment
         self.send(window_update(0 if stream is None else stream.number, increment))
 
-    def block(self, fields: Fields) -> bytes:
-        """Compress a header; blocks must be sent in the order in which they were made."""
-        return self._encoder.encode(fields)
+    def block(self, fields: Fields, *, huffman: bool = True) -> bytes:
+        """Compress a header; blocks must be sent in the order in which they were made.
+
+        Huffman codes of a long field take hpack very long.
+        """
+        return self._encoder.encode(fields, huffman)
 
     def new_stream(self) -> Stream:
         """Take the next number for a stream, without sending anything."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime_kit.fuzzing import examples
+from runtime_kit.fuzzing import examples, mutated, mutations
 from runtime_kit.process import Server
 
 ROW = b"[1,2,3,4]"
@@ -250,14 +250,6 @@ def test_an_idle_connection_is_closed(tmp_path: Any) -> None:
 
 
 requests = st.lists(st.sampled_from([post(), GET, post(b"[1]"), post(b"{")]), min_size=1)
-mutations = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4)), max_size=3)
-
-
-def mutated(data: bytes, changes: Sequence[tuple[float, bytes]]) -> bytes:
-    for where, what in changes:
-        position = int(where * len(data))
-        data = data[:position] + what + data[position + len(what) :]
-    return data
 
 
 @examples(200)
