@@ -62,7 +62,6 @@ class HeaderDecoder:
         self._decoder = Decoder(MOST_LIST_BYTES)
         self._decoder.header_table = self._table = _Table()
         self._remembered: dict[bytes, Request] = {}
-        self._remembered_at = 0
 
     def request(self, block: bytes) -> Request:
         """Decode and check the head of a request.
@@ -71,19 +70,16 @@ class HeaderDecoder:
             ConnectionFailedError: it is no header block, or too large a one.
             StreamFailedError: it is malformed as a request.
         """
-        table = self._table
-        if self._remembered_at == table.added:
-            known = self._remembered.get(block)
-            if known is not None:
-                return known
-        request = _request(self._decode(block))
-        if self._remembered_at != table.added or len(self._remembered) >= _REMEMBERED_BLOCKS:
+        known = self._remembered.get(block)
+        if known is not None:
+            return known
+        added = self._table.added
+        fields = self._decode(block)
+        resizes = block[:1] and block[0] & _SIZE_UPDATE[0] == _SIZE_UPDATE[1]
+        if resizes or added != self._table.added or len(self._remembered) >= _REMEMBERED_BLOCKS:
             self._remembered.clear()
-            self._remembered_at = table.added
-        resizes = block[0] & _SIZE_UPDATE[0] == _SIZE_UPDATE[1]
-        if resizes:
-            self._remembered.clear()
-        elif len(block) <= _REMEMBERED_BYTES:
+        request = _request(fields)
+        if not resizes and added == self._table.added and len(block) <= _REMEMBERED_BYTES:
             self._remembered[block] = request
         return request
 

@@ -110,6 +110,11 @@ class Call:
         """Whether the client has half sent what it must send whole."""
         return not self._assembler.between
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done for the call, and the client is not what it waits for."""
+        raise NotImplementedError
+
     def when_lost(self, callback: Callable[[], None]) -> None:
         """Call back once nobody waits for the answer any more."""
         self._on_loss = callback
@@ -198,6 +203,11 @@ class UnaryCall(Call):
         """Whether the request is not complete."""
         return not self._stream.complete
 
+    @property
+    def busy(self) -> bool:
+        """Whether the request is complete."""
+        return self._stream.complete
+
     def received(self, data: bytes, *, complete: bool) -> None:
         """Take a part of the message, and answer it once it is complete."""
         if self.ended:
@@ -254,10 +264,15 @@ class StreamCall(Call):
         super().__init__(method, stream, request, terms)
         self._messages: deque[Packed] = deque()
         self._owed = 0
-        self._idle = False
+        self._idle = True
         self._finishing = False
         self._wake: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to answer."""
+        return not self._idle
 
     def received(self, data: bytes, *, complete: bool) -> None:  # noqa: ARG002
         """Take a part of the messages; the first ones begin the answer."""
@@ -272,6 +287,7 @@ class StreamCall(Call):
         self._welcome()
         self._wake_up()
         if self._task is None:
+            self._idle = False
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def drained(self) -> None:

@@ -214,10 +214,10 @@ class GrpcConnection(asyncio.Protocol):
     @property
     def dispensable(self) -> int | None:
         """How soon this connection makes room for others (0 first), or None: never."""
-        half = len(self._half_sent())
-        if len(self._http.streams) > half:
+        calls = [cast("Call | _Refusal", one.receiver) for one in self._http.streams.values()]
+        if any(call.busy for call in calls):
             return None
-        if half:
+        if calls:
             return 2
         return 1 if self._served else 0
 
@@ -258,6 +258,7 @@ class _Refusal:
     """Answers who does not speak gRPC as HTTP does: after the request, unless that is long."""
 
     awaits_message = True
+    busy = False
 
     def __init__(self, stream: Stream, *fields: tuple[bytes, bytes]) -> None:
         self._stream = stream
