@@ -27,7 +27,6 @@ CONTENT_TYPE: Final = b"application/grpc"
 HEAD: Final = b"\x88" + encode(((b"content-type", CONTENT_TYPE),))
 ACCEPTED: Final = ((b"grpc-accept-encoding", b",".join(ENCODINGS)),)
 _DEFECT: Final = "a defect of the runtime; its log has more"
-_MESSAGES_AHEAD: Final = 8
 
 logger = logging.getLogger(__name__)
 
@@ -374,7 +373,7 @@ class StreamCall(Call):
             self._wake.set_result(None)
 
     def _welcome(self) -> None:
-        """Let the client send on, unless there is enough to do."""
-        if len(self._messages) < _MESSAGES_AHEAD:
+        """Let the client send on, unless a message waits: they may be large."""
+        if not self._messages:
             owed, self._owed = self._owed, 0
             self._stream.welcome(owed)
