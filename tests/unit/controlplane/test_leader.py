@@ -291,6 +291,21 @@ def test_a_leader_stops_by_its_own_clock_before_the_lease_can_be_taken(fault):
     run(main())
 
 
+def test_one_that_waits_gives_up_a_request_that_hangs_and_leads_later():
+    async def main() -> None:
+        server = FakeLease()
+        server.there = hang
+        one = elector(server, "one")
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(1)
+        server.there = nothing
+        within = TIMES.renew_deadline_seconds + TIMES.retry_period_seconds
+        await asyncio.wait_for(one.elected.wait(), within)
+        await stop(task)
+
+    run(main())
+
+
 def test_a_short_interruption_costs_nothing():
     async def main() -> None:
         server = FakeLease()

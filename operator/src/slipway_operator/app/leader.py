@@ -8,6 +8,7 @@ arrives late all the same is refused once anybody else holds the Lease.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -69,7 +70,7 @@ class LeaderElector:
     async def run(self) -> None:
         """Wait for the Lease, then hold it; returns when it could not be renewed in time."""
         started = self._monotonic()
-        while not await self._attempt():
+        while not await self._attempt_in_time():
             await self._pause(started)
             started = self._monotonic()
         logger.info("elected leader", extra={"identity": self._identity})
@@ -103,9 +104,10 @@ class LeaderElector:
                 if not attempts:
                     return
         finally:
-            for attempt in attempts:
-                attempt.cancel()
-            await asyncio.gather(*attempts, return_exceptions=True)
+            if attempts:
+                for attempt in attempts:
+                    attempt.cancel()
+                await asyncio.gather(*attempts, return_exceptions=True)
 
     def _until_renewal(self, started: float) -> float:
         """Seconds from the last attempt's begin to the next.
@@ -135,9 +137,7 @@ class LeaderElector:
         """Take or renew the Lease; any failure counts as not renewed."""
         started = self._monotonic()
         try:
-            # A renewal that hangs must not outlast the time in which it would be of use.
-            async with asyncio.timeout(self._settings.renew_deadline_seconds):
-                held = await self._take()
+            held = await self._take()
         except Exception as error:  # noqa: BLE001 - whatever it is, the lease is not renewed
             logger.warning("the lease could not be renewed", extra={"error": str(error)})
             self._lease = None
@@ -147,6 +147,14 @@ class LeaderElector:
             until = started + self._settings.renew_deadline_seconds
             self._valid_until = max(self._valid_until, until)
         return held
+
+    async def _attempt_in_time(self) -> bool:
+        """An attempt that is given up when the Lease would no longer be of use."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.renew_deadline_seconds):
+                return await self._attempt()
+        logger.warning("the lease could not be had in time")
+        return False
 
     async def _take(self) -> bool:
         name = self._settings.name

@@ -36,6 +36,7 @@ from slipway_operator.reconcile.kube import (
     connect,
     load_configuration,
 )
+from slipway_operator.reconcile.lean_transport import connect_lean
 from slipway_operator.reconcile.lost_revisions import LostRevisions
 from slipway_operator.reconcile.pace import StatusPace
 from slipway_operator.reconcile.pod_events import PodEvents
@@ -152,9 +153,8 @@ async def run_operator(settings: Settings) -> int:
     clock = ServerClock()
     kube = connect(await load_configuration(), clock)
     # The Lease has connections of its own: a renewal never waits behind other requests, and after
-    # one that hung none of the others' connections, which may hang as well, is tried. It needs no
-    # clock, and an idle operator does little but renew it.
-    lease_kube = connect(await load_configuration())
+    # one that hung none of the others' connections, which may hang as well, is tried.
+    lease_kube = connect_lean(await load_configuration())
     operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
     asked = asyncio.Event()

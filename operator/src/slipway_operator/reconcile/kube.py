@@ -76,7 +76,7 @@ async def load_configuration() -> Configuration:
 
 def connect(configuration: Configuration, clock: ServerClock | None = None) -> "KubeClient":
     """A client with connections of its own; a clock is told the time of every answer."""
-    return KubeClient(_Transport(ApiClient(configuration), clock))
+    return KubeClient(Transport(ApiClient(configuration), clock))
 
 
 def canonical(body: Json) -> bytes:
@@ -111,10 +111,11 @@ class _GuardedBody(aiohttp.BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
-class _Transport:
+class Transport:
     """One session: addresses, credentials and TLS by ``kubernetes.aio``, bodies by us."""
 
     def __init__(self, api: Any, clock: ServerClock | None) -> None:
+        """``api`` is an ApiClient of ``kubernetes.aio``."""
         self._api = api
         self._clock = clock
         self._proxy: str | None = api.configuration.proxy
@@ -122,7 +123,12 @@ class _Transport:
         self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT)
 
     async def send(
-        self, method: str, path: str, headers: dict[str, str], body: aiohttp.Payload | None
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None,
+        may_write: Callable[[], bool],
     ) -> tuple[int, bytes]:
         """Send one request; return the status code and the body of the answer.
 
@@ -134,9 +140,10 @@ class _Transport:
         _, url, headers, _, _ = await self._api.param_serialize(
             method, path, header_params=headers, auth_settings=["BearerToken"]
         )
+        sent = None if body is None else _GuardedBody(body, may_write)
         try:
             async with self._session.request(
-                method, url, headers=headers, data=body, proxy=self._proxy
+                method, url, headers=headers, data=sent, proxy=self._proxy
             ) as response:
                 if self._clock is not None:
                     self._clock.heard(response.headers.get("Date"))
@@ -174,6 +181,7 @@ class _Transport:
             raise TransportError(f"GET {path}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._session.close()
         await self._api.close()
 
@@ -181,7 +189,7 @@ class _Transport:
 class KubeClient:
     """Get, list, create, apply, patch and delete, on dictionaries."""
 
-    def __init__(self, transport: _Transport, may_write: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, transport: Transport, may_write: Callable[[], bool] = lambda: True) -> None:
         self._transport = transport
         self._may_write = may_write
         self.requests = 0
@@ -337,21 +345,20 @@ class KubeClient:
     ) -> Json:
         if query:
             path = f"{path}?{urlencode(query)}"
-        sent = None if body is None else _GuardedBody(body, self._may_write)
-        raw = await self._send(method, path, sent, content_type, accept)
+        raw = await self._send(method, path, body, content_type, accept)
         return cast("Json", orjson.loads(raw))
 
     async def _send(
         self,
         method: str,
         path: str,
-        body: aiohttp.Payload | None = None,
+        body: bytes | None = None,
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> bytes:
         self.requests += 1
         headers = {"Accept": accept, "Content-Type": content_type}
-        status, raw = await self._transport.send(method, path, headers, body)
+        status, raw = await self._transport.send(method, path, headers, body, self._may_write)
         if status >= 400:  # noqa: PLR2004
             raise _error(status, raw)
         return raw
