@@ -35,8 +35,8 @@ _MOST_BLOCK_FRAMES: Final = 16
 # How many streams a client may make end before their answer: at once, and a second for good.
 _RESETS: Final = 1000
 _RESETS_A_SECOND: Final = 33
-# Answers that a client does not take, before it gets no more of them.
-_MOST_HELD_BYTES: Final = 16 * 1024 * 1024
+# Answers that have not left yet, before no more of them are made.
+_CROWDED_BYTES: Final = 16 * 1024 * 1024
 _REMEMBERED_RESETS: Final = 256
 _REMEMBERED_GAPS: Final = 256
 _PING_BYTES: Final = 8
@@ -78,9 +78,10 @@ class Http2Connection:
         self._stream_window = frames.DEFAULT_WINDOW
         self._blocked: dict[Stream, None] = {}
         self.choked = False
-        # What is held back until the client admits it, and what of that has left since, in bytes.
-        self.held = 0
-        self.sent = 0
+        self.held = 0  # back until the client admits it, in bytes
+        self._crowd: deque[Callable[[], None]] = deque()
+        self._admitting = False
+        self._pumps = False
         self._first = True
         # Receiving: parts of a frame that is not complete, and how much is missing of it.
         self._parts: list[bytes] = [b""]
@@ -128,6 +129,9 @@ class Http2Connection:
         self._receiving = True
         try:
             rest = self._frames(data)
+            if self._pumps:
+                self._pumps = False
+                self.pump()
         except ConnectionFailedError as failure:
             self.fail(failure)
             rest = b""
@@ -152,6 +156,7 @@ class Http2Connection:
         streams = list(self.streams.values())
         self.streams.clear()
         self._blocked.clear()
+        self._crowd.clear()
         self.held = 0
         for stream in streams:
             stream.close()
@@ -172,10 +177,13 @@ class Http2Connection:
     def pump(self) -> None:
         """Send what was held back, as far as the windows and the network admit, by turns."""
         progress = True
-        while progress and self._blocked and not self.choked:
+        while progress and not self.choked:
             progress = False
             for stream in list(self._blocked):
+                if self.window <= 0:
+                    break
                 progress |= stream.open and stream.pump()
+        self._admit_crowd()
 
     # For streams.
 
@@ -205,10 +213,14 @@ class Http2Connection:
         """A stream has nothing more to send."""
         self._blocked.pop(stream, None)
 
-    def left(self, size: int) -> None:
-        """So many bytes of what was held back have left."""
-        self.held -= size
-        self.sent += size
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is held back that new answers should wait."""
+        return self.held > _CROWDED_BYTES
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back when the connection is not crowded any more; never, if it ends before."""
+        self._crowd.append(callback)
 
     def ended(self, stream: Stream) -> None:
         """Both sides have ended a stream; if not the client, it is to be left alone."""
@@ -287,11 +299,8 @@ class Http2Connection:
             payload = _unpadded(payload)
         stream = self.streams.get(number)
         if stream is None:
-            if number > self.last and self._left:
-                return
-            if self._is_idle(number):
-                raise _violation("DATA on a stream that was never opened")
-            if number not in self._were_reset:
+            self._check_opened(number, "DATA")
+            if number <= self.last and number not in self._were_reset:
                 raise StreamFailedError(ErrorCode.STREAM_CLOSED, "data on a closed stream")
             return
         stream.receive(payload, length, complete=bool(flags & frames.END_STREAM))
@@ -327,6 +336,8 @@ class Http2Connection:
 
     def _head(self, number: int, flags: int, block: bytes, *, own_parent: bool) -> None:
         """A header block is complete: a request begins, or its body has ended with trailers."""
+        if len(block) > _MOST_BLOCK_BYTES:
+            raise ConnectionFailedError(ErrorCode.ENHANCE_YOUR_CALM, "too long a header block")
         complete = bool(flags & frames.END_STREAM)
         stream = self.streams.get(number)
         if stream is not None:
@@ -336,7 +347,7 @@ class Http2Connection:
             self._decoder.skip(block)
             if number in self._were_reset:
                 return
-            if self._is_idle(number):
+            if any(below < number < above for below, above in self._gaps):
                 raise _violation("streams must be opened in their order")
             raise ConnectionFailedError(ErrorCode.STREAM_CLOSED, "headers on a closed stream")
         if self._left:
@@ -348,8 +359,8 @@ class Http2Connection:
         request = self._decoder.request(block)
         if own_parent:
             raise StreamFailedError(ErrorCode.PROTOCOL_ERROR, "a stream that depends on itself")
-        if len(self.streams) >= MOST_STREAMS or self.held > _MOST_HELD_BYTES:
-            raise StreamFailedError(ErrorCode.REFUSED_STREAM, "too much at once")
+        if len(self.streams) >= MOST_STREAMS:
+            raise StreamFailedError(ErrorCode.REFUSED_STREAM, "too many streams at once")
         stream = Stream(self, number, request, self._stream_window)
         self.streams[number] = stream
         receiver = self._accept(stream, request)
@@ -370,8 +381,7 @@ class Http2Connection:
     def _rst_stream(self, _flags: int, number: int, payload: bytes) -> None:
         if len(payload) != frames.NUMBER.size:
             raise ConnectionFailedError(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
-        if not number or self._is_idle(number):
-            raise _violation("RST_STREAM on a stream that was never opened")
+        self._check_opened(number, "RST_STREAM")
         stream = self.streams.pop(number, None)
         if stream is not None:
             self._forget(stream)
@@ -385,21 +395,24 @@ class Http2Connection:
             raise ConnectionFailedError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
         if flags & frames.ACK:
             return
+        window = self._stream_window
         for name, value in frames.SETTING.iter_unpack(payload):
             if name == frames.INITIAL_WINDOW_SIZE:
-                self._resize(value)
+                if value > frames.MOST_WINDOW:
+                    raise _overflow()
+                window = value
             elif name == frames.MAX_FRAME_SIZE:
                 if not frames.LEAST_FRAME_SIZE <= value <= frames.MOST_FRAME_SIZE:
                     raise _violation("MAX_FRAME_SIZE out of range")
                 self.frame_size = min(value, FRAME_SIZE)
             elif name == frames.ENABLE_PUSH and value > 1:
                 raise _violation("ENABLE_PUSH out of range")
+        if window != self._stream_window:
+            self._resize(window)
         self.send(frames.SETTINGS_ACK)
-        self.pump()
+        self._pumps = True
 
     def _resize(self, window: int) -> None:
-        if window > frames.MOST_WINDOW:
-            raise _overflow()
         change = window - self._stream_window
         self._stream_window = window
         for stream in self.streams.values():
@@ -430,16 +443,15 @@ class Http2Connection:
         else:
             stream = self.streams.get(number)
             if stream is None:
-                if self._is_idle(number):
-                    raise _violation("WINDOW_UPDATE on a stream that was never opened")
+                self._check_opened(number, "WINDOW_UPDATE")
                 return
             if not increment:
                 raise StreamFailedError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
             stream.window += increment
             if stream.window > frames.MOST_WINDOW:
                 raise StreamFailedError(ErrorCode.FLOW_CONTROL_ERROR, "a window out of range")
-        if self._blocked:
-            self.pump()
+        # Once for all that has come with it: a client may send a great many.
+        self._pumps = True
 
     def _priority(self, _flags: int, number: int, payload: bytes) -> None:
         """Check what means nothing any more."""
@@ -470,6 +482,16 @@ class Http2Connection:
         """What a stream holds back will not be sent."""
         self._blocked.pop(stream, None)
         self.held -= stream.forget()
+        self._admit_crowd()
+
+    def _admit_crowd(self) -> None:
+        """Let those go on that wait until less is held back."""
+        if self._admitting:
+            return  # Called from below: the loop goes on.
+        self._admitting = True
+        while self._crowd and not self.crowded:
+            self._crowd.popleft()()
+        self._admitting = False
 
     def _count_reset(self) -> None:
         """Take note that a stream ended before its answer.
@@ -483,11 +505,10 @@ class Http2Connection:
         if self._resets > _RESETS:
             raise ConnectionFailedError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams were reset")
 
-    def _is_idle(self, number: int) -> bool:
-        """Return whether a stream has never been opened."""
-        if number > self.last or not number & 1:
-            return not self._left
-        return any(below < number < above for below, above in self._gaps)
+    def _check_opened(self, number: int, kind: str) -> None:
+        """Check that a stream was opened once, or came too late to be."""
+        if not number & 1 or (number > self.last and not self._left):
+            raise _violation(f"{kind} on a stream that was never opened")
 
     # Functions, not bound methods: by those the connection would hold itself.
     _handlers: ClassVar[dict[int, Callable[[Http2Connection, int, int, bytes], None]]] = {

@@ -17,8 +17,8 @@ from slipway_runtime.http2.errors import ConnectionFailedError, ErrorCode, Strea
 
 MOST_LIST_BYTES: Final = 16 * 1024
 
-_REMEMBERED_BLOCKS: Final = 64
-_REMEMBERED_BYTES: Final = 512
+_REMEMBERED_BLOCKS: Final = 16
+_REMEMBERED_BYTES: Final = 4096
 _PSEUDO: Final = (b":method", b":scheme", b":path", b":authority")
 _OF_HTTP_1: Final = (
     b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade",
@@ -79,7 +79,8 @@ class HeaderDecoder:
         if resizes or added != self._table.added or len(self._remembered) >= _REMEMBERED_BLOCKS:
             self._remembered.clear()
         request = _request(fields)
-        if not resizes and added == self._table.added and len(block) <= _REMEMBERED_BYTES:
+        size = len(block) + sum(len(name) + len(value) for name, value in fields)
+        if not resizes and added == self._table.added and size <= _REMEMBERED_BYTES:
             self._remembered[block] = request
         return request
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from slipway_runtime.http2 import frames
@@ -73,6 +74,7 @@ class Stream:
         "number",
         "open",
         "receiver",
+        "sent",
         "window",
     )
 
@@ -85,6 +87,7 @@ class Stream:
         self.complete = False
         # What we may send, and what is held back until we may.
         self.window = window
+        self.sent = 0  # of what was held back
         self._pending: deque[memoryview] = deque()
         self._trailers: bytes | None = None
         # What the client may send, and what of it has been used up and not been renewed yet.
@@ -144,9 +147,10 @@ class Stream:
         """Send header fields, data and trailers, each if there is one.
 
         Trailers end the stream, as an empty block does where there are none. What the client's
-        windows do not admit is held back, and so are trailers behind it.
+        windows do not admit is held back, and so are trailers behind it. Behind trailers nothing
+        is sent.
         """
-        if not self.open:
+        if not self.open or self._trailers is not None:
             return
         connection = self._connection
         number = self.number
@@ -181,6 +185,15 @@ class Stream:
         if self._pending:
             connection.hold(self)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is held back on the connection that new answers should wait."""
+        return self._connection.crowded
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back when the connection is not crowded any more; never, if it ends before."""
+        self._connection.when_room(callback)
+
     def pump(self) -> bool:
         """Send one frame of what was held back, if there is room; return whether there was."""
         connection = self._connection
@@ -189,8 +202,9 @@ class Stream:
         if size <= 0:
             return False
         connection.window -= size
-        connection.left(size)
+        connection.held -= size
         self.window -= size
+        self.sent += size
         connection.send(_head(_DATA, 0, self.number, size), part[:size])
         if size < len(part):
             self._pending[0] = part[size:]
@@ -198,8 +212,8 @@ class Stream:
         self._pending.popleft()
         if not self._pending:
             connection.release(self)
-            if self._trailers is not None:
-                trailers, self._trailers = self._trailers, None
+            trailers, self._trailers = self._trailers, None
+            if trailers is not None:
                 self.send(None, b"", trailers)
             else:
                 self.receiver.drained()

@@ -9,6 +9,8 @@ from typing import Final
 from slipway_runtime.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
 
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+# What may be inflated on the event loop: it grows a thousandfold at most, which takes some 5 ms.
+INLINE_BYTES: Final = 2 * 1024
 _FAST: Final = 1
 _ENCODINGS: Final = (b"gzip", b"deflate")
 

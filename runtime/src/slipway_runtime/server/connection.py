@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
@@ -363,6 +363,9 @@ class Connection(asyncio.Protocol):
     def has_begun(self) -> bool:
         """Whether a request has begun that has got no answer yet."""
         return bool(self._head_bytes or self._receiving is not None or self._current is not None)
+
+    def look_after(self, now: float, seconds: Mapping[str, float]) -> None:
+        """There is one request at a time, and `awaited` tells all of it."""
 
     def awaited(self) -> tuple[str, object] | None:
         """Return what is awaited from the client, and what must change for it to get on."""

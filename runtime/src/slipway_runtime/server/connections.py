@@ -16,9 +16,10 @@ those with half a body. So a new connection, which may be a probe's, is always t
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Protocol
@@ -28,9 +29,11 @@ from slipway_runtime.metrics import Metrics
 if TYPE_CHECKING:
     from slipway_runtime.settings import ServeSettings
 
+logger = logging.getLogger(__name__)
+
 _SWEEP_SECONDS: Final = 1.0
 _ROOM: Final = 8  # a full server frees an eighth of its connections at once
-_OWN_FILES: Final = 128  # for the model, the log, gRPC, the kernel's interfaces
+_OWN_FILES: Final = 128  # for the model, the log, the kernel's interfaces
 
 
 @dataclass
@@ -54,6 +57,7 @@ class Watched(Protocol):
     def finish(self) -> None: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
     def abort(self) -> None: ...  # noqa: D102
+    def look_after(self, now: float, seconds: Mapping[str, float]) -> None: ...  # noqa: D102
 
 
 class Handshake:
@@ -84,6 +88,9 @@ class Handshake:
     def abort(self) -> None:
         """Cut off."""
         self._task.cancel()
+
+    def look_after(self, now: float, seconds: Mapping[str, float]) -> None:
+        """There is nothing else to wait for."""
 
 
 class Connections:
@@ -157,19 +164,25 @@ class Connections:
         pause = min([_SWEEP_SECONDS, *(seconds / 4 for seconds in timeouts)])
         while True:
             await asyncio.sleep(pause)
-            self._sweep(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            for connection, before in list(self._open.items()):
+                try:
+                    self._look_at(connection, before, now)
+                except Exception:
+                    logger.exception("a defect in the watch over a connection")
+                    connection.abort()
 
-    def _sweep(self, now: float) -> None:
-        for connection, before in list(self._open.items()):
-            awaited = connection.awaited()
-            if awaited is None:
-                self._open[connection] = None
-                continue
-            what, detail = awaited
-            if before is None or (before.what, before.detail) != awaited:
-                self._open[connection] = _Waiting(what, detail, now)
-            elif 0 < self._seconds[what] < now - before.since:
-                self._end(connection, what)
+    def _look_at(self, connection: Watched, before: _Waiting | None, now: float) -> None:
+        connection.look_after(now, self._seconds)
+        awaited = connection.awaited()
+        if awaited is None:
+            self._open[connection] = None
+            return
+        what, detail = awaited
+        if before is None or (before.what, before.detail) != awaited:
+            self._open[connection] = _Waiting(what, detail, now)
+        elif 0 < self._seconds[what] < now - before.since:
+            self._end(connection, what)
 
     def _end(self, connection: Watched, what: str) -> None:
         if what == "request":

@@ -25,7 +25,7 @@ from slipway_runtime.errors import (
     UnsupportedMediaType,
 )
 from slipway_runtime.server import request_ids
-from slipway_runtime.server.compression import inflate
+from slipway_runtime.server.compression import INLINE_BYTES, inflate
 from slipway_runtime.server.phases import Phases
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -51,7 +51,6 @@ STATUS: Final[dict[type[RequestError], int]] = {
 
 _MAX_DIGITS: Final = 18
 _SERVER_ERROR: Final = 500
-_INLINE_BYTES: Final = 64 * 1024
 _UNASKED_BYTES: Final = 256 * 1024
 
 
@@ -226,7 +225,7 @@ class Exchange:
         data = await self._read(limit)
         if self.content_encoding in (b"", b"identity"):
             return data
-        if len(data) < _INLINE_BYTES:
+        if len(data) < INLINE_BYTES:
             return inflate(self.content_encoding, data, limit)
         return await asyncio.to_thread(inflate, self.content_encoding, data, limit)
 

@@ -40,6 +40,8 @@ _DROP_SYN = (
 # Of accept(): the connection, or the machine's means, are gone for the moment.
 _NOTHING_MEANT = (errno.ECONNABORTED, errno.EPERM, errno.EPROTO)
 _PAUSE_SECONDS = 0.1
+# Seconds of silence, seconds between probes, probes.
+_KEEP_ALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
 _CONNECTIONS_A_TURN = 128
 
 logger = logging.getLogger(__name__)
@@ -110,6 +112,10 @@ def _bound(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it: a peer that has vanished is noticed, whatever it was told to wait.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE.items():
+            listener.setsockopt(socket.IPPROTO_TCP, option, value)
         if family is socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -83,6 +82,7 @@ class Call:
         "method",
         "started",
         "trace_id",
+        "waits",
     )
 
     def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
@@ -91,6 +91,8 @@ class Call:
         self.started = time.perf_counter()
         self.trace_id = ""
         self.ended = False
+        # What the client keeps waiting for, and since when (loop time, in seconds).
+        self.waits: tuple[str, object, float] | None = None
         self._begun = False
         self._request_id = ""
         self._stream = stream
@@ -105,13 +107,12 @@ class Call:
             self._timer = loop.call_later(seconds, self._expire)
 
     @property
-    def awaits_message(self) -> bool:
-        """Whether the client has half sent what it must send whole."""
-        return not self._assembler.between
-
-    @property
     def busy(self) -> bool:
         """Whether something is being done for the call, and the client is not what it waits for."""
+        raise NotImplementedError
+
+    def awaited(self) -> tuple[str, object] | None:
+        """Return what the client must send, and what changes when it gets on."""
         raise NotImplementedError
 
     def when_lost(self, callback: Callable[[], None]) -> None:
@@ -151,7 +152,7 @@ class Call:
         """Know that what was sent has left."""
 
     def finish(self) -> None:
-        """Know that the server is about to stop: wait for nothing that may never come."""
+        """Know that the server is about to stop."""
 
     # For those below.
 
@@ -198,48 +199,55 @@ class UnaryCall(Call):
         self._message: Packed | None = None
 
     @property
-    def awaits_message(self) -> bool:
-        """Whether the request is not complete."""
-        return not self._stream.complete
-
-    @property
     def busy(self) -> bool:
         """Whether the request is complete."""
         return self._stream.complete
+
+    def awaited(self) -> tuple[str, object] | None:
+        """Return that the request must come, all of it in the time that is allowed."""
+        return None if self._stream.complete else ("body", None)
 
     def received(self, data: bytes, *, complete: bool) -> None:
         """Take a part of the message, and answer it once it is complete."""
         if self.ended:
             return
+        assembler = self._assembler
         if data:
+            assembler.add(data)
             try:
-                for message in self._assembler.feed(data):
-                    if self._message is not None:
-                        self.fail(Code.INTERNAL, "more than one message in a call that takes one")
-                        return
-                    self._message = message
+                self._message = self._message or assembler.take()
             except RequestError as error:
                 self.fail(status.code_of(error), error.message)
                 return
-            self._stream.welcome(len(data))
-        if complete:
-            message, self._message = self._message, None
-            if message is None or not self._assembler.between:
-                what = "no message" if self._assembler.between else "a message cut short"
-                self.fail(Code.INTERNAL, f"{what} in a call that takes one")
+            if self._message is not None and not assembler.empty:
+                self.fail(Code.INTERNAL, "more than one message in a call that takes one")
                 return
+            self._stream.welcome(len(data))
+        if not complete:
+            return
+        if self._message is None:
+            what = "no message" if assembler.empty else "a message cut short"
+            self.fail(Code.INTERNAL, f"{what} in a call that takes one")
+        elif self._stream.crowded:
+            self._stream.when_room(self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        message, self._message = self._message, None
+        if message is not None and not self.ended:
             eager.run(self._answer(message))
 
     async def _answer(self, message: Packed) -> None:
         method = self.method
         try:
-            self._terms.admit(self)
             request = await self._assembler.decode(method.request, message)
             self._request_id = getattr(request, "id", "")
             answering = method.handler(request, self)
             # Only what the handler keeps of them is held while it waits; they may be large.
             del message, request
             answer = await answering
+            data = pack(answer.SerializeToString())
         except RequestError as error:
             self.fail(status.code_of(error), error.message, error.retry_after)
         except AbandonedError:
@@ -250,18 +258,17 @@ class UnaryCall(Call):
         else:
             if not self.ended:
                 self._on_loss = None
-                data = pack(answer.SerializeToString())
                 self._end(data, self._terms.trailers_ok, Code.OK, answer)
 
 
 class StreamCall(Call):
     """A stream of messages, answered by another."""
 
-    __slots__ = ("_finishing", "_idle", "_messages", "_owed", "_task", "_wake")
+    __slots__ = ("_finishing", "_idle", "_owed", "_taken", "_task", "_wake")
 
     def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
         super().__init__(method, stream, request, terms)
-        self._messages: deque[Packed] = deque()
+        self._taken = 0
         self._owed = 0
         self._idle = True
         self._finishing = False
@@ -271,17 +278,19 @@ class StreamCall(Call):
     @property
     def busy(self) -> bool:
         """Whether there is something to answer."""
-        return not self._idle
+        return not self._idle or self._assembler.ready
+
+    def awaited(self) -> tuple[str, object] | None:
+        """Return that a message must be completed, and the first one come."""
+        if self._task is None or not (self._assembler.empty or self.busy):
+            return "body", self._taken
+        return None
 
     def received(self, data: bytes, *, complete: bool) -> None:  # noqa: ARG002
         """Take a part of the messages; the first ones begin the answer."""
         if self.ended:
             return
-        try:
-            self._messages += self._assembler.feed(data)
-        except RequestError as error:
-            self.fail(status.code_of(error), error.message)
-            return
+        self._assembler.add(data)
         self._owed += len(data)
         self._welcome()
         self._wake_up()
@@ -296,8 +305,8 @@ class StreamCall(Call):
     def finish(self) -> None:
         """Answer what has arrived, and then end."""
         self._finishing = True
-        if self._idle:
-            error = NotReady("the server is stopping")
+        if not self.busy:
+            error = _stopping()
             self.fail(status.code_of(error), error.message)
 
     def _let_go(self) -> None:
@@ -312,24 +321,31 @@ class StreamCall(Call):
 
         Raises:
             BadRequest: one is malformed, or the last was cut short.
-            BodyTooLarge: one is inflated to more than the limit.
+            BodyTooLarge: one is larger than the limit.
             NotReady: the server is stopping.
         """
+        assembler = self._assembler
         while True:
-            while self._messages:
-                message = self._messages.popleft()
-                self._welcome()
-                yield await self._assembler.decode(self.method.request, message)
-            if self._finishing:
-                raise NotReady("the server is stopping")
-            if self._stream.complete:
-                if not self._assembler.between:
-                    raise BadRequest("a message cut short")
+            message = assembler.take()
+            self._welcome()
+            if message is not None:
+                self._taken += 1
+                yield await assembler.decode(self.method.request, message)
+            elif not self._stream.complete:
+                await self.idle()
+            elif assembler.empty:
                 return
-            await self.idle()
+            else:
+                raise BadRequest("a message cut short")
 
     async def idle(self, until: asyncio.Future[None] | None = None) -> None:
-        """Wait for the client, or for a future; the server does not wait for this when it stops."""
+        """Wait for the client, or for a future.
+
+        Raises:
+            NotReady: the server is stopping, and does not wait for this.
+        """
+        if self._finishing:
+            raise _stopping()
         self._idle = True
         try:
             await (self._wait() if until is None else until)
@@ -345,7 +361,6 @@ class StreamCall(Call):
     async def _run(self) -> None:
         code, text, retry = Code.OK, "", None
         try:
-            self._terms.admit(self)
             await self.method.handler(self)
         except RequestError as error:
             code, text, retry = status.code_of(error), error.message, error.retry_after
@@ -374,6 +389,10 @@ class StreamCall(Call):
 
     def _welcome(self) -> None:
         """Let the client send on, unless a message waits: they may be large."""
-        if not self._messages:
+        if not self._assembler.ready:
             owed, self._owed = self._owed, 0
             self._stream.welcome(owed)
+
+
+def _stopping() -> NotReady:
+    return NotReady("the server is stopping")

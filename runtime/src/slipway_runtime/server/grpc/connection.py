@@ -122,8 +122,7 @@ class GrpcConnection(asyncio.Protocol):
         method = self._methods.get(request.path)
         try:
             if method is not None:
-                kind = StreamCall if method.streams else UnaryCall
-                return kind(method, stream, request, self._terms)
+                return self._call(method, stream, request)
             path = request.path.decode("latin-1")[:200]
             code, text = Code.UNIMPLEMENTED, f"there is no method {path} here"
         except RequestError as error:
@@ -131,6 +130,17 @@ class GrpcConnection(asyncio.Protocol):
         more = self._terms.told_always + ACCEPTED
         stream.send(None, b"", HEAD + status.trailers(code, text, more))
         return NOBODY
+
+    def _call(self, method: Method, stream: Stream, request: Request) -> Receiver:
+        kind = StreamCall if method.streams else UnaryCall
+        call = kind(method, stream, request, self._terms)
+        try:
+            self._terms.admit(call)
+        except RequestError as error:
+            call.fail(status.code_of(error), error.message)
+        if self._http.leaving:
+            call.finish()
+        return call
 
     # Sending.
 
@@ -179,8 +189,8 @@ class GrpcConnection(asyncio.Protocol):
         if self._ending:
             return
         self._http.leave()
-        for stream in list(self._http.streams.values()):
-            cast("Call | _Refusal", stream.receiver).finish()
+        for _, call in self._calls():
+            call.finish()
         self._flush()
         asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, self._take_no_more)
 
@@ -190,11 +200,31 @@ class GrpcConnection(asyncio.Protocol):
             self._flush()
 
     def refuse(self, status: int, message: str) -> None:  # noqa: ARG002
-        """End what the client does not get on with: half a request's body, or half a head."""
-        if self._http.awaits_head:
+        """End the connection of a client that does not get on with a head."""
+        if not self._ending:
             self._http.fail(ConnectionFailedError(ErrorCode.ENHANCE_YOUR_CALM, message))
-        for stream in self._half_sent():
-            cast("Call | _Refusal", stream.receiver).fail(Code.DEADLINE_EXCEEDED, message)
+            self._flush()
+
+    def look_after(self, now: float, seconds: Mapping[str, float]) -> None:
+        """End calls with which the client does not get on; the others are not disturbed."""
+        if self._ending:
+            return
+        for stream, call in self._calls():
+            waits = ("answer", stream.sent) if stream.blocked else call.awaited()
+            if waits is None:
+                call.waits = None
+                continue
+            what, detail = waits
+            if call.waits is None or call.waits[:2] != waits:
+                call.waits = (what, detail, now)
+            elif not 0 < seconds[what] < now - call.waits[2]:
+                continue
+            elif what == "answer":
+                stream.reset(ErrorCode.CANCEL)
+                call.lost()
+            else:
+                message = f"the request's {what} took longer than {seconds[what]:g} s"
+                call.fail(Code.DEADLINE_EXCEEDED, message)
         self._flush()
 
     def close(self) -> None:
@@ -214,8 +244,8 @@ class GrpcConnection(asyncio.Protocol):
     @property
     def dispensable(self) -> int | None:
         """How soon this connection makes room for others (0 first), or None: never."""
-        calls = [cast("Call | _Refusal", one.receiver) for one in self._http.streams.values()]
-        if any(call.busy for call in calls):
+        calls = self._calls()
+        if any(call.busy for _, call in calls):
             return None
         if calls:
             return 2
@@ -227,24 +257,24 @@ class GrpcConnection(asyncio.Protocol):
         return bool(self._http.streams or self._http.awaits_head)
 
     def awaited(self) -> tuple[str, object] | None:
-        """Return what is awaited from the client, and what must change for it to get on."""
+        """Return what is awaited from the client, and what must change for it to get on.
+
+        What single calls wait for is seen by `look_after`.
+        """
         http = self._http
         unsent = self._transport.get_write_buffer_size()
-        if unsent or http.held:
-            return "answer", (unsent, http.sent)
+        if unsent or self._ending:
+            return "answer", unsent
         if http.awaits_head:
             return "headers", http.frames
-        half = self._half_sent()
-        if half:
-            return "body", half[0].number
-        return None if http.streams else ("request", self._served)
+        # A client that sends PINGs wants to keep the connection.
+        return None if http.streams else ("request", http.frames)
 
-    def _half_sent(self) -> list[Stream]:
-        """Return the streams on which the client has sent half of what it must send whole."""
+    def _calls(self) -> list[tuple[Stream, Call | _Refusal]]:
         return [
-            stream
+            (stream, stream.receiver)
             for stream in self._http.streams.values()
-            if cast("Call | _Refusal", stream.receiver).awaits_message
+            if isinstance(stream.receiver, (Call, _Refusal))
         ]
 
 
@@ -257,10 +287,10 @@ def _is_grpc(media_type: bytes) -> bool:
 class _Refusal:
     """Answers who does not speak gRPC as HTTP does: after the request, unless that is long."""
 
-    awaits_message = True
     busy = False
 
     def __init__(self, stream: Stream, *fields: tuple[bytes, bytes]) -> None:
+        self.waits: tuple[str, object, float] | None = None
         self._stream = stream
         self._fields = fields
         self._swallowed = 0
@@ -269,6 +299,9 @@ class _Refusal:
         self._swallowed += len(data)
         if complete or self._swallowed > _SWALLOWED_BYTES:
             self._answer()
+
+    def awaited(self) -> tuple[str, object] | None:
+        return "body", None
 
     def fail(self, _code: Code, _message: str) -> None:
         self._answer()

@@ -9,13 +9,12 @@ from typing import Any, Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from slipway_runtime.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
-from slipway_runtime.server.compression import inflate
+from slipway_runtime.server.compression import INLINE_BYTES, inflate
 
 ENCODINGS: Final = (b"identity", b"gzip", b"deflate")
 
 _PREFIX: Final = Struct(">BL")
 _PREFIX_BYTES: Final = _PREFIX.size
-_INLINE_BYTES: Final = 64 * 1024
 
 _pack = _PREFIX.pack
 _unpack = _PREFIX.unpack_from
@@ -36,7 +35,7 @@ def pack(message: bytes) -> bytes:
 class Assembler:
     """Puts messages together, of at most ``limit`` bytes each."""
 
-    __slots__ = ("_encoding", "_have", "_limit", "_need", "_parts")
+    __slots__ = ("_at", "_data", "_encoding", "_have", "_limit", "_need", "_parts")
 
     def __init__(self, encoding: bytes, limit: int) -> None:
         if encoding not in ENCODINGS:
@@ -46,48 +45,57 @@ class Assembler:
             )
         self._encoding = encoding
         self._limit = limit
+        # What has come and was not taken: `_data` from `_at` on, and then the parts.
+        self._data = b""
+        self._at = 0
         self._parts: list[bytes] = []
         self._have = 0
         self._need = _PREFIX_BYTES
 
     @property
-    def between(self) -> bool:
-        """Whether no message has begun that is not complete."""
+    def empty(self) -> bool:
+        """Whether nothing is left of what has come."""
         return not self._have
 
-    def feed(self, data: bytes) -> list[Packed]:
-        """Take data in; return the messages that are complete by now.
+    @property
+    def ready(self) -> bool:
+        """Whether a message may be complete, as far as is known before it is taken."""
+        return self._have >= self._need
+
+    def add(self, data: bytes) -> None:
+        """Take data in."""
+        self._parts.append(data)
+        self._have += len(data)
+
+    def take(self) -> Packed | None:
+        """Return the next message, if it is complete.
 
         Raises:
-            BodyTooLarge: a message says that it is larger than the limit.
+            BodyTooLarge: it says that it is larger than the limit.
         """
-        size = self._have + len(data)
-        if size < self._need:
-            self._parts.append(data)
-            self._have = size
-            return []
+        if self._have < self._need:
+            return None
         if self._parts:
-            data = b"".join((*self._parts, data))
+            rest = self._data[self._at :]
+            self._data = b"".join((rest, *self._parts)) if rest else b"".join(self._parts)
+            self._at = 0
             self._parts.clear()
-        messages: list[Packed] = []
-        position = 0
-        while size - position >= _PREFIX_BYTES:
-            compressed, length = _unpack(data, position)
-            if length > self._limit:
-                raise BodyTooLarge(
-                    f"the message of {length} bytes is larger than max. {self._limit} bytes"
-                )
-            end = position + _PREFIX_BYTES + length
-            if end > size:
-                self._need = end - position
-                break
-            messages.append(Packed(compressed, data[position + _PREFIX_BYTES : end]))
-            position = end
-            self._need = _PREFIX_BYTES
-        self._have = size - position
-        if self._have:
-            self._parts.append(data[position:] if position else data)
-        return messages
+        begin = self._at + _PREFIX_BYTES
+        compressed, length = _unpack(self._data, self._at)
+        if length > self._limit:
+            raise BodyTooLarge(
+                f"the message of {length} bytes is larger than max. {self._limit} bytes"
+            )
+        if self._have < _PREFIX_BYTES + length:
+            self._need = _PREFIX_BYTES + length
+            return None
+        self._at = begin + length
+        message = Packed(compressed, self._data[begin : self._at])
+        self._need = _PREFIX_BYTES
+        self._have -= _PREFIX_BYTES + length
+        if not self._have:
+            self._data, self._at = b"", 0
+        return message
 
     async def decode(self, kind: Any, packed: Packed) -> Any:
         """Return a message of that kind.
@@ -100,7 +108,7 @@ class Assembler:
         if packed.compressed:
             if packed.compressed != 1 or self._encoding == b"identity":
                 raise BadRequest("a compressed message without a grpc-encoding")
-            if len(data) < _INLINE_BYTES:
+            if len(data) < INLINE_BYTES:
                 data = inflate(self._encoding, data, self._limit)
             else:
                 data = await asyncio.to_thread(inflate, self._encoding, data, self._limit)

@@ -43,7 +43,7 @@ def _answer(request: Any, package: str) -> dict[str, Any]:
             case "file_by_filename":
                 file = POOL.FindFileByName(request.file_by_filename)
             case "file_containing_symbol":
-                file = POOL.FindFileContainingSymbol(request.file_containing_symbol)
+                file = _file_with(request.file_containing_symbol)
             case "all_extension_numbers_of_type":
                 name = request.all_extension_numbers_of_type
                 POOL.FindMessageTypeByName(name)
@@ -57,6 +57,18 @@ def _answer(request: Any, package: str) -> dict[str, Any]:
         return _error(package, Code.NOT_FOUND, "no such name here")
     files = message("FileDescriptorResponse", package)(file_descriptor_proto=_with_imports([file]))
     return {"file_descriptor_response": files}
+
+
+def _file_with(symbol: str) -> Any:
+    """Return the file of a service, a message, or a method.
+
+    Raises:
+        KeyError: there is none.
+    """
+    try:
+        return POOL.FindFileContainingSymbol(symbol)
+    except KeyError:
+        return POOL.FindFileContainingSymbol(symbol.rpartition(".")[0])
 
 
 def _with_imports(files: Iterable[Any]) -> list[bytes]:

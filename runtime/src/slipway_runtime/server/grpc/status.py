@@ -23,6 +23,9 @@ _PUSHBACK: Final = b"grpc-retry-pushback-ms"
 _PRINTABLE: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 _SECONDS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MOST_DIGITS: Final = 8
+# Clients take some 8 KiB of metadata, and a header block of ours is one frame.
+_MOST_MESSAGE_BYTES: Final = 1500
+_CUT: Final = b" ..."
 
 
 class Code(IntEnum):
@@ -85,6 +88,14 @@ def timeout_of(value: bytes) -> float:
 
 
 def _escaped(message: str) -> bytes:
-    return b"".join(
-        bytes((octet,)) if octet in _PRINTABLE else b"%%%02X" % octet for octet in message.encode()
-    )
+    """Return a message as a header field has it, cut where a client would not take it whole."""
+    escaped = bytearray()
+    for character in message:
+        coded = b"".join(
+            bytes((octet,)) if octet in _PRINTABLE else b"%%%02X" % octet
+            for octet in character.encode("utf-8", "replace")
+        )
+        if len(escaped) + len(coded) > _MOST_MESSAGE_BYTES:
+            return bytes(escaped + _CUT)
+        escaped += coded
+    return bytes(escaped)
