@@ -67,6 +67,7 @@ def test_grpcurl_lists_and_describes_the_services(server: Server) -> None:
     assert f"{SERVICE}.ModelInfer" in grpcurl(server, "list", SERVICE).split()
     described = grpcurl(server, "describe", SERVICE)
     assert "rpc ModelInfer ( .inference.ModelInferRequest )" in described
+    assert "rpc ModelInfer (" in grpcurl(server, "describe", f"{SERVICE}.ModelInfer")
     assert "repeated bytes raw_input_contents = 7;" in grpcurl(
         server, "describe", "inference.ModelInferRequest"
     )
