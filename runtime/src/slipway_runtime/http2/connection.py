@@ -79,7 +79,7 @@ class Http2Connection:
         self._blocked: dict[Stream, None] = {}
         self.choked = False
         self.held = 0  # back until the client admits it, in bytes
-        self._crowd: deque[Callable[[], None]] = deque()
+        self._crowd: dict[Stream, Callable[[], None]] = {}
         self._admitting = False
         self._pumps = False
         self._first = True
@@ -218,13 +218,17 @@ class Http2Connection:
         """Whether so much is held back that new answers should wait."""
         return self.held > _CROWDED_BYTES
 
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back when the connection is not crowded any more; never, if it ends before."""
-        self._crowd.append(callback)
+    def when_room(self, stream: Stream, callback: Callable[[], None]) -> None:
+        """Call back when the connection is not crowded any more; never, if the stream ends before.
+
+        Streams have their turns in the order of asking.
+        """
+        self._crowd[stream] = callback
 
     def ended(self, stream: Stream) -> None:
         """Both sides have ended a stream; if not the client, it is to be left alone."""
         self.streams.pop(stream.number, None)
+        self._crowd.pop(stream, None)
         if not stream.complete:
             self._were_reset.append(stream.number)
 
@@ -481,6 +485,7 @@ class Http2Connection:
     def _forget(self, stream: Stream) -> None:
         """What a stream holds back will not be sent."""
         self._blocked.pop(stream, None)
+        self._crowd.pop(stream, None)
         self.held -= stream.forget()
         self._admit_crowd()
 
@@ -490,7 +495,7 @@ class Http2Connection:
             return  # Called from below: the loop goes on.
         self._admitting = True
         while self._crowd and not self.crowded:
-            self._crowd.popleft()()
+            self._crowd.pop(next(iter(self._crowd)))()
         self._admitting = False
 
     def _count_reset(self) -> None:

@@ -191,8 +191,8 @@ class Stream:
         return self._connection.crowded
 
     def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back when the connection is not crowded any more; never, if it ends before."""
-        self._connection.when_room(callback)
+        """Call back when the connection is not crowded any more; never, if this ends before."""
+        self._connection.when_room(self, callback)
 
     def pump(self) -> bool:
         """Send one frame of what was held back, if there is room; return whether there was."""

@@ -15,6 +15,7 @@ ENCODINGS: Final = (b"identity", b"gzip", b"deflate")
 
 _PREFIX: Final = Struct(">BL")
 _PREFIX_BYTES: Final = _PREFIX.size
+_SMALL_BYTES: Final = 1024
 
 _pack = _PREFIX.pack
 _unpack = _PREFIX.unpack_from
@@ -48,7 +49,7 @@ class Assembler:
         # What has come and was not taken: `_data` from `_at` on, and then the parts.
         self._data = b""
         self._at = 0
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []
         self._have = 0
         self._need = _PREFIX_BYTES
 
@@ -64,8 +65,14 @@ class Assembler:
 
     def add(self, data: bytes) -> None:
         """Take data in."""
-        self._parts.append(data)
         self._have += len(data)
+        parts = self._parts
+        if len(data) > _SMALL_BYTES or not parts:
+            parts.append(data)
+        elif isinstance(parts[-1], bytearray):
+            parts[-1] += data
+        else:  # An object for each of a million small parts would take much more than they.
+            parts.append(bytearray(data))
 
     def take(self) -> Packed | None:
         """Return the next message, if it is complete.
