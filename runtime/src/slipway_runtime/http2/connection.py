@@ -83,8 +83,8 @@ class Http2Connection:
         self._admitting = False
         self._pumps = False
         self._first = True
-        # Receiving: parts of a frame that is not complete, and how much is missing of it.
-        self._parts: list[bytes] = [b""]
+        # Receiving: a frame that is not complete, and how much is missing of it.
+        self._rest = bytearray()
         self._missing = 1
         self.frames = 0
         self._introduced = False
@@ -110,8 +110,7 @@ class Http2Connection:
         """Whether the client has begun something that is not even a whole request's head."""
         if not self._settled or self._block is not None:
             return True
-        begun = b"".join(self._parts)[: frames.HEAD_BYTES]
-        return len(begun) > _KIND_AT and begun[_KIND_AT] != frames.DATA
+        return len(self._rest) > _KIND_AT and self._rest[_KIND_AT] != frames.DATA
 
     @property
     def over(self) -> bool:
@@ -121,11 +120,11 @@ class Http2Connection:
     def receive(self, data: bytes) -> None:
         """Take in what the client has sent."""
         if len(data) < self._missing:
-            self._parts.append(data)
+            self._rest += data
             self._missing -= len(data)
             return
-        if len(self._parts) > 1 or self._parts[0]:
-            data = b"".join((*self._parts, data))
+        if self._rest:
+            data = b"".join((self._rest, data))
         self._receiving = True
         try:
             rest = self._frames(data)
@@ -137,7 +136,7 @@ class Http2Connection:
             rest = b""
         finally:
             self._receiving = False
-        self._parts = [rest]
+        self._rest = bytearray(rest)
 
     def take(self) -> list[bytes | memoryview]:
         """Return what is to be sent, once."""
