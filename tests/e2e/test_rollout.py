@@ -49,7 +49,7 @@ def assert_nothing_failed(tally: Tally, request: pytest.FixtureRequest) -> None:
     request.node.user_properties.append(("requests", f"{tally.sent} sent, {tally.failed} failed"))
     print(f"{tally.sent} requests sent, {tally.failed} failed: {dict(tally.failures)}")
     assert tally.sent > 100
-    assert not tally.failures
+    assert not tally.failures, str(tally)
 
 
 def test_a_digest_change_under_load_loses_no_request(

@@ -1,7 +1,8 @@
-"""Probes of programs that answer over HTTP on this machine."""
+"""Probes of programs that answer over TCP or HTTP on this machine."""
 
 from __future__ import annotations
 
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -12,6 +13,19 @@ from slipway_dev.wait import Probe
 
 _TIMEOUT = 5
 _ANSWER_BYTES = 2000
+
+
+def tcp_probe(host: str, port: int) -> Probe:
+    """Return a probe that holds once something takes connections at ``host:port``."""
+
+    def probe() -> str | None:
+        try:
+            socket.create_connection((host, port), _TIMEOUT).close()
+        except OSError as error:
+            return f"{host}:{port}: {error}"
+        return None
+
+    return probe
 
 
 def http_probe(url: str) -> Probe:

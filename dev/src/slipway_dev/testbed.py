@@ -16,6 +16,7 @@ from slipway_dev import binaries, images, paths
 from slipway_dev.cluster import Cluster
 from slipway_dev.console import step
 from slipway_dev.errors import DevError
+from slipway_dev.probes import tcp_probe
 from slipway_dev.s3 import REGION, Keys, S3Server
 from slipway_dev.state import Size
 from slipway_dev.wait import wait_until
@@ -168,9 +169,15 @@ class Testbed:
         return self.cluster.get("modeldeployment", name, "-n", namespace)
 
     def service_address(self, namespace: str, name: str) -> str:
-        """Return the host and port of a model's Service, as it is reached on this machine."""
+        """Return the host and port of a Service that has a ready pod, once they can be reached.
+
+        kube-proxy hears of a pod that became ready a moment after the API server; until then it
+        refuses connections to a Service that had no pod before.
+        """
         service = self.cluster.get("service", name, "-n", namespace)
-        return f"{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}"
+        host, port = service["spec"]["clusterIP"], service["spec"]["ports"][0]["port"]
+        wait_until(f"{namespace}/{name} takes connections", tcp_probe(host, port), 30)
+        return f"{host}:{port}"
 
     def wait_for(
         self,

@@ -6,6 +6,7 @@ import http.client
 import threading
 import time
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -21,16 +22,29 @@ class Tally:
         sent: all requests, answered or not.
         failures: what went wrong, and how often; empty when nothing did.
         by_digest: answers with status 200 by the digest of the model that gave them.
+        failed_at: when requests failed, in seconds since the first was sent.
     """
 
     sent: int = 0
     failures: Counter[str] = field(default_factory=Counter[str])
     by_digest: Counter[str] = field(default_factory=Counter[str])
+    failed_at: list[float] = field(default_factory=list[float], repr=False)
 
     @property
     def failed(self) -> int:
         """How many requests were not answered with 200."""
         return self.failures.total()
+
+    def __str__(self) -> str:
+        """Say what an unexpected failure is explained by: how many, which, and when."""
+        text = f"{self.sent} sent, {self.failed} failed; answered: {dict(self.by_digest)}"
+        if not self.failed_at:
+            return text
+        first, last = min(self.failed_at), max(self.failed_at)
+        return (
+            f"{text}; failures: {dict(self.failures)},"
+            f" the first {first:.2f} s and the last {last:.2f} s after the start"
+        )
 
 
 class SteadyTraffic:
@@ -51,12 +65,14 @@ class SteadyTraffic:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._tally = Tally()
+        self._began = 0.0
         self._threads = [
             threading.Thread(target=self._run, args=(number % 2 == 0,), daemon=True)
             for number in range(clients)
         ]
 
     def __enter__(self) -> Self:
+        self._began = time.monotonic()
         for thread in self._threads:
             thread.start()
         return self
@@ -75,9 +91,7 @@ class SteadyTraffic:
     def tally(self) -> Tally:
         """A copy of the counts so far."""
         with self._lock:
-            return Tally(
-                self._tally.sent, Counter(self._tally.failures), Counter(self._tally.by_digest)
-            )
+            return deepcopy(self._tally)
 
     def _run(self, keep: bool) -> None:
         connection: http.client.HTTPConnection | None = None
@@ -99,6 +113,7 @@ class SteadyTraffic:
         if not keep:
             headers["Connection"] = "close"
         digest, failure, again = "", "", False
+        began = time.monotonic()
         try:
             connection.request("POST", self._path, self._body, headers)
             response = connection.getresponse()
@@ -113,6 +128,7 @@ class SteadyTraffic:
             self._tally.sent += 1
             if failure:
                 self._tally.failures[failure] += 1
+                self._tally.failed_at.append(began - self._began)
             else:
                 self._tally.by_digest[digest] += 1
         return again

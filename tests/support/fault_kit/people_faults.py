@@ -33,7 +33,7 @@ def rollout_paused(stage: Stage) -> Seen:
             stage.serves(artifact)
         stage.more_answers(traffic)
     tally = traffic.tally
-    assert not tally.failures, tally
+    assert not tally.failures, str(tally)
     return Seen(
         "RollingOut", "the pause was taken back", seconds, tally.sent, tally.failed,
         "the rollout went on and completed",
@@ -54,7 +54,7 @@ def edited_by_hand(stage: Stage) -> Seen:
         stage.until("has its pods again", lambda v: v.settled and _names(stage) == pods, 60)
         stage.more_answers(traffic)
     tally = traffic.tally
-    assert not tally.failures, tally
+    assert not tally.failures, str(tally)
     assert set(tally.by_digest) == {stage.good.digest}
     return Seen(
         "Serving", "the Deployment is as it was, and the same pods serve", seconds,
@@ -87,7 +87,7 @@ def changed_three_times(stage: Stage) -> Seen:
     assert outcomes[asked[-1].digest] == "Good"
     assert "Failed" not in outcomes.values()
     tally = traffic.tally
-    assert not tally.failures, tally
+    assert not tally.failures, str(tally)
     return Seen(
         "RollingOut", "each change is the new target at once; none counts as failed", seconds,
         tally.sent, tally.failed, "the last one is served",
@@ -109,7 +109,7 @@ def reverted(stage: Stage) -> Seen:
         stage.more_answers(traffic)
     assert pods <= _names(stage)  # The failed version's last pod may still be about to go.
     tally = traffic.tally
-    assert not tally.failures, tally
+    assert not tally.failures, str(tally)
     assert set(tally.by_digest) == {stage.good.digest}
     return Seen(
         "Serving", "Ready again with the very same pods", seconds, tally.sent, tally.failed,

@@ -116,7 +116,7 @@ class Fault:
                 stage.serves(change.artifact or stage.good)
                 healed = f"by itself, {watch.seconds:.0f} s after {self.mended}"
         tally = traffic.tally
-        assert not tally.failures, tally
+        assert not tally.failures, str(tally)
         return Seen(self.reason, essence(stage, told), seconds, tally.sent, tally.failed, healed)
 
     @property

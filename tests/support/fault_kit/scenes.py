@@ -71,7 +71,7 @@ def slow_storage(stage: Stage) -> Seen:
     assert len(seen) <= took / 5 + 1, f"a write for every step: {seen}"
     assert "lastFailure" not in stage.view().status
     tally = traffic.tally
-    assert not tally.failures
+    assert not tally.failures, str(tally)
     healed = (
         f"rolled out after {took:.0f} s; the status showed "
         f"{', '.join(f'{count / 1e6:.1f}' for count in seen)} MB fetched on the way"
@@ -112,7 +112,7 @@ def out_of_memory_under_traffic(stage: Stage) -> Seen:
         stage.more_answers(traffic)
     assert stage.verdicts("OutOfMemory") > verdicts
     tally = traffic.tally
-    assert not tally.failures
+    assert not tally.failures, str(tally)
     return Seen(
         "OutOfMemory", essence(stage, told), seconds, tally.sent, tally.failed,
         "rolled back to the version before",
@@ -200,7 +200,7 @@ def evicted(stage: Stage) -> Seen:
     assert view.reason == "Evicted"
     assert stage.verdicts("Evicted") > verdicts
     tally = traffic.tally
-    assert not tally.failures, tally
+    assert not tally.failures, str(tally)
     return Seen(
         "Evicted", essence(stage, told), seconds, tally.sent, tally.failed,
         "rolled back to the version before",
@@ -236,5 +236,5 @@ def drained(stage: Stage) -> Seen:
             f"the budget kept the second pod; by itself, {watch.seconds:.0f} s after `uncordon`"
         )
     tally = traffic.tally
-    assert not tally.failures, tally
+    assert not tally.failures, str(tally)
     return Seen("Unschedulable", essence(stage, told), seconds, tally.sent, tally.failed, healed)

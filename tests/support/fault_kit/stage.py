@@ -168,11 +168,11 @@ class Stage:
         return SteadyTraffic(where, "/predict", BODY, clients=2, rate=20)
 
     def more_answers(self, traffic: SteadyTraffic, count: int = 20) -> None:
-        """Wait until so many more requests were sent."""
-        before = traffic.tally.sent
+        """Wait until so many more requests were answered."""
+        before = traffic.tally.by_digest.total()
 
         def check() -> None:
-            assert traffic.tally.sent >= before + count, traffic.tally
+            assert traffic.tally.by_digest.total() >= before + count, traffic.tally
 
         self.eventually(check)
 
