@@ -2,58 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import ssl
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from operator_kit.outage import Etcd, Outage
 from operator_kit.space import MODEL, Space
 
-from slipway_dev import state as states
 from slipway_dev.cluster import Cluster
 
 from .conftest import PATIENT, Launch, RecordFault
-
-
-class _Etcd:
-    """Removes objects behind the API server's back, so that no watch tells of it."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        state = states.load(cluster.name)
-        assert state is not None
-        pair = state.certificate("etcd")
-        context = ssl.create_default_context(cafile=str(state.authority))
-        context.load_cert_chain(pair.certificate, pair.key)
-        self._url = f"https://127.0.0.1:{state.ports['etcd']}/v3/kv/deleterange"
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
-        )
-
-    def delete(self, key: str) -> None:
-        body = json.dumps({"key": base64.b64encode(key.encode()).decode()}).encode()
-        with self._opener.open(urllib.request.Request(self._url, body), timeout=5) as answer:
-            assert json.loads(answer.read())["deleted"] == "1"
-
-
-class Outage:
-    """Takes the API server away, and brings it back."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    def begin(self) -> None:
-        self._cluster.stop("apiserver", grace=0)
-
-    def end(self) -> None:
-        """Kubernetes' own controllers start anew: they would back off for up to half a minute."""
-        if self._cluster.health()["apiserver"] == "ready":
-            return
-        self._cluster.start("apiserver")
-        for component in ("controller-manager", "scheduler"):
-            self._cluster.stop(component, grace=0)
-            self._cluster.start(component)
 
 
 @pytest.fixture
@@ -75,7 +32,7 @@ def test_what_vanished_during_an_outage_comes_back(
     service = space.child("services")["metadata"]["uid"]
     deployment = space.deployment("other")["metadata"]["uid"]
     outage.begin()
-    etcd = _Etcd(cluster)
+    etcd = Etcd(cluster)
     etcd.delete(f"/registry/services/specs/{space.namespace}/{MODEL}")
     etcd.delete(f"/registry/deployments/{space.namespace}/other")
     outage.end()

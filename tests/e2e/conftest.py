@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from e2e_types import Installed
+from runtime_kit import onnx_models
+from steady_checks import wait_for_answers
 
-from slipway_dev.testbed import OPERATOR_NAMESPACE, Testbed
+from slipway_dev.testbed import OPERATOR_NAMESPACE, Artifact, Testbed, is_ready
+from slipway_dev.traffic import SteadyTraffic
 
 # An ambiguous failure is told apart after two restarts, which the kubelet delays by 10 and 20 s.
 VALUES = {"controller": {"ambiguousRestarts": 2, "fetchProgress": True}}
+BODY = json.dumps({"x": [[1.0, 2.0, 3.0, 4.0]]}).encode()
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +41,28 @@ def namespace(testbed: Testbed, request: pytest.FixtureRequest) -> Iterator[str]
     testbed.create_namespace(name)
     yield name
     testbed.cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def versions(testbed: Testbed) -> tuple[Artifact, Artifact]:
+    """Two good versions of one model."""
+    return (
+        testbed.upload("rollout/v1.onnx", onnx_models.linear(bias=1.0)),
+        testbed.upload("rollout/v2.onnx", onnx_models.linear(bias=2.0)),
+    )
+
+
+@pytest.fixture
+def traffic(
+    testbed: Testbed, namespace: str, versions: tuple[Artifact, Artifact]
+) -> Iterator[SteadyTraffic]:
+    """Steady requests to the first version, served by two pods."""
+    testbed.apply(testbed.model(namespace, "linear", versions[0], replicas=2))
+    testbed.wait_for(namespace, "linear", "ready", is_ready)
+    address = testbed.service_address(namespace, "linear")
+    with SteadyTraffic(address, "/predict", BODY, clients=4, rate=100) as traffic:
+        wait_for_answers(traffic, versions[0], 50)
+        yield traffic
 
 
 @pytest.hookimpl(wrapper=True)

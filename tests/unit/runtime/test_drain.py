@@ -91,6 +91,8 @@ def test_no_request_is_lost_on_connections_that_are_kept_alive(
 ) -> None:
     extra = {
         "SLIPWAY_DRAIN_DELAY_SECONDS": "0.5",
+        # These clients know no other server, and would not leave it alone.
+        "SLIPWAY_DRAIN_TIMEOUT_SECONDS": "3",
         "SLIPWAY_HOST": host,
         "SLIPWAY_WORKERS": str(workers),
     }
@@ -111,6 +113,51 @@ def test_no_request_is_lost_on_connections_that_are_kept_alive(
     assert [failure for client in clients for failure in client.failures] == []
     assert before > 0
     assert sum(client.answered for client in clients) > before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_as_long_as_new_connections_come_they_are_served_beyond_the_delay(
+    tmp_path: Path, workers: int
+) -> None:
+    """A proxy that hears late of the pod's end sends clients here who can go nowhere else."""
+    extra = {
+        "SLIPWAY_DRAIN_DELAY_SECONDS": "0.3",
+        "SLIPWAY_DRAIN_TIMEOUT_SECONDS": "20",
+        "SLIPWAY_WORKERS": str(workers),
+    }
+    late = 3.0
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        began = time.monotonic()
+        server.terminate()
+        while time.monotonic() < began + late:
+            assert server.post("/predict", BODY).status == 200
+            time.sleep(0.05)
+        ended = server.wait_for_end(5)
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_that_never_stop_coming_get_half_of_the_drain_timeout_at_most(
+    tmp_path: Path, workers: int
+) -> None:
+    extra = {
+        "SLIPWAY_DRAIN_DELAY_SECONDS": "0.3",
+        "SLIPWAY_DRAIN_TIMEOUT_SECONDS": "4",
+        "SLIPWAY_WORKERS": str(workers),
+    }
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        client = Client(server, 0.02)
+        client.start()
+        began = time.monotonic()
+        server.terminate()
+        ended = server.wait_for_end(10)
+        seconds = time.monotonic() - began
+        client.join(10)
+    assert ended.code == 0
+    assert client.failures == []
+    assert 2.3 < seconds < 4.3
 
 
 def long_inference(server: Server, seconds: float) -> int:

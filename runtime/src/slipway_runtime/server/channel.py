@@ -25,7 +25,7 @@ class Kind(IntEnum):
     CONNECTION = 1  # PLAIN, SECURE or GRPC, and the socket
     READY = 2
     DRAIN = 3
-    STOP = 4  # finish what is in flight, and end
+    STOP = 4  # finish what is in flight, for so many seconds at most (JSON), and end
     ASK = 5  # a number of four bytes and the name of what is wanted
     TOTAL = 6  # the number of a GATHER, and the sum
     # From a worker.

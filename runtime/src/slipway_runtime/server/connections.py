@@ -96,12 +96,14 @@ class Handshake:
 class Connections:
     """All connections of one server. For the event loop's thread alone.
 
-    ``on_closed`` hears of each that has ended.
+    ``on_closed`` hears of each that has ended; ``latest`` is when the newest one came, by the clock
+    of time.monotonic().
     """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         self.metrics = metrics
         self.on_closed: Callable[[], object] = lambda: None
+        self.latest = 0.0
         self._seconds = {
             "handshake": settings.header_timeout,
             "headers": settings.header_timeout,
@@ -124,6 +126,7 @@ class Connections:
 
         ``after`` is what it was before.
         """
+        self.latest = time.monotonic()
         self._open[connection] = None
         if after is not None:
             self._open.pop(after, None)

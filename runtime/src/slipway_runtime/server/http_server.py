@@ -44,14 +44,14 @@ class HttpServer:
     ) -> None:
         self._make = make
         self._tls = tls
-        self._connections = Connections(settings, metrics)
+        self.connections = Connections(settings, metrics)
         if on_closed is not None:
-            self._connections.on_closed = on_closed
+            self.connections.on_closed = on_closed
         self._beginning = set[asyncio.Task[None]]()
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._acceptor: Acceptor | None = None
-        self._watch = asyncio.get_running_loop().create_task(self._connections.watch())
+        self._watch = asyncio.get_running_loop().create_task(self.connections.watch())
 
     async def listen(self, listener: socket.socket) -> None:
         """Take in what comes to a listening socket."""
@@ -61,7 +61,7 @@ class HttpServer:
             return
         self._listener = listener
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: self._make(self._connections, None), sock=listener, backlog=BACKLOG
+            lambda: self._make(self.connections, None), sock=listener, backlog=BACKLOG
         )
 
     def take(self, connection: socket.socket) -> None:
@@ -74,22 +74,22 @@ class HttpServer:
     async def _begin(self, connection: socket.socket) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._make(self._connections, None), connection
+                lambda: self._make(self.connections, None), connection
             )
         except OSError as error:
             logger.debug("a connection ended as it began: %s", error)
             connection.close()
-            self._connections.on_closed()
+            self.connections.on_closed()
 
     async def _agree(self, connection: socket.socket) -> None:
         task = asyncio.current_task()
         assert task is not None
         assert self._tls is not None
         handshake = Handshake(task)
-        self._connections.opened(handshake)
+        self.connections.opened(handshake)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._make(self._connections, handshake),
+                lambda: self._make(self.connections, handshake),
                 connection,
                 ssl=self._tls(),
             )
@@ -97,7 +97,7 @@ class HttpServer:
             # Not TLS, no cipher in common, cut off here or there.
             logger.debug("a connection ended before TLS was agreed upon: %s", error)
             connection.close()
-            self._connections.closed(handshake)
+            self.connections.closed(handshake)
 
     async def stop(self, seconds: float) -> None:
         """Take no more connections, answer what has arrived, for so many seconds at most.
@@ -113,7 +113,7 @@ class HttpServer:
             await asyncio.sleep(LAST_MOMENT_SECONDS)
             if self._server is not None:
                 self._server.close()
-        await self._connections.finish(seconds)
+        await self.connections.finish(seconds)
         self._watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._watch

@@ -130,6 +130,16 @@ class Instance:
         return self._rpc.http
 
     @property
+    def latest_connection(self) -> float:
+        """When the newest connection came, by the clock of time.monotonic()."""
+        return max(server.connections.latest for server in self._servers)
+
+    @property
+    def _servers(self) -> list[HttpServer]:
+        servers = (self.plain, self.secure, self.rpc)
+        return [server for server in servers if server is not None]
+
+    @property
     def rpc(self) -> HttpServer | None:
         """What takes the connections of gRPC, if it was started."""
         return None if self._rpc is None else self._rpc.http
@@ -161,8 +171,7 @@ class Instance:
 
     async def stop(self, seconds: float) -> None:
         """Take no more requests, and finish what is in flight, for so many seconds at most."""
-        servers = (self.plain, self.secure, self.rpc)
-        await asyncio.gather(*(server.stop(seconds) for server in servers if server is not None))
+        await asyncio.gather(*(server.stop(seconds) for server in self._servers))
         self._watch.cancel()
         if self._access_log is not None:
             self._access_log.flush()

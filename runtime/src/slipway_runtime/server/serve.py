@@ -3,7 +3,7 @@
 A drain begins long before the listening socket closes, since the rest of the cluster still sends
 traffic here:
 
-    SIGTERM -> not ready, every answer says `connection: close`     (drain delay)
+    SIGTERM -> not ready, every answer says `connection: close`     (drain delay, or longer)
             -> no new connections; what is on its way in is still answered   (a moment)
             -> close idle connections, finish what is in flight     (drain timeout)
             -> exit 0
@@ -12,13 +12,13 @@ traffic here:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 
 import uvloop
 
 from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.server.drain import serve_on
 from slipway_runtime.server.instance import Instance
 from slipway_runtime.server.listener import GRPC_VARIABLES, listen
 from slipway_runtime.server.signals import Signals
@@ -66,12 +66,6 @@ async def _serve(
         instance.install(loading.result())
         await stopping
     instance.drain()
-    logger.info(
-        "draining: serving on for %g s, then finishing what is in flight for up to %g s",
-        settings.drain_delay,
-        settings.drain_timeout,
-    )
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(signals.hurry.wait(), settings.drain_delay)
-    await instance.stop(settings.drain_timeout)
+    seconds = await serve_on(settings, signals.hurry, lambda: instance.latest_connection)
+    await instance.stop(seconds)
     logger.info("drained")

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,6 +35,7 @@ from slipway_runtime.server.channel import (
     pair,
 )
 from slipway_runtime.server.crew import Crew, after_trial, variables_of
+from slipway_runtime.server.drain import serve_on
 from slipway_runtime.server.listener import GRPC_VARIABLES, Acceptor, listen
 from slipway_runtime.server.signals import Signals
 from slipway_runtime.settings import ServeSettings
@@ -104,6 +106,7 @@ class _Supervisor:
         self._acceptors: list[Acceptor] = []
         self._listeners: list[tuple[socket.socket, bytes]] = []
         self._tasks = set[asyncio.Task[None]]()
+        self._latest_connection = 0.0
 
     async def run(self, listener: socket.socket) -> None:
         signals = Signals()
@@ -175,8 +178,7 @@ class _Supervisor:
         heir = self._workers[-1]
         await self._until(lambda: heir.up or bool(self._ended))
         # What it has been asked meanwhile it still answers.
-        first.dismissed = True
-        first.channel.send(Kind.STOP)
+        _dismiss(first, self._settings.drain_timeout)
         self._workers.remove(first)
 
     async def _start(self, count: int) -> None:
@@ -269,6 +271,7 @@ class _Supervisor:
         """Return what gives each connection to the worker that has the fewest."""
 
         def give(connection: socket.socket) -> None:
+            self._latest_connection = time.monotonic()
             turn = next(self._turn)  # Equals take turns.
             able = sorted(
                 (one for one in self._workers if one.up),
@@ -332,23 +335,15 @@ class _Supervisor:
             self._ask(_METRICS)
 
     async def _drain(self, hurry: asyncio.Event) -> None:
-        settings = self._settings
         for worker in self._workers:
             worker.channel.send(Kind.DRAIN)
-        logger.info(
-            "draining: serving on for %g s, then finishing what is in flight for up to %g s",
-            settings.drain_delay,
-            settings.drain_timeout,
-        )
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(hurry.wait(), settings.drain_delay)
+        seconds = await serve_on(self._settings, hurry, lambda: self._latest_connection)
         await asyncio.gather(*(acceptor.stop(_MOMENT_SECONDS) for acceptor in self._acceptors))
         for worker in self._workers:
-            worker.dismissed = True
-            worker.channel.send(Kind.STOP)
+            _dismiss(worker, seconds)
         await asyncio.wait(
             [worker.watch for worker in self._workers],
-            timeout=settings.drain_timeout + _END_SECONDS,
+            timeout=seconds + _END_SECONDS,
         )
         late = [worker for worker in self._workers if worker.process.returncode is None]
         if late:
@@ -369,3 +364,9 @@ class _Supervisor:
             if worker.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     worker.process.kill()
+
+
+def _dismiss(worker: _Worker, seconds: float) -> None:
+    """Let a worker finish what is in flight, for so many seconds, and end."""
+    worker.dismissed = True
+    worker.channel.send(Kind.STOP, json.dumps(seconds).encode())

@@ -53,6 +53,7 @@ class _Worker:
         self._settings = settings
         self._routes: ModelRoutes | None = None
         self._stop = asyncio.Event()
+        self._seconds_to_stop = settings.drain_timeout
         self._numbers = itertools.count()
         self._awaited: dict[bytes, asyncio.Future[bytes]] = {}
         self._channel: Channel
@@ -87,7 +88,7 @@ class _Worker:
         warm = {"run_seconds": self._routes.run_seconds}
         self._channel.send(Kind.WARM, json.dumps(warm).encode())
         await stopping
-        await instance.stop(self._settings.drain_timeout)
+        await instance.stop(self._seconds_to_stop)
 
     def _received(self, kind: Kind, content: bytes, connection: socket.socket | None) -> None:
         match kind:
@@ -100,6 +101,7 @@ class _Worker:
             case Kind.DRAIN:
                 self._instance.drain()
             case Kind.STOP:
+                self._seconds_to_stop = json.loads(content)
                 self._stop.set()
             case Kind.ASK:
                 number, what = content[:NUMBER_BYTES], content[NUMBER_BYTES:].decode()
