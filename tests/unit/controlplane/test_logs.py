@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 from fake_cluster import pods, samples
 from fake_cluster.world import World
 
-from slipway_operator.app.logs import JsonFormatter, TextFormatter
+from slipway_operator.app.logs import JsonFormatter, TextFormatter, without_unclosed_generators
 from slipway_operator.reconcile import kinds, log_context
 from slipway_operator.reconcile.kube import ApiError
 
@@ -87,3 +88,24 @@ def test_a_line_for_a_person_has_the_same_fields():
     record = logging.makeLogRecord({"msg": "reported", "name": "x", "ready": "True"})
     line = TextFormatter("%(message)s").format(record)
     assert line == "reported  (model=payments/fraud ready=True)"
+
+
+def test_the_end_of_the_process_is_told_without_stacks_of_what_could_not_be_closed(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def stubborn() -> AsyncGenerator[int]:
+        try:
+            yield 1
+        finally:
+            raise RuntimeError("generator didn't stop after athrow()")
+
+    kept = list[AsyncGenerator[int]]()
+
+    async def end_with_one_open() -> None:
+        kept.append(stubborn())
+        await anext(kept[-1])
+        asyncio.get_running_loop().call_exception_handler({"message": "something else"})
+
+    asyncio.run(end_with_one_open())
+    assert len(caplog.messages) == 2, "asyncio words it in another way"
+    assert [without_unclosed_generators(record) for record in caplog.records] == [True, False]

@@ -10,6 +10,7 @@ from slipway_operator.reconcile import log_context
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 # kopf hangs whole objects and its settings on its records.
 _KOPF = frozenset({"settings", "k8s_skip", "k8s_ref"})
+_UNCLOSED = "an error occurred during closing of asynchronous generator"
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
@@ -44,6 +45,15 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def without_unclosed_generators(record: logging.LogRecord) -> bool:
+    """Return whether a record of asyncio's is worth a line.
+
+    When the process ends, or has lost its Lease, kopf's watches are generators within generators in
+    the midst of their work. Not all can be closed in order, and asyncio tells each with its stack.
+    """
+    return not record.getMessage().startswith(_UNCLOSED)
+
+
 def configure(log_format: str) -> None:
     """Send everything to standard error in the given format, ``json`` or ``text``."""
     handler = logging.StreamHandler(sys.stderr)
@@ -56,3 +66,4 @@ def configure(log_format: str) -> None:
     # kopf tells each event of each object at INFO and DEBUG; its warnings are worth reading.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(without_unclosed_generators)
