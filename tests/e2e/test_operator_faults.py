@@ -107,6 +107,12 @@ def holder(testbed: Testbed) -> str:
     return str(lease["spec"].get("holderIdentity") or "").rsplit("_", 1)[0]
 
 
+def leads(testbed: Testbed) -> bool:
+    """Whether the Lease is held by a pod that exists."""
+    listed = testbed.cluster.get("pods", *OPERATORS)["items"]
+    return holder(testbed) in {pod["metadata"]["name"] for pod in listed}
+
+
 def operators_processes(pod_uid: str) -> list[int]:
     """The processes of the operator's container in a pod of this machine."""
     found = list[int]()
@@ -178,8 +184,8 @@ def test_an_api_server_that_goes_and_comes_costs_no_request(
     testbed: Testbed, loaded: Loaded, outage: Outage, record_fault: RecordFault
 ) -> None:
     def budget() -> str:
-        kinds = ("pdb", NAME, "-n", loaded.namespace, "--ignore-not-found", "-o", "name")
-        return testbed.cluster.kubectl(*kinds).stdout.strip()
+        which = ("pdb", NAME, "-n", loaded.namespace, "--ignore-not-found", "-o", "name")
+        return testbed.cluster.kubectl("get", *which).stdout.strip()
 
     wait_until("the budget is there", lambda: None if budget() else "none", 30)
     loaded.begin_rollout()
@@ -234,6 +240,7 @@ def test_two_leaders_cost_no_request(
     testbed: Testbed, loaded: Loaded, record_fault: RecordFault
 ) -> None:
     testbed.install_operator({"replicas": 2})
+    wait_until("one of them leads", lambda: None if leads(testbed) else holder(testbed), 30)
     first = holder(testbed)
     pod = testbed.cluster.get("pod", first, "-n", OPERATOR_NAMESPACE)
     stopped = operators_processes(pod["metadata"]["uid"])

@@ -44,9 +44,10 @@ async def serve_on(
     due = time.monotonic() + delay
     last = due + timeout * _LONGEST_SHARE if delay else due
     quiet = min(_QUIET_SECONDS, delay)
-    while not hurry.is_set() and (
-        pause := min(max(due, latest() + quiet), last) - time.monotonic()
-    ) > 0:
+    while (
+        not hurry.is_set()
+        and (pause := min(max(due, latest() + quiet), last) - time.monotonic()) > 0
+    ):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hurry.wait(), pause)
     longer = max(0.0, time.monotonic() - due)
