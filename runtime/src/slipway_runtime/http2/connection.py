@@ -16,11 +16,12 @@ from typing import ClassVar, Final
 from slipway_runtime.http2 import frames
 from slipway_runtime.http2.errors import ConnectionFailedError, ErrorCode, StreamFailedError
 from slipway_runtime.http2.headers import MOST_LIST_BYTES, HeaderDecoder, Request
+from slipway_runtime.http2.outgoing import Outgoing
+from slipway_runtime.http2.reader import FRAME_SIZE, FrameReader
 from slipway_runtime.http2.stream import STREAM_WINDOW, Receiver, Stream
 
 MOST_STREAMS: Final = 128
 CONNECTION_WINDOW: Final = 8 * 1024 * 1024
-FRAME_SIZE: Final = 256 * 1024
 
 _OUR_SETTINGS: Final = frames.settings(
     {
@@ -35,18 +36,11 @@ _MOST_BLOCK_FRAMES: Final = 16
 # How many streams a client may make end before their answer: at once, and a second for good.
 _RESETS: Final = 1000
 _RESETS_A_SECOND: Final = 33
-# Answers that have not left yet, before no more of them are made.
-_CROWDED_BYTES: Final = 16 * 1024 * 1024
 _REMEMBERED_RESETS: Final = 256
 _REMEMBERED_GAPS: Final = 256
 _PING_BYTES: Final = 8
 _PRIORITY_BYTES: Final = 5
 _OUR_PING: Final = b"goodbye!"
-# RFC 7541, 6.3: an update of the dynamic table's size, to 0.
-_NO_TABLE: Final = b"\x20"
-# Where in a frame its kind is.
-_KIND_AT: Final = 3
-_unpack_head = frames.HEAD.unpack_from
 
 Accept = Callable[[Stream, Request], Receiver]
 
@@ -64,30 +58,15 @@ class Http2Connection:
         wake: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.outgoing = Outgoing(wake)
         self._accept = accept
-        self._wake = wake
         self._clock = clock
         self._decoder = HeaderDecoder()
         self.streams: dict[int, Stream] = {}
         self.last = 0
-        # Sending.
-        self._out: list[bytes | memoryview] = []
-        self._receiving = False
-        self.window = frames.DEFAULT_WINDOW
-        self.frame_size = frames.LEAST_FRAME_SIZE
         self._stream_window = frames.DEFAULT_WINDOW
-        self._blocked: dict[Stream, None] = {}
-        self.choked = False
-        self.held = 0  # back until the client admits it, in bytes
-        self._crowd: dict[Stream, Callable[[], None]] = {}
-        self._admitting = False
         self._pumps = False
-        self._first = True
-        # Receiving: a frame that is not complete, and how much is missing of it.
-        self._rest = bytearray()
-        self._missing = 1
-        self.frames = 0
-        self._introduced = False
+        self._reader = FrameReader()
         self._settled = False
         self._room = CONNECTION_WINDOW
         self._owed = 0
@@ -101,7 +80,7 @@ class Http2Connection:
         self.failure: ConnectionFailedError | None = None
         self.leaving = False
         self._left = False
-        self.send(_OUR_SETTINGS)
+        self.outgoing.send(_OUR_SETTINGS)
 
     # For the owner.
 
@@ -110,7 +89,12 @@ class Http2Connection:
         """Whether the client has begun something that is not even a whole request's head."""
         if not self._settled or self._block is not None:
             return True
-        return len(self._rest) > _KIND_AT and self._rest[_KIND_AT] != frames.DATA
+        return self._reader.awaits_head
+
+    @property
+    def frames_received(self) -> int:
+        """How many frames have come."""
+        return self._reader.frames
 
     @property
     def over(self) -> bool:
@@ -119,44 +103,31 @@ class Http2Connection:
 
     def receive(self, data: bytes) -> None:
         """Take in what the client has sent."""
-        if len(data) < self._missing:
-            self._rest += data
-            self._missing -= len(data)
+        if self.failure is not None:
             return
-        if self._rest:
-            data = b"".join((self._rest, data))
-        self._receiving = True
+        self.outgoing.gathering = True
         try:
-            rest = self._frames(data)
+            self._reader.feed(data, self._frame)
             if self._pumps:
                 self._pumps = False
-                self.pump()
+                self.outgoing.pump()
         except ConnectionFailedError as failure:
             self.fail(failure)
-            rest = b""
         finally:
-            self._receiving = False
-        self._rest = bytearray(rest)
-
-    def take(self) -> list[bytes | memoryview]:
-        """Return what is to be sent, once."""
-        out, self._out = self._out, []
-        return out
+            self.outgoing.gathering = False
 
     def fail(self, failure: ConnectionFailedError) -> None:
         """Give the connection up, and tell the client why."""
         if self.failure is None:
             self.failure = failure
-            self.send(frames.goaway(self.last, failure.code, failure.message))
+            self.outgoing.send(frames.goaway(self.last, failure.code, failure.message))
             self.lose()
 
     def lose(self) -> None:
         """Know that the client is gone, for all streams."""
         streams = list(self.streams.values())
         self.streams.clear()
-        self._blocked.clear()
-        self._crowd.clear()
-        self.held = 0
+        self.outgoing.lose()
         for stream in streams:
             stream.close()
 
@@ -165,69 +136,20 @@ class Http2Connection:
         if not self.leaving and self.failure is None:
             self.leaving = True
             goaway = frames.goaway(frames.LAST_STREAM, ErrorCode.NO_ERROR)
-            self.send(goaway, frames.frame(frames.PING, 0, 0, _OUR_PING))
+            self.outgoing.send(goaway, frames.frame(frames.PING, 0, 0, _OUR_PING))
 
     def leave_now(self) -> None:
         """Take no more streams."""
         if not self._left and self.failure is None:
             self.leaving = self._left = True
-            self.send(frames.goaway(self.last, ErrorCode.NO_ERROR))
-
-    def pump(self) -> None:
-        """Send what was held back, as far as the windows and the network admit, by turns."""
-        progress = True
-        while progress and not self.choked:
-            progress = False
-            for stream in list(self._blocked):
-                if self.window <= 0:
-                    break
-                progress |= stream.open and stream.pump()
-        self._admit_crowd()
+            self.outgoing.send(frames.goaway(self.last, ErrorCode.NO_ERROR))
 
     # For streams.
-
-    def send(self, *parts: bytes | memoryview) -> None:
-        """Send frames."""
-        self._out += parts
-        if not self._receiving:
-            self._wake()
-
-    def first_block(self, block: bytes) -> bytes:
-        """Return a header block as it has to be sent: the first one renounces the dynamic table."""
-        if self._first:
-            self._first = False
-            return _NO_TABLE + block
-        return block
-
-    def admits(self, size: int) -> bool:
-        """Return whether so much data can leave at once, in one frame."""
-        return size <= self.window and size <= self.frame_size and not self.choked
-
-    def hold(self, stream: Stream) -> None:
-        """Let a stream send on when there is room, which may be now."""
-        self._blocked[stream] = None
-        self.pump()
-
-    def release(self, stream: Stream) -> None:
-        """A stream has nothing more to send."""
-        self._blocked.pop(stream, None)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether so much is held back that new answers should wait."""
-        return self.held > _CROWDED_BYTES
-
-    def when_room(self, stream: Stream, callback: Callable[[], None]) -> None:
-        """Call back when the connection is not crowded any more; never, if the stream ends before.
-
-        Streams have their turns in the order of asking.
-        """
-        self._crowd[stream] = callback
 
     def ended(self, stream: Stream) -> None:
         """Both sides have ended a stream; if not the client, it is to be left alone."""
         self.streams.pop(stream.number, None)
-        self._crowd.pop(stream, None)
+        self.outgoing.ended(stream)
         if not stream.complete:
             self._were_reset.append(stream.number)
 
@@ -236,46 +158,11 @@ class Http2Connection:
         stream = self.streams.pop(number, None)
         if stream is not None:
             stream.open = False
-            self._forget(stream)
+            self.outgoing.forget(stream)
         self._were_reset.append(number)
-        self.send(frames.rst_stream(number, code))
+        self.outgoing.send(frames.rst_stream(number, code))
 
     # Frames.
-
-    def _frames(self, data: bytes) -> bytes:
-        """Handle all complete frames; return what is behind them, knowing what is missing."""
-        if self.failure is not None:
-            return b""
-        position, size = 0, len(data)
-        if not self._introduced:
-            preface = frames.PREFACE
-            if data[: len(preface)] != preface[:size]:
-                raise ConnectionFailedError(ErrorCode.PROTOCOL_ERROR, "this is not HTTP/2")
-            if size < len(preface):
-                self._missing = 1
-                return data
-            self._introduced = True
-            position = len(preface)
-        while size - position >= frames.HEAD_BYTES:
-            high, low, kind, flags, number = _unpack_head(data, position)
-            length = high << 8 | low
-            if length > FRAME_SIZE:
-                raise ConnectionFailedError(
-                    ErrorCode.FRAME_SIZE_ERROR, f"a frame of more than {FRAME_SIZE} bytes"
-                )
-            end = position + frames.HEAD_BYTES + length
-            if end > size:
-                self._missing = end - size
-                return data[position:]
-            number &= frames.LAST_STREAM
-            self.frames += 1
-            try:
-                self._frame(kind, flags, number, data[position + frames.HEAD_BYTES : end])
-            except StreamFailedError as failure:
-                self._stream_failed(number, failure)
-            position = end
-        self._missing = 1
-        return data[position:]
 
     def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if self._block is not None and kind != frames.CONTINUATION:
@@ -285,8 +172,12 @@ class Http2Connection:
                 raise _violation("the first frame must be SETTINGS")
             self._settled = True
         handle = self._handlers.get(kind)
-        if handle is not None:  # Frames of unknown kinds are to be ignored.
+        if handle is None:
+            return  # Frames of unknown kinds are to be ignored.
+        try:
             handle(self, flags, number, payload)
+        except StreamFailedError as failure:
+            self._stream_failed(number, failure)
 
     def _data(self, flags: int, number: int, payload: bytes) -> None:
         length = len(payload)
@@ -296,7 +187,7 @@ class Http2Connection:
         self._owed += length
         if self._owed >= CONNECTION_WINDOW // 2:
             self._room += self._owed
-            self.send(frames.window_update(0, self._owed))
+            self.outgoing.send(frames.window_update(0, self._owed))
             self._owed = 0
         if flags & frames.PADDED:
             payload = _unpadded(payload)
@@ -387,7 +278,7 @@ class Http2Connection:
         self._check_opened(number, "RST_STREAM")
         stream = self.streams.pop(number, None)
         if stream is not None:
-            self._forget(stream)
+            self.outgoing.forget(stream)
             stream.close()
             self._count_reset()
 
@@ -407,12 +298,12 @@ class Http2Connection:
             elif name == frames.MAX_FRAME_SIZE:
                 if not frames.LEAST_FRAME_SIZE <= value <= frames.MOST_FRAME_SIZE:
                     raise _violation("MAX_FRAME_SIZE out of range")
-                self.frame_size = min(value, FRAME_SIZE)
+                self.outgoing.frame_size = min(value, FRAME_SIZE)
             elif name == frames.ENABLE_PUSH and value > 1:
                 raise _violation("ENABLE_PUSH out of range")
         if window != self._stream_window:
             self._resize(window)
-        self.send(frames.SETTINGS_ACK)
+        self.outgoing.send(frames.SETTINGS_ACK)
         self._pumps = True
 
     def _resize(self, window: int) -> None:
@@ -429,7 +320,7 @@ class Http2Connection:
         if len(payload) != _PING_BYTES:
             raise ConnectionFailedError(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong size")
         if not flags & frames.ACK:
-            self.send(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self.outgoing.send(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif payload == _OUR_PING and self.leaving:
             self.leave_now()
 
@@ -440,8 +331,8 @@ class Http2Connection:
         if not number:
             if not increment:
                 raise _violation("WINDOW_UPDATE by nothing")
-            self.window += increment
-            if self.window > frames.MOST_WINDOW:
+            self.outgoing.window += increment
+            if self.outgoing.window > frames.MOST_WINDOW:
                 raise _overflow()
         else:
             stream = self.streams.get(number)
@@ -480,22 +371,6 @@ class Http2Connection:
             stream.close()
         if failure.code != ErrorCode.REFUSED_STREAM:
             self._count_reset()
-
-    def _forget(self, stream: Stream) -> None:
-        """What a stream holds back will not be sent."""
-        self._blocked.pop(stream, None)
-        self._crowd.pop(stream, None)
-        self.held -= stream.forget()
-        self._admit_crowd()
-
-    def _admit_crowd(self) -> None:
-        """Let those go on that wait until less is held back."""
-        if self._admitting:
-            return  # Called from below: the loop goes on.
-        self._admitting = True
-        while self._crowd and not self.crowded:
-            self._crowd.pop(next(iter(self._crowd)))()
-        self._admitting = False
 
     def _count_reset(self) -> None:
         """Take note that a stream ended before its answer.

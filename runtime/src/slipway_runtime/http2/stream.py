@@ -65,6 +65,7 @@ class Stream:
     __slots__ = (
         "_connection",
         "_expected",
+        "_outgoing",
         "_owed",
         "_pending",
         "_received",
@@ -96,6 +97,7 @@ class Stream:
         self._expected = request.content_length
         self._received = 0
         self._connection = connection
+        self._outgoing = connection.outgoing
 
     # What the client sends.
 
@@ -133,7 +135,7 @@ class Stream:
         self._owed += length
         if self._owed >= STREAM_WINDOW // 2 and self.open and not self.complete:
             self._room += self._owed
-            self._connection.send(frames.window_update(self.number, self._owed))
+            self._outgoing.send(frames.window_update(self.number, self._owed))
             self._owed = 0
 
     # What we send.
@@ -152,27 +154,27 @@ class Stream:
         """
         if not self.open or self._trailers is not None:
             return
-        connection = self._connection
+        outgoing = self._outgoing
         number = self.number
         parts: list[bytes] = []
         if fields is not None:
-            fields = connection.first_block(fields)
+            fields = outgoing.first_block(fields)
             parts += (_head(_HEADERS, _END_HEADERS, number, len(fields)), fields)
         if data:
             size = len(data)
-            if not self._pending and connection.admits(size) and size <= self.window:
-                connection.window -= size
+            if not self._pending and outgoing.admits(size) and size <= self.window:
+                outgoing.window -= size
                 self.window -= size
                 parts += (_head(_DATA, 0, number, size), data)
             else:
                 self._pending.append(memoryview(data))
-                connection.held += size
+                outgoing.held += size
         if trailers is not None:
             if self._pending:
                 self._trailers = trailers
             else:
                 if trailers:
-                    trailers = connection.first_block(trailers)
+                    trailers = outgoing.first_block(trailers)
                     parts += (_head(_HEADERS, _END, number, len(trailers)), trailers)
                 else:
                     parts.append(_head(_DATA, frames.END_STREAM, number, 0))
@@ -180,38 +182,38 @@ class Stream:
                     parts.append(frames.rst_stream(number, ErrorCode.NO_ERROR))
                 self.open = False
                 self.receiver = NOBODY
-                connection.ended(self)
-        connection.send(*parts)
+                self._connection.ended(self)
+        outgoing.send(*parts)
         if self._pending:
-            connection.hold(self)
+            outgoing.hold(self)
 
     @property
     def crowded(self) -> bool:
         """Whether so much is held back on the connection that new answers should wait."""
-        return self._connection.crowded
+        return self._outgoing.crowded
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back when the connection is not crowded any more; never, if this ends before."""
-        self._connection.when_room(self, callback)
+        self._outgoing.when_room(self, callback)
 
     def pump(self) -> bool:
         """Send one frame of what was held back, if there is room; return whether there was."""
-        connection = self._connection
+        outgoing = self._outgoing
         part = self._pending[0]
-        size = min(len(part), self.window, connection.window, connection.frame_size)
+        size = min(len(part), self.window, outgoing.window, outgoing.frame_size)
         if size <= 0:
             return False
-        connection.window -= size
-        connection.held -= size
+        outgoing.window -= size
+        outgoing.held -= size
         self.window -= size
         self.sent += size
-        connection.send(_head(_DATA, 0, self.number, size), part[:size])
+        outgoing.send(_head(_DATA, 0, self.number, size), part[:size])
         if size < len(part):
             self._pending[0] = part[size:]
             return True
         self._pending.popleft()
         if not self._pending:
-            connection.release(self)
+            outgoing.release(self)
             trailers, self._trailers = self._trailers, None
             if trailers is not None:
                 self.send(None, b"", trailers)

@@ -99,13 +99,13 @@ class GrpcConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Hold data back: the client, or the network, takes no more for now."""
-        self._http.choked = True
+        self._http.outgoing.choked = True
 
     def resume_writing(self) -> None:
         """Go on."""
         if not self._ending:
-            self._http.choked = False
-            self._http.pump()
+            self._http.outgoing.choked = False
+            self._http.outgoing.pump()
             self._flush()
             if self._deaf:
                 self._deaf = False
@@ -156,14 +156,14 @@ class GrpcConnection(asyncio.Protocol):
             self._flush()
 
     def _flush(self) -> None:
-        out = self._http.take()
+        out = self._http.outgoing.take()
         transport = self._transport
         if out:
             if sum(map(len, out)) <= _WORTH_JOINING:
                 transport.write(b"".join(out))
             else:
                 transport.writelines(out)
-            if self._http.choked and transport.get_write_buffer_size() > _MOST_UNSENT:
+            if self._http.outgoing.choked and transport.get_write_buffer_size() > _MOST_UNSENT:
                 self._deaf = True
                 transport.pause_reading()
         if self._http.over:
@@ -266,9 +266,9 @@ class GrpcConnection(asyncio.Protocol):
         if unsent or self._ending:
             return "answer", unsent
         if http.awaits_head:
-            return "headers", http.frames
+            return "headers", http.frames_received
         # A client that sends PINGs wants to keep the connection.
-        return None if http.streams else ("request", http.frames)
+        return None if http.streams else ("request", http.frames_received)
 
     def _calls(self) -> list[tuple[Stream, Call | _Refusal]]:
         return [
