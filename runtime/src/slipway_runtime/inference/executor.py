@@ -18,7 +18,6 @@ import operator
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 from slipway_runtime.errors import BadRequest, DeadlineExceeded, InferenceFailed, QueueFull
@@ -31,6 +30,7 @@ from slipway_runtime.inference.batching import (
     merge,
 )
 from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.pool import Pool
 from slipway_runtime.inference.tensors import Array
 from slipway_runtime.inference.timing import Predictor
 
@@ -109,7 +109,7 @@ class Executor:
         predictor: Predictor | None = None,
     ) -> None:
         self._model = model
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="inference")
+        self._pool = Pool(threads, self._execute_in_pool, self._executed)
         self._threads = threads
         self._max_queue = max_queue
         self.limits = limits or BatchLimits()
@@ -269,20 +269,17 @@ class Executor:
         self._running += 1
         run.options = self._model.run_options()
         self._begin(run)
-        loop = asyncio.get_running_loop()
+        self._pool.submit(run)
 
-        def finished(future: asyncio.Future[_Result]) -> None:
-            self._running -= 1
-            error = future.exception()
-            if error is None:
-                self._end(run, future.result())
-            else:
-                defect = InferenceFailed(f"a defect of the runtime: {type(error).__name__}")
-                logger.error("a defect in a run", exc_info=error)
-                self._end(run, [defect] * len(run.tickets))
-            self._flush()
-
-        loop.run_in_executor(self._pool, self._execute_in_pool, run).add_done_callback(finished)
+    def _executed(self, run: _Run, result: _Result | Exception) -> None:
+        self._running -= 1
+        if isinstance(result, Exception):
+            defect = InferenceFailed(f"a defect of the runtime: {type(result).__name__}")
+            logger.error("a defect in a run", exc_info=result)
+            self._end(run, [defect] * len(run.tickets))
+        else:
+            self._end(run, result)
+        self._flush()
 
     def _begin(self, run: _Run) -> None:
         self._in_runs += len(run.tickets)
