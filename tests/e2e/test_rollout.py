@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from fault_record import RecordFault
 from steady_checks import assert_nothing_failed, wait_for_more_answers
 
 from slipway_dev.testbed import Artifact, Testbed, condition, is_ready
@@ -49,6 +50,43 @@ def test_the_answers_change_with_the_digest(
 
     assert model["status"]["serving"]["digest"] == versions[1].digest
     assert [entry["outcome"] for entry in model["status"]["history"]] == ["Good", "Good"]
+
+
+@pytest.mark.fault("Cluster", "under load: kube-proxy hears ten seconds late of a rollout")
+def test_a_proxy_that_hears_late_of_a_rollout_costs_no_request(
+    testbed: Testbed,
+    namespace: str,
+    versions: tuple[Artifact, Artifact],
+    traffic: SteadyTraffic,
+    request: pytest.FixtureRequest,
+    record_fault: RecordFault,
+) -> None:
+    """Old pods that are ending still get new connections, for longer than the drain delay."""
+    old, new = versions
+
+    def ending() -> bool:
+        listed = testbed.cluster.get("pods", "-n", namespace)["items"]
+        return any("deletionTimestamp" in pod["metadata"] for pod in listed)
+
+    testbed.cluster.pause("kube-proxy")
+    try:
+        testbed.apply(testbed.model(namespace, "linear", new, replicas=2))
+        wait_until("an old pod ends", lambda: None if ending() else "none does", 60)
+        # Ten seconds' worth of requests, all of which go to pods that end.
+        wait_for_more_answers(traffic, old, 1000)
+    finally:
+        testbed.cluster.resume("kube-proxy")
+    testbed.wait_for(namespace, "linear", "rolled out", is_ready)
+    wait_for_more_answers(traffic, new)
+    tally = traffic.tally
+    assert_nothing_failed(tally, request)
+    record_fault(
+        reason="RollingOut",
+        seen="pods that are to end serve on for as long as connections come to them",
+        sent=tally.sent,
+        failed=tally.failed,
+        healed="by itself: the rollout completed",
+    )
 
 
 def test_a_deleted_pod_is_replaced_and_no_request_is_lost(

@@ -45,11 +45,11 @@ class Pool(Generic[T, R]):
         self._queue.put((asyncio.get_running_loop(), self._work, self._done, item))
 
     def _start(self) -> None:
-        self._started = True
         for number in range(self._threads):
             # They know the queue and not the pool, which would else never be freed.
             name = f"inference_{number}"
             threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True).start()
+        self._started = True
 
     def __del__(self) -> None:
         """Let the threads end."""
