@@ -218,6 +218,9 @@ class ServeSettings(CommonSettings):
     inline_microseconds: Annotated[float, Field(ge=0, le=20_000)] = Field(
         500.0, alias="SLIPWAY_INLINE_MICROSECONDS"
     )
+    busy_poll_microseconds: Annotated[float, Field(ge=0, le=1000)] = Field(
+        200.0, alias="SLIPWAY_BUSY_POLL_MICROSECONDS"
+    )
     non_finite: Literal["refuse", "null", "string"] = Field("refuse", alias="SLIPWAY_NON_FINITE")
     aliases: Annotated[list[str], BeforeValidator(_aliases)] = Field(
         default_factory=list, alias="SLIPWAY_MODEL_ALIASES"

@@ -119,6 +119,7 @@ class Connection(asyncio.Protocol):
         """Take in what the client has sent."""
         if self._ending or self._deaf:
             return
+        self._all.poll.heard()
         self._begun_here = False
         try:
             self._parse(data)
@@ -285,6 +286,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join((*head, *parts)))
         else:
             self._transport.writelines([b"".join(head), *parts])
+        self._all.poll.answered()
 
     # Ending.
 

@@ -25,6 +25,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Final, Protocol
 
 from slipway_runtime.metrics import Metrics
+from slipway_runtime.server.busy_poll import BusyPoll
 
 if TYPE_CHECKING:
     from slipway_runtime.settings import ServeSettings
@@ -97,13 +98,14 @@ class Connections:
     """All connections of one server. For the event loop's thread alone.
 
     ``on_closed`` hears of each that has ended; ``latest`` is when the newest one came, by the clock
-    of time.monotonic().
+    of time.monotonic(). ``poll`` hears of all that comes and of all answers.
     """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
         self.metrics = metrics
         self.on_closed: Callable[[], object] = lambda: None
         self.latest = 0.0
+        self.poll = BusyPoll(0.0)
         self._seconds = {
             "handshake": settings.header_timeout,
             "headers": settings.header_timeout,

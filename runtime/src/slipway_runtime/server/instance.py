@@ -18,10 +18,12 @@ import orjson
 
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import Failure, InternalError, InvalidArguments
+from slipway_runtime.inference.threads import cpu_quota
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.access import Access
 from slipway_runtime.server.access_log import AccessLog
 from slipway_runtime.server.app import App
+from slipway_runtime.server.busy_poll import BusyPoll
 from slipway_runtime.server.connection import connections_for
 from slipway_runtime.server.http_server import HttpServer
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
@@ -37,6 +39,7 @@ METRICS: Final = "metrics"
 STATISTICS: Final = "statistics"
 
 _LAST_SPANS_SECONDS: Final = 3.0
+_MICROSECONDS: Final = 1e6
 # Objects made less objects freed, then how often each older generation is spared.
 _COLLECTOR_THRESHOLDS: Final = (10_000, 20, 20)
 
@@ -70,6 +73,7 @@ class Instance:
             self._access_log = AccessLog(str(digest), settings.log_format)
         self._app = App(self.lifecycle, self._access_log)
         self._app.gather = gather
+        self._poll = BusyPoll(_busy_poll_seconds(settings))
         self._access = Access(settings)
         self._app.tokens = self._access.tokens
         answer = self._app.answer
@@ -78,9 +82,11 @@ class Instance:
             tls = self._access.context
             make = connections_for(answer)
             self.secure = HttpServer(make, settings, self.metrics, tls, on_closed)
+            self.secure.connections.poll = self._poll
             answer = self._app.answer_in_the_clear
         make = connections_for(answer)
         self.plain = HttpServer(make, settings, self.metrics, on_closed=on_closed)
+        self.plain.connections.poll = self._poll
         self._routes: ModelRoutes | None = None
         self._on_closed = on_closed
         self._rpc: GrpcServer | None = None
@@ -127,6 +133,7 @@ class Instance:
             self._on_closed,
         )
         self._rpc.tracing = self._tracing
+        self._rpc.http.connections.poll = self._poll
         return self._rpc.http
 
     @property
@@ -147,6 +154,7 @@ class Instance:
     def install(self, routes: ModelRoutes) -> None:
         """Serve a loaded model from now on, and be ready."""
         routes.service.gather = self._gather
+        self._poll.in_flight = lambda: routes.service.in_flight
         self._routes = routes
         self._app.install(routes)
         if self._rpc is not None:
@@ -217,6 +225,18 @@ class Instance:
         # A daemon, so that a load that hangs does not keep a stopped process alive.
         threading.Thread(target=run, name="loader", daemon=True).start()
         return loaded
+
+
+def _busy_poll_seconds(settings: ServeSettings) -> float:
+    """Return how long the loop may stay awake: not at all with less than a core to itself.
+
+    Where the kernel stops a process that has used up its quota, each microsecond awake is missing
+    in the next request.
+    """
+    quota = cpu_quota()
+    if quota is not None and quota < 1.0:
+        return 0.0
+    return settings.busy_poll_microseconds / _MICROSECONDS
 
 
 def _spare_the_collector() -> None:

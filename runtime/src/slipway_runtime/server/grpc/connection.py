@@ -94,6 +94,7 @@ class GrpcConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take in what the client has sent, and send what could be answered at once."""
         if not self._ending:
+            self._all.poll.heard()
             self._http.receive(data)
             self._flush()
 
@@ -163,6 +164,7 @@ class GrpcConnection(asyncio.Protocol):
                 transport.write(b"".join(out))
             else:
                 transport.writelines(out)
+            self._all.poll.answered()
             if self._http.outgoing.choked and transport.get_write_buffer_size() > _MOST_UNSENT:
                 self._deaf = True
                 transport.pause_reading()
