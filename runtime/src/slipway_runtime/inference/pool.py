@@ -30,9 +30,14 @@ class Pool(Generic[T, R]):
     """
 
     def __init__(
-        self, threads: int, work: Callable[[T], R], done: Callable[[T, R | Exception], None]
+        self,
+        threads: int,
+        work: Callable[[T], R],
+        done: Callable[[T, R | Exception], None],
+        name: str = "inference",
     ) -> None:
         self._threads = threads
+        self._name = name
         self._work = work
         self._done = done
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
@@ -47,7 +52,7 @@ class Pool(Generic[T, R]):
     def _start(self) -> None:
         for number in range(self._threads):
             # They know the queue and not the pool, which would else never be freed.
-            name = f"inference_{number}"
+            name = f"{self._name}_{number}"
             threading.Thread(target=_serve, args=(self._queue,), name=name, daemon=True).start()
         self._started = True
 

@@ -117,7 +117,11 @@ class ModelRoutes:
             body = Body(content, exchange.media_type, header_length)
             try:
                 payload = await self.service.answer(
-                    lambda model: decode(model, body), started, exchange.when_lost, exchange.phases
+                    lambda model: decode(model, body),
+                    started,
+                    exchange.when_lost,
+                    exchange.phases,
+                    len(content),
                 )
             except AbandonedError:
                 raise ClientGoneError from None

@@ -16,6 +16,7 @@ from slipway_runtime.inference.model import Model
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.request import Call
+from slipway_runtime.server.codec_pool import WORTH_A_THREAD, CodecPool
 from slipway_runtime.server.phases import Phases
 from slipway_runtime.settings import ServeSettings
 
@@ -38,6 +39,7 @@ class Service:
         self.model = model
         self.metrics = metrics
         self._executor = executor
+        self._codec = CodecPool()
         self._non_finite: NonFinite = settings.non_finite
         self._request_timeout = settings.request_timeout or None
         self.gather: Callable[[str], Awaitable[bytes]] | None = None
@@ -52,8 +54,8 @@ class Service:
 
     @property
     def in_flight(self) -> int:
-        """How many requests wait for the model or run."""
-        return self._executor.submitted
+        """How many requests wait for the model or a codec, or run."""
+        return self._executor.submitted + self._codec.jobs
 
     async def statistics(self) -> dict[str, object]:
         """Return Triton's statistics, of all workers."""
@@ -76,8 +78,9 @@ class Service:
         started: float,
         when_lost: WhenLost | None = None,
         phases: Phases | None = None,
+        size: int = 0,
     ) -> A:
-        """Return the answer of a request that began at ``started``.
+        """Return the answer of a request of ``size`` bytes that began at ``started``.
 
         ``when_lost`` takes what is to be called once the client has closed the connection;
         ``phases`` are filled in.
@@ -87,12 +90,20 @@ class Service:
             AbandonedError: the client has gone.
         """
         try:
-            call = decode(self.model)
+            large = size >= WORTH_A_THREAD
+            if large:
+                call = await self._codec.call(partial(decode, self.model))
+            else:
+                call = decode(self.model)
             del decode  # It may hold the request, which may be large.
             decoded = time.perf_counter()
-            execution = await self._execute(call, when_lost)
+            execution = await self._execute(call, when_lost, decoded - started if large else 0.0)
             executed = time.perf_counter()
-            answer = call.encode(execution.outputs, self._non_finite)
+            outputs = execution.outputs
+            if sum(output.nbytes for output in outputs.values()) < WORTH_A_THREAD:
+                answer = call.encode(outputs, self._non_finite)
+            else:
+                answer = await self._codec.call(partial(call.encode, outputs, self._non_finite))
         except RequestError:
             self.failed(started)
             raise
@@ -111,8 +122,11 @@ class Service:
             phases.executed, phases.ended = executed, ended
         return answer
 
-    async def _execute(self, call: Call[A], when_lost: WhenLost | None) -> Execution:
-        ticket = self._executor.submit(call.inputs, call.outputs, self._timeout(call))
+    async def _execute(self, call: Call[A], when_lost: WhenLost | None, spent: float) -> Execution:
+        timeout = self._timeout(call)
+        if timeout is not None:
+            timeout = max(timeout - spent, 0.0)
+        ticket = self._executor.submit(call.inputs, call.outputs, timeout)
         if ticket.future.done():
             return ticket.future.result()
         if when_lost is not None:

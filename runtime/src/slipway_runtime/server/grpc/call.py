@@ -78,6 +78,7 @@ class Call:
         "_terms",
         "_timer",
         "ended",
+        "message_bytes",
         "metadata",
         "method",
         "started",
@@ -90,6 +91,7 @@ class Call:
         self.metadata = request.fields
         self.started = time.perf_counter()
         self.trace_id = ""
+        self.message_bytes = 0  # of the latest message, as it came
         self.ended = False
         # What the client keeps waiting for, and since when (loop time, in seconds).
         self.waits: tuple[str, object, float] | None = None
@@ -241,6 +243,7 @@ class UnaryCall(Call):
     async def _answer(self, message: Packed) -> None:
         method = self.method
         try:
+            self.message_bytes = len(message.data)
             request = await self._assembler.decode(method.request, message)
             self._request_id = getattr(request, "id", "")
             answering = method.handler(request, self)
@@ -330,6 +333,7 @@ class StreamCall(Call):
             self._welcome()
             if message is not None:
                 self._taken += 1
+                self.message_bytes = len(message.data)
                 yield await assembler.decode(self.method.request, message)
             elif not self._stream.complete:
                 await self.idle()

@@ -129,12 +129,12 @@ class InferenceService:
         decode = partial(self._decode, request)
         del request
         if self.tracing is None:
-            answering = service.answer(decode, started, call.when_lost)
+            answering = service.answer(decode, started, call.when_lost, size=call.message_bytes)
             del decode
             return await answering
         phases = Phases()
         try:
-            return await service.answer(decode, started, call.when_lost, phases)
+            return await service.answer(decode, started, call.when_lost, phases, call.message_bytes)
         finally:
             carrier = {
                 name.decode("latin-1"): value.decode("latin-1")
