@@ -70,7 +70,7 @@ class Metrics:
     """All metrics of one server. Written from the event loop's thread alone.
 
     ``pending`` returns how many requests wait for an executor now, ``connections`` how many HTTP
-    connections are open.
+    connections are open, ``body_bytes`` what large bodies take that are not answered yet.
     """
 
     def __init__(self, model: str, version: str, digest: str) -> None:
@@ -78,6 +78,7 @@ class Metrics:
         self._labels = f"{{{self._model}}}"
         self.pending: Callable[[], int] = lambda: 0
         self.connections: Callable[[], int] = lambda: 0
+        self.body_bytes: Callable[[], int] = lambda: 0
         self.request_success = 0
         self.request_failure = 0
         self.inference_count = 0
@@ -193,6 +194,10 @@ class Metrics:
         name = "slipway_http_connections"
         yield from _family(name, "HTTP connections that are open", "gauge")
         yield f"{name} {self.connections()}\n"
+        name = "slipway_body_bytes"
+        help_text = "Bytes of bodies above 64 KiB, and of such messages, until they are answered"
+        yield from _family(name, help_text, "gauge")
+        yield f"{name} {self.body_bytes()}\n"
         name = "slipway_http_connections_closed_total"
         help_text = "HTTP connections that were too slow, or had to make room, by what was awaited"
         yield from _family(name, help_text, "counter")

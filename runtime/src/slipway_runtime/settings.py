@@ -25,6 +25,7 @@ DEFAULT_CACHE_DIR = Path("/var/cache/slipway")
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
 MIN_CONNECTIONS = 8
 MAX_WORKERS = 64
+_BODIES = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
 
@@ -204,6 +205,7 @@ class ServeSettings(CommonSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         64 * 1024 * 1024, alias="SLIPWAY_MAX_BODY_BYTES"
     )
+    max_bodies_bytes: Annotated[int, Field(ge=0)] = Field(0, alias="SLIPWAY_MAX_BODIES_BYTES")
     max_queue: Annotated[int, Field(ge=1)] = Field(256, alias="SLIPWAY_MAX_QUEUE")
     executor_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         1, alias="SLIPWAY_EXECUTOR_THREADS"
@@ -229,6 +231,11 @@ class ServeSettings(CommonSettings):
     access_log: bool = Field(False, alias="SLIPWAY_ACCESS_LOG")
     otlp_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     otlp_traces_endpoint: str | None = Field(None, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+    @property
+    def intake_bytes(self) -> int:
+        """What the bodies of all requests together may take: at least one body."""
+        return max(self.max_bodies_bytes or _BODIES * self.max_body_bytes, self.max_body_bytes)
 
     @property
     def tracing(self) -> bool:

@@ -14,6 +14,7 @@ from slipway_runtime.inference.timing import Predictor
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.app import App
 from slipway_runtime.server.http import Exchange
+from slipway_runtime.server.intake import Intake
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
 from slipway_runtime.server.routes import ModelRoutes
 from slipway_runtime.server.service import Service
@@ -33,6 +34,8 @@ class _AlwaysShort(Predictor):
 
 class _Nobody:
     """The connection of a request that is complete from the beginning."""
+
+    intake = Intake(1 << 40)
 
     def send_continue(self) -> None:
         pass

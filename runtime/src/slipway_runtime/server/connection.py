@@ -26,6 +26,7 @@ from slipway_runtime.server.http import ClientGoneError, Exchange, Response
 
 if TYPE_CHECKING:
     from slipway_runtime.server.connections import Connections, Handshake
+    from slipway_runtime.server.intake import Intake
 
 Answer = Callable[[Exchange], Awaitable[Response]]
 
@@ -109,6 +110,8 @@ class Connection(asyncio.Protocol):
         for exchange in (self._receiving, self._current, *self._waiting):
             if exchange is not None:
                 exchange.lose()
+        for exchange in self._waiting:
+            exchange.release()
         self._waiting.clear()
         # Each of them holds this connection: its memory would be free only when the garbage
         # collector comes by.
@@ -207,6 +210,11 @@ class Connection(asyncio.Protocol):
 
     # What an exchange asks for.
 
+    @property
+    def intake(self) -> Intake:
+        """What counts the bodies of all requests."""
+        return self._all.intake
+
     def send_continue(self) -> None:
         """Tell a client that waits for it to send the body."""
         if not self._transport.is_closing():
@@ -246,6 +254,8 @@ class Connection(asyncio.Protocol):
             if not self._ending:
                 self.abort()
             return
+        finally:
+            exchange.release()
         if self._ending:
             return
         self._served += 1
@@ -325,7 +335,7 @@ class Connection(asyncio.Protocol):
             return
         if self._busy:
             if self._receiving is not None:
-                self._waiting.pop()  # It will never be complete.
+                self._waiting.pop().release()  # It will never be complete.
                 self._receiving = None
             return
         self._all.metrics.responded(status)

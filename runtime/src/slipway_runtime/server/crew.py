@@ -64,6 +64,7 @@ def variables_of(crew: Crew, settings: ServeSettings) -> dict[str, str]:
     return {
         "SLIPWAY_INTRA_OP_THREADS": str(crew.threads),
         "SLIPWAY_MAX_QUEUE": str(ceil(settings.max_queue / crew.workers)),
+        "SLIPWAY_MAX_BODIES_BYTES": str(ceil(settings.intake_bytes / crew.workers)),
         "SLIPWAY_MAX_CONNECTIONS": str(
             max(MIN_CONNECTIONS, ceil(settings.max_connections / crew.workers))
         ),

@@ -26,6 +26,7 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.server import request_ids
 from slipway_runtime.server.compression import INLINE_BYTES, inflate
+from slipway_runtime.server.intake import SMALL_BYTES, Intake
 from slipway_runtime.server.phases import Phases
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
@@ -76,6 +77,11 @@ class Response(NamedTuple):
 class Peer(Protocol):
     """The side of a connection that a request's body needs."""
 
+    @property
+    def intake(self) -> Intake:
+        """What counts the bodies of all requests."""
+        ...
+
     def send_continue(self) -> None:
         """Tell a client that waits for it to send the body."""
         ...
@@ -97,11 +103,13 @@ class Exchange:
 
     __slots__ = (
         "_header_length",
+        "_held",
         "_limit",
         "_lost",
         "_on_loss",
         "_parts",
         "_peer",
+        "_refusal",
         "_size",
         "_swallowing",
         "_wake",
@@ -131,6 +139,8 @@ class Exchange:
         self._peer = peer
         self._parts: list[bytes] = []
         self._size = 0
+        self._held = 0  # of the intake
+        self._refusal: RequestError | None = None
         self._limit: int | None = None
         self._swallowing = False
         self._lost = False
@@ -154,11 +164,30 @@ class Exchange:
         if self._swallowing:
             return
         self._parts.append(data)
+        if self._size > SMALL_BYTES:
+            try:
+                self._held = self._peer.intake.hold(self._held, self._size)
+            except QueueFull as error:
+                self._refuse(error)
+                return
         if self._limit is None:
             if self._size > _UNASKED_BYTES:
                 self._peer.pause_reading()
         elif self._size > self._limit:
             self._wake_up()
+
+    def _refuse(self, error: QueueFull) -> None:
+        self._refusal = error
+        self._swallowing = True
+        self._parts.clear()
+        self.release()
+        self._wake_up()
+
+    def release(self) -> None:
+        """Know that the body is not needed any more."""
+        if self._held:
+            self._peer.intake.release(self._held)
+            self._held = 0
 
     def end(self) -> None:
         """Know that the body is complete."""
@@ -214,10 +243,11 @@ class Exchange:
         return self.content_type.partition(b";")[0].strip().lower()
 
     async def body(self, limit: int) -> bytes:
-        """Read the whole body of at most ``limit`` bytes, also when inflated.
+        """Read the whole body of at most ``limit`` bytes, also when inflated; once.
 
         Raises:
             BodyTooLarge: it is, or says that it is, longer.
+            QueueFull: the bodies of all requests together take too much.
             UnsupportedMediaType: it is compressed in another way than gzip or deflate.
             BadRequest: it is not compressed in the way it says.
             ClientGoneError: the client closed the connection.
@@ -226,8 +256,11 @@ class Exchange:
         if self.content_encoding in (b"", b"identity"):
             return data
         if len(data) < INLINE_BYTES:
-            return inflate(self.content_encoding, data, limit)
-        return await asyncio.to_thread(inflate, self.content_encoding, data, limit)
+            data = inflate(self.content_encoding, data, limit)
+        else:
+            data = await asyncio.to_thread(inflate, self.content_encoding, data, limit)
+        self._held = self._peer.intake.hold(self._held, len(data))
+        return data
 
     async def _read(self, limit: int) -> bytes:
         if self.content_length is not None and self.content_length > limit:
@@ -237,14 +270,17 @@ class Exchange:
             if self.expects_continue and not self._size:
                 self._peer.send_continue()
             self._peer.resume_reading()
-            if self._size <= limit and not self._lost:
+            if self._size <= limit and not self._lost and self._refusal is None:
                 self._wake = asyncio.get_running_loop().create_future()
                 await self._wake
+        if self._refusal is not None:
+            raise self._refusal
         if self._size > limit:
             raise _too_large(limit)
         if not self.complete:
             raise ClientGoneError
-        parts = self._parts
+        # The joined body alone is kept: it may be large.
+        parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def when_lost(self, callback: Callable[[], None]) -> None:

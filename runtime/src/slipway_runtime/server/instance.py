@@ -26,6 +26,7 @@ from slipway_runtime.server.app import App
 from slipway_runtime.server.busy_poll import BusyPoll
 from slipway_runtime.server.connection import connections_for
 from slipway_runtime.server.http_server import HttpServer
+from slipway_runtime.server.intake import Intake
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
 from slipway_runtime.server.loader import load
 from slipway_runtime.settings import ServeSettings
@@ -74,22 +75,24 @@ class Instance:
         self._app = App(self.lifecycle, self._access_log)
         self._app.gather = gather
         self._poll = BusyPoll(_busy_poll_seconds(settings))
+        self._intake = Intake(settings.intake_bytes)
+        self.metrics.body_bytes = lambda: self._intake.held
         self._access = Access(settings)
         self._app.tokens = self._access.tokens
         answer = self._app.answer
+        self._rpc: GrpcServer | None = None
         self.secure: HttpServer | None = None
         if self._access.certificate is not None:
             tls = self._access.context
             make = connections_for(answer)
             self.secure = HttpServer(make, settings, self.metrics, tls, on_closed)
-            self.secure.connections.poll = self._poll
             answer = self._app.answer_in_the_clear
         make = connections_for(answer)
         self.plain = HttpServer(make, settings, self.metrics, on_closed=on_closed)
-        self.plain.connections.poll = self._poll
+        for server in self._servers:
+            self._share(server)
         self._routes: ModelRoutes | None = None
         self._on_closed = on_closed
-        self._rpc: GrpcServer | None = None
         self._tracing: Tracing | None = None
         self._watch = asyncio.create_task(self._access.watch())
 
@@ -133,8 +136,13 @@ class Instance:
             self._on_closed,
         )
         self._rpc.tracing = self._tracing
-        self._rpc.http.connections.poll = self._poll
+        self._share(self._rpc.http)
         return self._rpc.http
+
+    def _share(self, server: HttpServer) -> None:
+        """Let a server count with the others."""
+        server.connections.poll = self._poll
+        server.connections.intake = self._intake
 
     @property
     def latest_connection(self) -> float:

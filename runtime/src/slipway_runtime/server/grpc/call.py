@@ -12,13 +12,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NamedTuple, Protocol
 
-from slipway_runtime.errors import AbandonedError, BadRequest, NotReady, RequestError
+from slipway_runtime.errors import (
+    AbandonedError,
+    BadRequest,
+    NotReady,
+    QueueFull,
+    RequestError,
+)
 from slipway_runtime.http2.headers import Request, encode
 from slipway_runtime.http2.stream import Stream
 from slipway_runtime.server import eager
 from slipway_runtime.server.grpc import status
 from slipway_runtime.server.grpc.messages import ENCODINGS, Assembler, Packed, pack
 from slipway_runtime.server.grpc.status import Code, Fields
+from slipway_runtime.server.intake import SMALL_BYTES, Intake
 
 CONTENT_TYPE: Final = b"application/grpc"
 
@@ -53,6 +60,11 @@ class Terms(Protocol):
     trailers_ok: bytes
     """The header block that ends a call that went well."""
 
+    @property
+    def intake(self) -> Intake:
+        """What counts the messages of all calls."""
+        ...
+
     def admit(self, call: Call) -> None:
         """Check that the caller may ask.
 
@@ -72,11 +84,13 @@ class Call:
     __slots__ = (
         "_assembler",
         "_begun",
+        "_held",
         "_on_loss",
         "_request_id",
         "_stream",
         "_terms",
         "_timer",
+        "_working",
         "ended",
         "message_bytes",
         "metadata",
@@ -96,6 +110,8 @@ class Call:
         # What the client keeps waiting for, and since when (loop time, in seconds).
         self.waits: tuple[str, object, float] | None = None
         self._begun = False
+        self._held = 0  # of the intake
+        self._working = False  # what has come is still needed
         self._request_id = ""
         self._stream = stream
         self._terms = terms
@@ -179,7 +195,24 @@ class Call:
         self.ended = True
         if self._timer is not None:
             self._timer.cancel()
+        if not self._working:
+            self._release()
         self._note(code, answer)
+
+    def _hold(self, size: int) -> bool:
+        """Count what has come and is needed; if that is too much beside others, end the call."""
+        if size <= SMALL_BYTES and not self._held:
+            return True
+        try:
+            self._held = self._terms.intake.hold(self._held, size)
+        except QueueFull as error:
+            self.fail(status.code_of(error), error.message, error.retry_after)
+        return not self.ended
+
+    def _release(self) -> None:
+        if self._held:
+            self._terms.intake.release(self._held)
+            self._held = 0
 
     def _note(self, code: Code, answer: Any) -> None:
         seconds = time.perf_counter() - self.started
@@ -194,11 +227,12 @@ class Call:
 class UnaryCall(Call):
     """One message, one answer."""
 
-    __slots__ = ("_message",)
+    __slots__ = ("_message", "_size")
 
     def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
         super().__init__(method, stream, request, terms)
         self._message: Packed | None = None
+        self._size = 0
 
     @property
     def busy(self) -> bool:
@@ -215,6 +249,9 @@ class UnaryCall(Call):
             return
         assembler = self._assembler
         if data:
+            self._size += len(data)
+            if not self._hold(self._size):
+                return
             assembler.add(data)
             try:
                 self._message = self._message or assembler.take()
@@ -238,6 +275,7 @@ class UnaryCall(Call):
     def _begin(self) -> None:
         message, self._message = self._message, None
         if message is not None and not self.ended:
+            self._working = True
             eager.run(self._answer(message))
 
     async def _answer(self, message: Packed) -> None:
@@ -262,6 +300,9 @@ class UnaryCall(Call):
             if not self.ended:
                 self._on_loss = None
                 self._end(data, self._terms.trailers_ok, Code.OK, answer)
+        finally:
+            self._working = False
+            self._release()
 
 
 class StreamCall(Call):
@@ -294,6 +335,8 @@ class StreamCall(Call):
         if self.ended:
             return
         self._assembler.add(data)
+        if not self._hold(self._assembler.pending + self.message_bytes):
+            return
         self._owed += len(data)
         self._welcome()
         self._wake_up()
@@ -336,6 +379,8 @@ class StreamCall(Call):
                 self.message_bytes = len(message.data)
                 yield await assembler.decode(self.method.request, message)
             elif not self._stream.complete:
+                self.message_bytes = 0
+                self._hold(self._assembler.pending)
                 await self.idle()
             elif assembler.empty:
                 return
@@ -364,6 +409,7 @@ class StreamCall(Call):
 
     async def _run(self) -> None:
         code, text, retry = Code.OK, "", None
+        self._working = True
         try:
             await self.method.handler(self)
         except RequestError as error:
@@ -373,6 +419,9 @@ class StreamCall(Call):
         except Exception:
             logger.exception("a defect in the answer to a call")
             code, text = Code.INTERNAL, _DEFECT
+        finally:
+            self._working = False
+            self._release()
         if code is not Code.OK:
             self.fail(code, text, retry)
         elif not self.ended:

@@ -59,6 +59,11 @@ class Assembler:
         return not self._have
 
     @property
+    def pending(self) -> int:
+        """How many bytes have come and were not taken."""
+        return self._have
+
+    @property
     def ready(self) -> bool:
         """Whether a message may be complete, as far as is known before it is taken."""
         return self._have >= self._need

@@ -23,6 +23,7 @@ from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
     from slipway_runtime.server.access_log import AccessLog
+    from slipway_runtime.server.intake import Intake
     from slipway_runtime.server.service import Service
     from slipway_runtime.server.tracing import Tracing
 
@@ -82,6 +83,11 @@ class GrpcServer:
         self._health.tell(serving=False)
 
     # The terms of calls.
+
+    @property
+    def intake(self) -> Intake:
+        """What counts the messages of all calls, and the bodies of all requests."""
+        return self.http.connections.intake
 
     def admit(self, call: Call) -> None:
         """Check the call's token.
