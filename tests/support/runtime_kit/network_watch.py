@@ -1,4 +1,5 @@
-"""Serves a model in a network of its own and counts what leaves it: run under `unshare --net`.
+"""Fetches and serves a model in a network of its own and counts what leaves it: run under
+`unshare --net`.
 
 The network has loopback alone, and a route for all addresses, so that whatever is tried is sent and
 counted. Prints JSON: connections opened and datagrams sent, by whom.
@@ -18,7 +19,8 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from runtime_kit import onnx_models
-from runtime_kit.process import Server
+from runtime_kit.faulty_http import Answer, FaultyServer
+from runtime_kit.process import PROGRAM, Server, digest_of
 
 ELSEWHERE = "192.0.2.1"  # for documentation: nobody has it
 
@@ -72,6 +74,43 @@ def serve_and_ask(folder: Path) -> int:
     return opened
 
 
+def fetch_from_the_storage(folder: Path) -> int:
+    """Fetch with credentials, without any, and anonymously; returns the storage's connections."""
+    content = onnx_models.linear()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    ways = {"keys": (keys, 0), "none": ({}, 31), "anonymous": ({"SLIPWAY_S3_ANONYMOUS": "1"}, 0)}
+    with FaultyServer([Answer(body=content, headers={"ETag": '"1"'})]) as storage:
+        for way, (variables, code) in ways.items():
+            done = subprocess.run(
+                [PROGRAM, "fetch", "--uri", "s3://models/m.onnx", "--digest", digest_of(content)],
+                env=without_settings(
+                    {
+                        "SLIPWAY_CACHE_DIR": str(folder / way),
+                        "SLIPWAY_TERMINATION_LOG": str(folder / "termination"),
+                        "AWS_ENDPOINT_URL": storage.url,
+                        "HOME": str(folder),
+                        **variables,
+                    }
+                ),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == code, (way, done.stdout + done.stderr)
+        return storage.connections
+
+
+def without_settings(extra: dict[str, str]) -> dict[str, str]:
+    """The environment, without what others have set for the runtime."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "SLIPWAY_")) and not name.lower().endswith("_proxy")
+    }
+    return kept | extra
+
+
 def main() -> None:
     for command in ("link set lo up", "route add default dev lo"):
         subprocess.run(["ip", *command.split()], check=True)
@@ -79,8 +118,23 @@ def main() -> None:
     reach_out()
     control = since(before)
     before = counters()
-    opened = serve_and_ask(Path(sys.argv[1]))
-    print(json.dumps({"control": control, "clients": opened, "all": since(before)}))
+    folder = Path(sys.argv[1])
+    opened = serve_and_ask(folder)
+    served = since(before)
+    before = counters()
+    storage = fetch_from_the_storage(folder)
+    fetched = since(before)
+    print(
+        json.dumps(
+            {
+                "control": control,
+                "clients": opened,
+                "served": served,
+                "storage": storage,
+                "fetched": fetched,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

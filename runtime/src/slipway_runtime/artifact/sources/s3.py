@@ -39,6 +39,11 @@ from slipway_runtime.errors import (
 )
 from slipway_runtime.settings import FetchSettings
 
+# Without keys boto3 asks the metadata service of an EC2 node, which answers with the credentials
+# of the node: a model's pod connects to its storage alone, and what it may read is named with it.
+# Who wants the node's role sets this to `false`.
+os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+
 _SERVER_ERROR = 500
 _UNSATISFIABLE = 416
 _DEFAULT_REGION = "us-east-1"
