@@ -223,15 +223,29 @@ def test_a_raw_body_takes_its_shape_from_the_input(
     assert document["outputs"][0]["shape"] == expected
 
 
+def test_a_raw_body_is_answered_in_binary_whatever_the_outputs(load_model: LoadModel) -> None:
+    """So does Triton, and its clients read the answer by its header alone."""
+    model = load_model(onnx_models.identity(shape=["n", 2]))
+    document, data = answer_of(
+        model, Body(np.array([[1, np.nan]], np.float32).tobytes(), BINARY, 0)
+    )
+    assert document["outputs"] == [
+        {
+            "name": "y",
+            "datatype": "FP32",
+            "shape": [1, 2],
+            "parameters": {"binary_data_size": 8},
+        }
+    ]
+    assert np.array_equal(np.frombuffer(data, np.float32), [1, np.nan], equal_nan=True)
+
+
 def test_a_raw_body_of_bytes_is_one_string_without_a_length(load_model: LoadModel) -> None:
     model = load_model(onnx_models.identity("BYTES"))
-    document, _ = answer_of(model, Body("żółw".encode(), BINARY, 0))
-    assert document["outputs"][0] | {} == {
-        "name": "y",
-        "datatype": "BYTES",
-        "shape": [1, 1],
-        "data": ["żółw"],
-    }
+    text = "żółw".encode()
+    document, data = answer_of(model, Body(text, BINARY, 0))
+    assert document["outputs"][0]["shape"] == [1, 1]
+    assert data == struct.pack("<I", len(text)) + text
 
 
 def prefixed(*strings: bytes) -> bytes:

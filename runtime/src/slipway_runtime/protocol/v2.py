@@ -198,7 +198,10 @@ def _split(body: Body) -> tuple[bytes | memoryview, _Binary]:
 
 
 def _decode_raw(model: Model, content: bytes) -> Call[Payload]:
-    """Decode a body that is one tensor and nothing else; its shape is that of the input."""
+    """Decode a body that is one tensor and nothing else; its shape is that of the input.
+
+    It has nowhere to say how the outputs should come: they come as binary tensors, as Triton's do.
+    """
     if len(model.signature.inputs) != 1:
         raise BadRequest(
             "a raw body (Inference-Header-Content-Length: 0) is for models with one input, this"
@@ -211,7 +214,7 @@ def _decode_raw(model: Model, content: bytes) -> Call[Payload]:
         array = one_string(spec, content).reshape(shape)
     else:
         array = from_bytes(spec, content, _raw_shape(spec, len(content)))
-    return Call({spec.name: array}, partial(_encode, model, None, _AsBinary(False, {})))
+    return Call({spec.name: array}, partial(_encode, model, None, _AsBinary(True, {})))
 
 
 def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
