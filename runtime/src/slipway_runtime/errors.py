@@ -18,6 +18,7 @@
     │   └── OutOfMemory          41   the model does not fit, seen by the process itself
     └── RequestError              answers one request; the server maps each class to a status once
         ├── BadRequest                the body does not fit the model's inputs
+        ├── ProtocolViolation         a message is not framed as its protocol asks
         ├── Unauthorized              no token, or one that is not known
         ├── InsecureConnection        in the clear, where TLS is asked for
         ├── UnknownResource           no such model, version or route
@@ -162,6 +163,10 @@ class RequestError(SlipwayError):
 
 class BadRequest(RequestError):
     """The body does not fit the model's inputs; the message says which input and why."""
+
+
+class ProtocolViolation(RequestError):
+    """A message is not framed as its protocol asks; no client library sends such a thing."""
 
 
 class Unauthorized(RequestError):

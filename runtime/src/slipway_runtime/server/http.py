@@ -17,6 +17,7 @@ from slipway_runtime.errors import (
     MethodNotAllowed,
     NotReady,
     NotSupported,
+    ProtocolViolation,
     QueueFull,
     RequestError,
     Unauthorized,
@@ -35,6 +36,7 @@ JSON: Final = b"application/json"
 
 STATUS: Final[dict[type[RequestError], int]] = {
     BadRequest: 400,
+    ProtocolViolation: 400,
     Unauthorized: 401,
     InsecureConnection: 403,
     UnknownResource: 404,

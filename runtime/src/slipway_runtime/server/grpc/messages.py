@@ -8,7 +8,12 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from slipway_runtime.errors import BadRequest, BodyTooLarge, UnsupportedMediaType
+from slipway_runtime.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ProtocolViolation,
+    UnsupportedMediaType,
+)
 from slipway_runtime.server.compression import INLINE_BYTES, inflate
 
 ENCODINGS: Final = (b"identity", b"gzip", b"deflate")
@@ -113,13 +118,14 @@ class Assembler:
         """Return a message of that kind.
 
         Raises:
-            BadRequest: it is none.
+            BadRequest: it is none, or cannot be inflated.
             BodyTooLarge: it is inflated to more than the limit.
+            ProtocolViolation: it says that it is compressed, and the call does not say how.
         """
         data = packed.data
         if packed.compressed:
             if packed.compressed != 1 or self._encoding == b"identity":
-                raise BadRequest("a compressed message without a grpc-encoding")
+                raise ProtocolViolation("a compressed message without a grpc-encoding")
             if len(data) < INLINE_BYTES:
                 data = inflate(self._encoding, data, self._limit)
             else:

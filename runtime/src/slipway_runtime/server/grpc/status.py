@@ -11,6 +11,7 @@ from slipway_runtime.errors import (
     DeadlineExceeded,
     NotReady,
     NotSupported,
+    ProtocolViolation,
     QueueFull,
     RequestError,
     Unauthorized,
@@ -46,6 +47,7 @@ class Code(IntEnum):
 
 _CODES: Final[dict[type[RequestError], Code]] = {
     BadRequest: Code.INVALID_ARGUMENT,
+    ProtocolViolation: Code.INTERNAL,
     BodyTooLarge: Code.RESOURCE_EXHAUSTED,
     Unauthorized: Code.UNAUTHENTICATED,
     UnknownResource: Code.NOT_FOUND,
