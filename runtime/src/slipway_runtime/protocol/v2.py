@@ -79,6 +79,20 @@ def decode(model: Model, body: Body) -> Call[Payload]:
     )
 
 
+def only_ready(content: bytes) -> bool:
+    """Return whether a request for the index asks for ready models alone; its body may be empty.
+
+    Raises:
+        BadRequest: the body is no JSON object, or its ``ready`` is neither true nor false.
+    """
+    if not content:
+        return False
+    document = parse_json(content)
+    if not isinstance(document, dict):
+        raise BadRequest(f"the body must be an object or empty, got {name_value(document)}")
+    return _flag(cast("dict[str, object]", document), "ready")
+
+
 def timeout_of(parameters: Mapping[str, object]) -> float | None:
     """Return the seconds of the parameter ``timeout``, which is in microseconds; 0 means none.
 

@@ -96,14 +96,20 @@ def statistics(model: Model, metrics: Metrics) -> dict[str, object]:
     }
 
 
-def index(model: Model, *, ready: bool) -> list[dict[str, str]]:
-    """Return the answer of POST /v2/repository/index."""
+def index(model: Model, *, unready: str | None, only_ready: bool = False) -> list[dict[str, str]]:
+    """Return the answer of POST /v2/repository/index.
+
+    ``unready`` is why no requests should come, None where they should; with ``only_ready`` a model
+    that should get none is left out.
+    """
+    if unready is not None and only_ready:
+        return []
     return [
         {
             "name": model.identity.name,
             "version": model.identity.version,
-            "state": "READY" if ready else "UNAVAILABLE",
-            "reason": "" if ready else "draining",
+            "state": "READY" if unready is None else "UNAVAILABLE",
+            "reason": unready or "",
         }
     ]
 

@@ -220,7 +220,7 @@ class Instance:
                     self._settings,
                     self.metrics,
                     enter,
-                    lambda: lifecycle.ready,
+                    lambda: lifecycle.unready,
                 )
             except Failure as error:
                 failure = error

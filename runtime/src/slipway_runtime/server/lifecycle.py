@@ -39,6 +39,11 @@ class Lifecycle:
         return self.phase is Phase.READY
 
     @property
+    def unready(self) -> str | None:
+        """The phase in which no new traffic should come here, None where it should."""
+        return None if self.ready else str(self.phase)
+
+    @property
     def draining(self) -> bool:
         """Whether the process is about to end."""
         return self.phase is Phase.DRAINING

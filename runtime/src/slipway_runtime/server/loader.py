@@ -31,10 +31,10 @@ def load(
     settings: ServeSettings,
     metrics: Metrics,
     enter: Callable[[Phase], None],
-    ready: Callable[[], bool],
+    unready: Callable[[], str | None],
 ) -> ModelRoutes:
     """Return the routes of a warm model; ``enter`` hears of each phase as it begins,
-    and ``ready`` tells whether traffic should come.
+    and ``unready`` tells why no traffic should come, None where it should.
 
     Raises:
         ArtifactNotFound: the cache has no such artifact.
@@ -123,7 +123,7 @@ def load(
         limits=limits,
         inline_seconds=settings.inline_microseconds / 1e6 if steady else 0.0,
     )
-    routes = ModelRoutes(Service(model, executor, metrics, settings), settings, ready)
+    routes = ModelRoutes(Service(model, executor, metrics, settings), settings, unready)
     if settings.workers == "auto":
         inputs = samples[0].inputs if samples else None
         routes.run_seconds = _timed(lambda: model.warm_up(inputs))

@@ -31,15 +31,21 @@ _MODEL_PARTS = 4
 
 
 class ModelRoutes:
-    """Infer, predict and what can be asked about one model."""
+    """Infer, predict and what can be asked about one model.
+
+    ``unready`` tells why no traffic should come, None where it should.
+    """
 
     def __init__(
-        self, service: Service, settings: ServeSettings, ready: Callable[[], bool] = lambda: True
+        self,
+        service: Service,
+        settings: ServeSettings,
+        unready: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.service = service
         self.model = service.model
         self.run_seconds = 0.0  # one run of one request, where it was measured
-        self._ready = ready
+        self._unready = unready
         self._max_body_bytes = settings.max_body_bytes
         self._profiling = Profiling(self.model, allowed=settings.profiling)
 
@@ -89,7 +95,9 @@ class ModelRoutes:
         return json_response(200, v2_info.metadata(self.model))
 
     async def _tensorflow_status(self, _exchange: Exchange) -> Response:
-        return json_response(200, tfserving.status(self.model.identity, ready=self._ready()))
+        return json_response(
+            200, tfserving.status(self.model.identity, ready=self._unready() is None)
+        )
 
     async def _config(self, _exchange: Exchange) -> Response:
         return json_response(200, v2_info.config(self.model, self.service.max_batch_size))
@@ -98,8 +106,9 @@ class ModelRoutes:
         return json_response(200, await self.service.statistics())
 
     async def _index(self, exchange: Exchange) -> Response:
-        await exchange.body(self._max_body_bytes)
-        return json_response(200, v2_info.index(self.model, ready=self._ready()))
+        only_ready = v2.only_ready(await exchange.body(self._max_body_bytes))
+        index = v2_info.index(self.model, unready=self._unready(), only_ready=only_ready)
+        return json_response(200, index)
 
     def _inference(self, decode: Decode, *kinds: bytes) -> Handler:
         """Return the handler of one protocol; its bodies are JSON or of one of ``kinds``."""

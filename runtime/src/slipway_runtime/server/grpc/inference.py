@@ -118,9 +118,11 @@ class InferenceService:
         service = self._loaded(request.name or None, request.version)
         return _filled("ModelStatisticsResponse", await service.statistics())
 
-    async def _repository_index(self, _request: Any, _call: Call) -> Any:
+    async def _repository_index(self, request: Any, _call: Call) -> Any:
         service = self._loaded()
-        index = v2_info.index(service.model, ready=self._lifecycle.ready)
+        index = v2_info.index(
+            service.model, unready=self._lifecycle.unready, only_ready=request.ready
+        )
         return _filled("RepositoryIndexResponse", {"models": index})
 
     async def _infer(self, request: Any, call: Call) -> Any:
