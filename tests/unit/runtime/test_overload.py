@@ -135,14 +135,19 @@ def half_a_body(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"content-length: 9\r\n\r\n[1")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("then", [idle, half_a_body])
 def test_a_flood_of_connections_stops_neither_probes_nor_who_is_being_served(
-    tmp_path: Path, then: Callable[[socket.socket], None]
+    tmp_path: Path, then: Callable[[socket.socket], None], workers: int
 ) -> None:
-    """Nothing times out here: those that wait for their client make room."""
-    extra = {"SLIPWAY_MAX_CONNECTIONS": str(MOST)}
+    """Nothing times out here: those that wait for their client make room.
+
+    Several workers share the number out, and have a supervisor that takes connections in.
+    """
+    extra = {"SLIPWAY_MAX_CONNECTIONS": str(MOST), "SLIPWAY_WORKERS": str(workers)}
     with Server(tmp_path, onnx_models.identity(), extra=extra) as server:
         server.start().wait_until_ready()
+        assert len(server.children()) == (workers if workers > 1 else 0)
         with contextlib.ExitStack() as stack:
             for number in range(6 * MOST):
                 connection = stack.enter_context(connect(server))
