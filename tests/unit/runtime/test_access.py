@@ -105,7 +105,7 @@ def test_grpc_wants_the_same_and_leaves_health_open(server: Server, authority: t
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_the_page_asks_for_the_token(tmp_path: Path) -> None:
+def test_the_pages_ask_for_the_token(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(TOKEN)
     extra = {"SLIPWAY_TOKEN_FILE": str(tmp_path / "tokens")}
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server, open_page() as (page, _, _):
@@ -115,6 +115,11 @@ def test_the_page_asks_for_the_token(tmp_path: Path) -> None:
         page.get_by_role("button", name="Use it").click()
         page.get_by_role("button", name="Send").click()
         expect(page.locator("#answer")).to_have_text('{"y":[[1.0,1.0]]}')
+        page.goto(f"http://127.0.0.1:{server.port}/docs")
+        expect(page.locator("#state")).to_contain_text("wants a token")
+        page.get_by_label("This server wants a token").fill(TOKEN)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.get_by_role("heading", name="POST /predict", exact=True)).to_be_visible()
         assert TOKEN not in server.log
 
 

@@ -1,4 +1,4 @@
-"""The page at `/`, in a real browser."""
+"""The pages at `/` and `/docs`, in a real browser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 from playwright.sync_api import expect
 from runtime_kit.browser import open_page
 from runtime_kit.process import Server
+
+from slipway_runtime.server import page as page_files
 
 
 def test_a_person_sees_the_model_sends_a_sample_and_reads_the_answer(linear_server: Server) -> None:
@@ -41,6 +43,29 @@ def test_a_person_sees_the_model_sends_a_sample_and_reads_the_answer(linear_serv
         assert {address.split("/")[2] for address in asked} == {origin.removeprefix("http://")}
 
 
+def test_a_person_reads_which_routes_there_are_and_what_they_take(linear_server: Server) -> None:
+    origin = f"http://127.0.0.1:{linear_server.port}"
+    with open_page() as (page, asked, said):
+        page.goto(f"{origin}/docs")
+        expect(page.get_by_role("heading", name="m on Slipway", exact=True)).to_be_visible()
+        document = linear_server.get("/openapi.json").json
+        for path, operations in document["paths"].items():
+            for method in operations:
+                title = f"{method.upper()} {path}"
+                expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+        route = page.locator("section", has=page.get_by_role("heading", name="POST /predict"))
+        expect(route.get_by_label("Example of application/json")).to_have_text('{"x":[[0,0,0,0]]}')
+        expect(route.locator("dt")).to_contain_text(["200", "400"])
+        route.get_by_text("Schema").click()
+        expect(route.locator("details[open] pre")).to_contain_text("FP32 [-1, 4]")
+        page.get_by_role("link", name="The model").click()
+        expect(page.locator("#digest")).to_have_text(linear_server.digest)
+        page.get_by_role("link", name="All routes").click()
+        expect(page).to_have_url(f"{origin}/docs")
+        assert said == []
+        assert {address.split("/")[2] for address in asked} == {origin.removeprefix("http://")}
+
+
 def test_the_page_can_reach_no_other_host_and_runs_nothing_inline(linear_server: Server) -> None:
     elsewhere = "http://localhost:9/"
     with open_page() as (page, asked, _):
@@ -58,7 +83,7 @@ def test_the_page_can_reach_no_other_host_and_runs_nothing_inline(linear_server:
         assert elsewhere not in asked
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js"])
+@pytest.mark.parametrize("path", sorted(page_files.PATHS))
 def test_no_file_of_the_page_names_another_host(linear_server: Server, path: str) -> None:
     reply = linear_server.get(path)
     assert reply.status == 200

@@ -168,24 +168,6 @@ def test_metrics_have_tritons_names_and_count(linear_server: Server) -> None:
     assert after['slipway_http_responses_total{code="400"}'] >= 1
 
 
-def test_the_openapi_document_describes_the_loaded_model(linear_server: Server) -> None:
-    document = linear_server.get("/openapi.json").json
-    assert "/v2/models/m/infer" in document["paths"]
-    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
-    schema = content["application/json"]["schema"]
-    x = schema["properties"]["x"]
-    assert (schema["required"], x["description"]) == (["x"], "FP32 [-1, 4]")
-    assert (x["items"]["minItems"], x["items"]["items"]["type"]) == (4, "number")
-    (answer,) = document["paths"]["/predict"]["post"]["responses"]["200"]["content"].values()
-    assert answer["schema"]["properties"]["y"]["description"] == "FP32 [-1, 2]"
-    example = content["application/json"]["example"]
-    assert linear_server.post("/predict", example).status == 200
-    content = document["paths"]["/v2/models/m/infer"]["post"]["requestBody"]["content"]
-    example = content["application/json"]["example"]
-    assert linear_server.post("/v2/models/m/infer", example).status == 200
-    assert b"swagger" in linear_server.get("/docs").body
-
-
 def test_outputs_that_are_not_finite_are_422_and_never_null(tmp_path: Path) -> None:
     with Server(tmp_path, onnx_models.logarithm()) as server:
         server.start().wait_until_ready()

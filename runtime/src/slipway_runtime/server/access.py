@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from slipway_runtime.errors import InvalidArguments, Unauthorized
+from slipway_runtime.server import page
 from slipway_runtime.settings import ServeSettings
 
 PROBES: Final = frozenset(("/v2/health/live", "/v2/health/ready", "/health", "/ping", "/metrics"))
-# The page itself tells nothing; what it then asks for needs the token.
-OPEN: Final = PROBES | {"/", "/page.css", "/page.js"}
+# The pages themselves tell nothing; what they then ask for needs the token.
+OPEN: Final = PROBES | page.PATHS
 
 _SCHEME: Final = "bearer "
 _LOOK_SECONDS: Final = 1.0

@@ -44,8 +44,8 @@ Table: TypeAlias = Mapping[str, Mapping[str, Handler]]
 
 logger = logging.getLogger(__name__)
 
-_PAGES: Final = ("/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect")
-_OF_THE_MODEL: Final = (*_PAGES, "/predict", "/invocations", "/v2/repository/index")
+_DOCUMENT: Final = "/openapi.json"
+_OF_THE_MODEL: Final = (_DOCUMENT, "/predict", "/invocations", "/v2/repository/index")
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _TRACE_CONTEXT: Final = (b"traceparent", b"tracestate")
 _READY_SUFFIX: Final = "/ready"
@@ -63,8 +63,8 @@ class App:
         self.tokens: Tokens | None = None
         self.gather: Callable[[str], Awaitable[bytes]] | None = None
         self._routes: ModelRoutes | None = None
-        self._pages: asgi.Application | None = None
-        self._pages_lock = asyncio.Lock()
+        self._documentation: asgi.Application | None = None
+        self._documentation_lock = asyncio.Lock()
         self._digest_header = (b"slipway-model-digest", str(lifecycle.digest).encode())
         self._table: dict[str, Mapping[str, Handler]] = {
             "/v2": {"GET": self._server_metadata},
@@ -162,8 +162,8 @@ class App:
 
     def _handler(self, exchange: Exchange) -> Handler:
         path = exchange.path
-        if path in _PAGES and self._routes is not None:
-            return self._documentation
+        if path == _DOCUMENT and self._routes is not None:
+            return self._document
         methods = self._table.get(path)
         if methods is None and len(path) > 1 and path.endswith("/"):
             methods = self._table.get(path.rstrip("/"))
@@ -222,20 +222,21 @@ class App:
         )
         return Response(200, page, content_type=metrics.CONTENT_TYPE.encode())
 
-    async def _documentation(self, exchange: Exchange) -> Response:
-        """Answer with the pages' application; FastAPI is imported when somebody first asks."""
-        async with self._pages_lock:
-            if self._pages is None:
+    async def _document(self, exchange: Exchange) -> Response:
+        """Answer with the OpenAPI document; FastAPI is imported when somebody first asks."""
+        async with self._documentation_lock:
+            if self._documentation is None:
                 assert self._routes is not None
-                model = self._routes.model
+                model, examples = self._routes.model, self._routes.examples
+                tokens = self.tokens is not None
 
                 def build() -> asgi.Application:
-                    from slipway_runtime.server.openapi import pages  # noqa: PLC0415
+                    from slipway_runtime.server.openapi import application  # noqa: PLC0415
 
-                    return pages(model)
+                    return application(model, examples, tokens=tokens)
 
-                self._pages = await asyncio.to_thread(build)
-        return await asgi.call(self._pages, exchange)
+                self._documentation = await asyncio.to_thread(build)
+        return await asgi.call(self._documentation, exchange)
 
 
 async def _compressed(response: Response, accepted: bytes) -> Response:

@@ -1,4 +1,4 @@
-"""The pages that an ASGI application makes, such as FastAPI's."""
+"""The answers that an ASGI application makes, such as FastAPI's."""
 
 from __future__ import annotations
 

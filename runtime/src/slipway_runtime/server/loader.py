@@ -94,7 +94,8 @@ def load(
         # What is typical is told by the package, or else by the setting, with its own tolerance.
         typical = pinned[0] if pinned else golden.Pinned([], tolerance)
         samples = typical.samples
-        model.warm_up(samples[0].inputs if samples else None)
+        inputs = samples[0].inputs if samples else None
+        model.warm_up(inputs)
         for group in pinned:
             golden.check(model, group.samples, group.tolerance)
         logger.info(
@@ -123,9 +124,9 @@ def load(
         limits=limits,
         inline_seconds=settings.inline_microseconds / 1e6 if steady else 0.0,
     )
-    routes = ModelRoutes(Service(model, executor, metrics, settings), settings, unready)
+    service = Service(model, executor, metrics, settings)
+    routes = ModelRoutes(service, settings, unready, inputs)
     if settings.workers == "auto":
-        inputs = samples[0].inputs if samples else None
         routes.run_seconds = _timed(lambda: model.warm_up(inputs))
     return routes
 

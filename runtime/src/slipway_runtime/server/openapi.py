@@ -1,35 +1,77 @@
-"""The OpenAPI document of the loaded model and the pages that show it.
+"""The OpenAPI document of the loaded model.
 
-FastAPI carries only these pages: its import costs more than most models' load, and its work per
+FastAPI carries it and nothing else: its import costs more than most models' load, and its work per
 request more than a small model's run.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from slipway_runtime import __version__
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import TensorSpec
+from slipway_runtime.protocol import examples
+from slipway_runtime.protocol.examples import Examples
+from slipway_runtime.protocol.request import encode_json
+from slipway_runtime.server.access import OPEN
 
-_JSON_TYPES = {"b": "boolean", "i": "integer", "u": "integer", "f": "number", "O": "string"}
-_EXAMPLE_ELEMENTS = 1024
+_JSON: Final = "application/json"
+_BINARY: Final = "application/octet-stream"
+_JSON_TYPES: Final = {
+    "b": "boolean",
+    "i": "integer",
+    "u": "integer",
+    "f": "number",
+    "O": "string",
+}
+_UNAUTHORIZED: Final = 401
+_FAILURES: Final[Mapping[int, str]] = {
+    400: "The body does not fit the model's inputs, or the model cannot run on them",
+    _UNAUTHORIZED: "No token, or an unknown one",
+    404: "No such model, version or route",
+    408: "The head or the body took too long to arrive",
+    413: "The body is too large",
+    415: "An unknown content type or encoding",
+    422: "An output has no JSON form",
+    429: "The queue is full; Retry-After says when to come back",
+    500: "ONNX Runtime failed, or a defect",
+    501: "A part of the protocol that this server leaves out",
+    503: "Loading or draining; Retry-After says when to come back",
+    504: "The deadline has passed",
+}
+_HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+_IN_BINARY: Final = (
+    "JSON, and the bytes of binary tensors behind it in the order of the inputs;"
+    f" {_HEADER_LENGTH} tells where the JSON ends, and 0 that all is one raw tensor"
+)
+_TOKEN: Final = "token"  # noqa: S105 - the name of the scheme
 
 
-def pages(model: Model) -> FastAPI:
-    """Return the application with /docs, /redoc and /openapi.json."""
-    app = FastAPI(title=f"{model.identity.name} on Slipway", version=model.identity.version)
-    described = document(model)
-    app.openapi = lambda: described
+def application(model: Model, given: Examples | None, *, tokens: bool) -> FastAPI:
+    """Return the application with /openapi.json; for the arguments see `document`."""
+    # As bytes, since it may be a megabyte: nobody's request waits for its encoding.
+    content = encode_json(document(model, given, tokens=tokens))
+
+    async def send() -> Response:
+        return Response(content, media_type=_JSON)
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_api_route("/openapi.json", send)
     return app
 
 
-def document(model: Model) -> dict[str, Any]:
-    """Return the OpenAPI document with the model's own names, datatypes and shapes."""
+def document(model: Model, given: Examples | None, *, tokens: bool) -> dict[str, Any]:
+    """Return the OpenAPI document with the model's own names, datatypes and shapes.
+
+    ``given`` are the examples' values, None where they would be too large; ``tokens`` says that
+    requests must bring one.
+    """
     name = model.identity.name
-    return {
+    described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": f"{name} on Slipway",
@@ -37,11 +79,12 @@ def document(model: Model) -> dict[str, Any]:
             "description": f"Serves {model.identity.digest} by slipway-runtime {__version__}.",
         },
         "paths": {
-            "/": {"get": _page()},
-            "/predict": {"post": _predict(model)},
-            f"/v2/models/{name}/infer": {"post": _infer(model)},
-            f"/v1/models/{name}:predict": {"post": _rows(model, "Predict, as TensorFlow Serving")},
-            "/invocations": {"post": _rows(model, "Predict, as MLflow")},
+            "/": {"get": _page("A page that shows the model")},
+            "/docs": {"get": _page("A page that shows this document")},
+            "/predict": {"post": _predict(model, given)},
+            f"/v2/models/{name}/infer": {"post": _infer(model, given)},
+            f"/v1/models/{name}:predict": {"post": _tensorflow(given)},
+            "/invocations": {"post": _mlflow(model, given)},
             f"/v2/models/{name}/config": {"get": _get("The model as Triton configures it")},
             f"/v2/models/{name}/stats": {"get": _get("Counts and times of inference")},
             f"/v2/models/{name}": {"get": _get("Inputs and outputs of the model")},
@@ -63,72 +106,105 @@ def document(model: Model) -> dict[str, Any]:
             }
         },
     }
+    if tokens:
+        _ask_for_tokens(described)
+    return described
+
+
+def _ask_for_tokens(described: dict[str, Any]) -> None:
+    described["components"]["securitySchemes"] = {_TOKEN: {"type": "http", "scheme": "bearer"}}
+    described["security"] = [{_TOKEN: []}]
+    for path, methods in described["paths"].items():
+        for operation in methods.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] |= _errors([_UNAUTHORIZED])
 
 
 def _get(summary: str, *statuses: int) -> dict[str, Any]:
-    return {"summary": summary, "responses": _responses(None, statuses)}
+    return {"summary": summary, "responses": {"200": {"description": "OK"}, **_errors(statuses)}}
 
 
-def _page() -> dict[str, Any]:
+def _page(summary: str) -> dict[str, Any]:
     answer = {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}
-    return {"summary": "A page that shows the model", "responses": {"200": answer}}
+    return {"summary": summary, "responses": {"200": answer}}
 
 
-def _responses(schema: dict[str, Any] | None, statuses: tuple[int, ...]) -> dict[str, Any]:
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    ok: dict[str, Any] = {"description": "OK"}
-    if schema is not None:
-        ok["content"] = {"application/json": {"schema": schema}}
-    answers: dict[str, Any] = {"200": ok}
-    for status in statuses:
-        answers[str(status)] = {"description": "An error", "content": error}
-    return answers
+def _errors(statuses: Iterable[int]) -> dict[str, Any]:
+    content = {_JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        str(status): {"description": _FAILURES[status], "content": content} for status in statuses
+    }
 
 
-_FAILURES = (400, 413, 415, 422, 429, 500, 503)
+def _post(
+    summary: str,
+    content: Mapping[str, Any],
+    answers: Mapping[str, Any],
+    given: Examples | None,
+    description: str = "",
+) -> dict[str, Any]:
+    """Return an inference route; ``content`` and ``answers`` are by media type."""
+    body: dict[str, Any] = {"required": True, "content": content}
+    if given is None:
+        body["description"] = "The inputs are too large for an example."
+    failures = _errors(status for status in _FAILURES if status != _UNAUTHORIZED)
+    operation: dict[str, Any] = {
+        "summary": summary,
+        "requestBody": body,
+        "responses": {"200": {"description": "OK", "content": answers}, **failures},
+    }
+    return operation | ({"description": description} if description else {})
 
 
-def _predict(model: Model) -> dict[str, Any]:
+def _media(schema: dict[str, Any], example: object = None) -> dict[str, Any]:
+    return {"schema": schema} | ({} if example is None else {"example": example})
+
+
+def _predict(model: Model, given: Examples | None) -> dict[str, Any]:
     inputs = model.signature.inputs
     schema = {
         "type": "object",
         "required": [spec.name for spec in inputs],
         "properties": {spec.name: _nested_schema(spec) for spec in inputs},
     }
-    example = {spec.name: _nested_example(spec) for spec in inputs}
     answer = {
         "type": "object",
         "properties": {spec.name: _nested_schema(spec) for spec in model.signature.outputs},
     }
-    return {
-        "summary": "Predict",
-        "description": "One row without its batch dimension is answered without one.",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": example}},
-        },
-        "responses": _responses(answer, _FAILURES),
-    }
+    example = None if given is None else examples.by_name(given)
+    return _post(
+        "Predict",
+        {_JSON: _media(schema, example)},
+        {_JSON: _media(answer)},
+        given,
+        "One row without its batch dimension is answered without one.",
+    )
 
 
-def _rows(model: Model, summary: str) -> dict[str, Any]:
-    example = {"inputs": {spec.name: _nested_example(spec) for spec in model.signature.inputs}}
+def _by_columns(given: Examples | None) -> dict[str, Any]:
     schema = {
         "type": "object",
         "properties": {"inputs": {"type": "object"}, "instances": {"type": "array"}},
     }
-    return {
-        "summary": summary,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": example}},
-        },
-        "responses": _responses({"type": "object"}, _FAILURES),
-    }
+    return _media(schema, None if given is None else examples.by_columns(given))
 
 
-def _infer(model: Model) -> dict[str, Any]:
-    example = {"inputs": [_v2_example(spec) for spec in model.signature.inputs]}
+def _tensorflow(given: Examples | None) -> dict[str, Any]:
+    content = {_JSON: _by_columns(given)}
+    answers = {_JSON: _media({"type": "object"})}
+    return _post("Predict, as TensorFlow Serving", content, answers, given)
+
+
+def _mlflow(model: Model, given: Examples | None) -> dict[str, Any]:
+    table = None if given is None else examples.as_csv(model, given)
+    columns = {"type": "string", "description": "Rows under the names of their columns"}
+    content = {_JSON: _by_columns(given), "text/csv": _media(columns, table)}
+    return _post("Predict, as MLflow", content, {_JSON: _media({"type": "object"})}, given)
+
+
+def _infer(model: Model, given: Examples | None) -> dict[str, Any]:
     schema: dict[str, Any] = {
         "type": "object",
         "required": ["inputs"],
@@ -145,14 +221,21 @@ def _infer(model: Model) -> dict[str, Any]:
             },
         },
     }
-    return {
-        "summary": "Infer, by the Open Inference Protocol v2",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schema, "example": example}},
+    binary = {"type": "string", "format": "binary", "description": _IN_BINARY}
+    operation = _post(
+        "Infer, by the Open Inference Protocol v2",
+        {
+            _JSON: _media(schema, None if given is None else examples.infer(model, given)),
+            _BINARY: _media(binary),
         },
-        "responses": _responses({"type": "object"}, _FAILURES),
-    }
+        {_JSON: _media({"type": "object"}), _BINARY: _media(binary)},
+        given,
+    )
+    length = {"type": "integer", "minimum": 0}
+    told = {"description": "The length of the JSON in front of binary tensors", "schema": length}
+    operation["parameters"] = [{"name": _HEADER_LENGTH, "in": "header", **told}]
+    operation["responses"]["200"]["headers"] = {_HEADER_LENGTH: told}
+    return operation
 
 
 def _nested_schema(spec: TensorSpec) -> dict[str, Any]:
@@ -162,31 +245,3 @@ def _nested_schema(spec: TensorSpec) -> dict[str, Any]:
         if size is not None:
             schema |= {"minItems": size, "maxItems": size}
     return schema | {"description": f"{spec.datatype.name} {spec.wire_shape}"}
-
-
-def _example_shape(spec: TensorSpec) -> list[int]:
-    return [1 if size is None else size for size in spec.shape or ()]
-
-
-def _zero(spec: TensorSpec) -> Any:
-    return {"b": False, "f": 0.0, "O": ""}.get(spec.datatype.kind, 0)
-
-
-def _nested_example(spec: TensorSpec) -> Any:
-    value = _zero(spec)
-    total = 1
-    for size in reversed(_example_shape(spec)):
-        total *= size
-        if total > _EXAMPLE_ELEMENTS:
-            return "too large for an example"
-        value = [value] * size
-    return value
-
-
-def _v2_example(spec: TensorSpec) -> dict[str, Any]:
-    shape = _example_shape(spec)
-    total = 1
-    for size in shape:
-        total *= size
-    data = [_zero(spec)] * total if total <= _EXAMPLE_ELEMENTS else []
-    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": data}

@@ -1,4 +1,7 @@
-"""The page at `/`: shows the model and sends samples. Three files, sent as they are."""
+"""The pages at `/`, which shows the model and sends samples, and `/docs`, which shows the routes.
+
+Their files are sent as they are.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,17 @@ from typing import Final
 from slipway_runtime.server.http import Exchange, Headers, Response
 
 _FOLDER: Final = Path(__file__).parent / "static"
+_HTML: Final = b"text/html; charset=utf-8"
+_SCRIPT: Final = b"text/javascript; charset=utf-8"
 _FILES: Final = {
-    "/": ("index.html", b"text/html; charset=utf-8"),
+    "/": ("index.html", _HTML),
+    "/docs": ("docs.html", _HTML),
     "/page.css": ("page.css", b"text/css; charset=utf-8"),
-    "/page.js": ("page.js", b"text/javascript; charset=utf-8"),
+    "/common.js": ("common.js", _SCRIPT),
+    "/page.js": ("page.js", _SCRIPT),
+    "/docs.js": ("docs.js", _SCRIPT),
 }
+PATHS: Final = frozenset(_FILES)
 # Nothing from another host, nothing inline, in nobody's frame.
 _POLICY: Final = "; ".join(
     (
@@ -35,7 +44,7 @@ _HEADERS: Final[Headers] = (
 
 
 def routes() -> dict[str, Mapping[str, Callable[[Exchange], Awaitable[Response]]]]:
-    """Return the handlers of the page's files by path and method."""
+    """Return the handlers of the pages' files by path and method."""
     return {path: {"GET": _file(*of)} for path, of in _FILES.items()}
 
 

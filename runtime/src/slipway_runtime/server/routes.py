@@ -12,7 +12,8 @@ from slipway_runtime.errors import (
     RequestError,
     UnknownResource,
 )
-from slipway_runtime.protocol import mlflow, predict, tfserving, v2, v2_info
+from slipway_runtime.inference.tensors import Array
+from slipway_runtime.protocol import examples, mlflow, predict, tfserving, v2, v2_info
 from slipway_runtime.protocol.request import BINARY, Body, Decode
 from slipway_runtime.server.http import (
     ClientGoneError,
@@ -33,7 +34,8 @@ _MODEL_PARTS = 4
 class ModelRoutes:
     """Infer, predict and what can be asked about one model.
 
-    ``unready`` tells why no traffic should come, None where it should.
+    ``unready`` tells why no traffic should come, None where it should; ``sample`` has the
+    arrays of a golden sample by input name, if there is one.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class ModelRoutes:
         service: Service,
         settings: ServeSettings,
         unready: Callable[[], str | None] = lambda: None,
+        sample: Mapping[str, Array] | None = None,
     ) -> None:
         self.service = service
         self.model = service.model
+        self.examples = examples.of_model(self.model, sample)
         self.run_seconds = 0.0  # one run of one request, where it was measured
         self._unready = unready
         self._max_body_bytes = settings.max_body_bytes

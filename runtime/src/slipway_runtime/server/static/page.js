@@ -1,14 +1,7 @@
-// Shows the model and sends samples. No library, no other host; text is only ever set as text.
+// Shows the model and sends samples.
 "use strict";
 
-const element = (id) => document.getElementById(id);
 const EXAMPLE_ELEMENTS = 1024;
-const POLL_MS = 1000;
-
-function say(id, text, kind = "") {
-  element(id).textContent = text;
-  element(id).className = kind;
-}
 
 function zeros(datatype, shape) {
   if (shape.length === 0) {
@@ -37,13 +30,6 @@ function row(role, tensor) {
     line.appendChild(document.createElement("td")).textContent = text;
   }
   return line;
-}
-
-// The token stays in this page alone: it is in no cookie and no storage.
-function ask(path, options = {}) {
-  const token = element("token").value;
-  const headers = { ...options.headers, ...(token && { authorization: `Bearer ${token}` }) };
-  return fetch(path, { ...options, headers });
 }
 
 async function showModel(name) {
@@ -108,9 +94,6 @@ async function send(event) {
   }
 }
 
-element("access").addEventListener("submit", (event) => {
-  event.preventDefault();
-  start();
-});
+onToken(start);
 element("form").addEventListener("submit", send);
 start();
