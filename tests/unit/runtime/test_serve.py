@@ -6,15 +6,21 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import quote
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from runtime_kit import onnx_models
 from runtime_kit.process import Server, digest_of, send
 
 V2 = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+# What the kubelet gives a probe that says nothing of its time.
+KUBELET_SECONDS = 1
 
 
 def test_every_answer_names_the_digest_and_the_request(linear_server: Server) -> None:
@@ -284,7 +290,11 @@ def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
 
 @pytest.fixture
 def busy_server(tmp_path: Path) -> Any:
-    extra = {"SLIPWAY_MAX_QUEUE": "2", "SLIPWAY_INTRA_OP_THREADS": "1"}
+    extra = {
+        "SLIPWAY_MAX_QUEUE": "2",
+        "SLIPWAY_INTRA_OP_THREADS": "1",
+        "SLIPWAY_GRPC_PORT": "0",
+    }
     with Server(tmp_path, onnx_models.busy(), extra=extra) as server:
         yield server.start().wait_until_ready()
 
@@ -301,20 +311,46 @@ def rounds_for(server: Server, seconds: float) -> int:
         rounds *= 2
 
 
-def test_the_probes_answer_during_a_long_inference(busy_server: Server) -> None:
-    rounds = rounds_for(busy_server, 5.0)
-    inference = threading.Thread(target=busy_server.post, args=("/predict", {"rounds": [rounds]}))
-    inference.start()
-    time.sleep(0.2)
-    times: list[float] = []
-    while inference.is_alive():
-        started = time.monotonic()
-        assert busy_server.get("/v2/health/live").status == 200
-        times.append(time.monotonic() - started)
-        time.sleep(0.02)
-    inference.join()
-    assert len(times) >= 10
-    assert sorted(times)[int(len(times) * 0.9)] < 0.05
+def test_every_probe_answers_within_50_ms_during_a_long_inference(busy_server: Server) -> None:
+    """As the kubelet asks: over a new connection each time; gRPC over the one of its client.
+
+    One in ten may be late, since others use this machine too, but none so late as to fail.
+    """
+    rounds = {"name": "rounds", "shape": [1], "datatype": "INT64", "data": [10**8]}
+    five_seconds = {"inputs": [rounds], "parameters": {"timeout": 5_000_000}}
+    ended: list[int] = []
+    inference = threading.Thread(
+        target=lambda: ended.append(busy_server.post("/v2/models/m/infer", five_seconds).status)
+    )
+    paths = ("/v2/health/live", "/v2/health/ready", "/health")
+    with grpc.insecure_channel(busy_server.grpc_address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+
+        def ask_http(path: str) -> bool:
+            return busy_server.get(path).status == 200
+
+        def ask_grpc() -> bool:
+            answer = check(health_pb2.HealthCheckRequest(), timeout=KUBELET_SECONDS)
+            return answer.status == health_pb2.HealthCheckResponse.SERVING
+
+        probes = {path: partial(ask_http, path) for path in paths} | {"gRPC": ask_grpc}
+        times: dict[str, list[float]] = {name: [] for name in probes}
+        assert ask_grpc()
+        inference.start()
+        while inference.is_alive():
+            for name, ask in probes.items():
+                started = time.monotonic()
+                assert ask(), name
+                times[name].append(time.monotonic() - started)
+            inference.join(0.02)
+    assert ended == [504]
+    for name, took in times.items():
+        took.sort()
+        seen = f"{name}: {len(took)} times, median {median(took):.4f} s, at most {took[-1]:.4f} s"
+        assert len(took) >= 10, seen
+        assert median(took) < 0.025, seen
+        assert took[int(len(took) * 0.9)] < 0.05, seen
+        assert took[-1] < KUBELET_SECONDS, seen
 
 
 def test_a_deadline_is_504_and_frees_the_model(busy_server: Server) -> None:
