@@ -2,7 +2,9 @@
 
 Work-conserving: whenever a thread is free and something waits, it runs; requests that have come
 together meanwhile share the run. A run that is predicted to be shorter than a hop to a thread
-happens on the event loop. All methods but those of the pool are for the event loop's thread.
+happens on the event loop. Each run takes the oldest request along, so a request waits for at most
+as many runs as there were requests before it. All methods but those of the pool are for the event
+loop's thread.
 
     submit -> queue -> (at the end of this turn of the loop, or when a run ends)
            -> the oldest request, and others that may share its run
@@ -212,7 +214,6 @@ class Executor:
             elif self._running < self._threads:
                 self._run_in_pool(run)
             else:
-                self._queue.extendleft(reversed(tickets))
                 return
 
     def _may_run_inline(self, ticket: Ticket) -> bool:
@@ -223,31 +224,34 @@ class Executor:
         return seconds is not None and seconds <= self._inline_seconds
 
     def _next_batch(self) -> list[Ticket]:
-        """Take the oldest request and, in order, those that may share its run.
+        """Return the oldest request and, in order, those that may share its run.
 
-        Returns nothing while the oldest may still wait for company.
+        Returns nothing while the oldest may still wait for company. Nobody leaves the queue before
+        the run begins, so nobody changes place in it.
         """
         head = self._queue[0]
         tickets = [head]
-        rows = head.rows or self.limits.max_rows
         if self.limits.max_rows > 1:
+            room = self.limits.max_rows - (head.rows or self.limits.max_rows)
             for ticket in itertools.islice(self._queue, 1, None):
-                if rows >= self.limits.max_rows:
+                if room <= 0:
                     break
                 if ticket.key == head.key:
-                    if rows + (ticket.rows or 1) > self.limits.max_rows:
-                        break
-                    tickets.append(ticket)
-                    rows += ticket.rows or 1
-            if rows < self.limits.max_rows and self._wait_for_company(head):
+                    # Who does not fit in ends the run: nobody of the same shape overtakes.
+                    room -= ticket.rows or 1
+                    if room >= 0:
+                        tickets.append(ticket)
+            if room > 0 and self._wait_for_company(head):
                 return []
+        return tickets
+
+    def _take(self, tickets: list[Ticket]) -> None:
         if all(map(operator.is_, self._queue, tickets)):
             for _ in tickets:
                 self._queue.popleft()
         else:
             chosen = set(map(id, tickets))
             self._queue = deque(ticket for ticket in self._queue if id(ticket) not in chosen)
-        return tickets
 
     def _wait_for_company(self, head: Ticket) -> bool:
         left = head.submitted + self.limits.max_delay - time.perf_counter()
@@ -282,6 +286,7 @@ class Executor:
         self._flush()
 
     def _begin(self, run: _Run) -> None:
+        self._take(run.tickets)
         self._in_runs += len(run.tickets)
         for ticket in run.tickets:
             ticket.run = run
