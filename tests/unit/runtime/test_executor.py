@@ -107,22 +107,36 @@ def shared_identity(tmp_path_factory: pytest.TempPathFactory) -> Model:
     )
 
 
-def test_only_rows_of_equal_shape_and_wanted_outputs_share_a_run(load_model: LoadModel) -> None:
+def test_only_rows_of_equal_shape_share_a_run(load_model: LoadModel) -> None:
     executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(32))
     runs = recorded(executor)
 
     async def ask() -> None:
-        await outcomes(
-            [
-                executor.submit(x(1, width=4)),
-                executor.submit(x(1, width=5)),
-                executor.submit(x(1, width=4)),
-                executor.submit(x(1, width=4), ["y"]),
-            ]
-        )
+        await outcomes([executor.submit(x(1, width=width)) for width in (4, 5, 4)])
 
     run(ask())
-    assert sorted(runs) == [1, 1, 2]
+    assert runs == [2, 1]
+
+
+def test_only_requests_for_the_same_outputs_share_a_run(load_model: LoadModel) -> None:
+    """Who names none wants all of them, in the model's order."""
+    executor = Executor(load_model(onnx_models.two_inputs()), limits=BatchLimits(32))
+    runs = recorded(executor)
+    inputs = {name: np.zeros((1, 3), dtype=np.float32) for name in ("a", "b")}
+    wanted = [
+        None,
+        ["difference"],
+        ["total", "difference"],
+        ["difference", "total"],
+        ["difference"],
+    ]
+
+    async def ask() -> Any:
+        return await outcomes([executor.submit(inputs, names) for names in wanted])
+
+    answers = run(ask())
+    assert runs == [2, 2, 1]
+    assert [list(answer) for answer in answers] == [n or ["total", "difference"] for n in wanted]
 
 
 def test_a_batch_has_at_most_so_many_rows_and_a_larger_request_runs_alone(

@@ -56,9 +56,10 @@ def key_of(
     """Return what requests must have in common to share a run, and the rows of this one.
 
     The rows are None where the inputs do not have equally many, or none: such a request runs
-    alone, and its key is its shapes.
+    alone, and its key is its shapes. Who names all outputs in the model's order wants what those
+    get who name none.
     """
-    wanted = None if outputs is None else tuple(outputs)
+    wanted = None if outputs is None or outputs == signature.output_names else tuple(outputs)
     shapes = [inputs[spec.name].shape for spec in signature.inputs]
     rows = shapes[0][0] if shapes and shapes[0] else 0
     if rows and all(shape and shape[0] == rows for shape in shapes):
