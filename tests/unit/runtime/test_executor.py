@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from runtime_kit import onnx_models
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import BadRequest, DeadlineExceeded, QueueFull
 from slipway_runtime.inference import model as models
-from slipway_runtime.inference.batching import AUTO_ROWS, BatchLimits, limits_for
+from slipway_runtime.inference.batching import BatchLimits
 from slipway_runtime.inference.executor import Executor, Ticket
 from slipway_runtime.inference.model import Model
-from slipway_runtime.inference.timing import Predictor, depends_on_shapes_alone
+from slipway_runtime.inference.timing import Predictor, rehearse
 
 LoadModel = Callable[[bytes], Model]
 
@@ -273,11 +272,37 @@ def threads_of_runs(executor: Executor, requests: int) -> list[str]:
     return names
 
 
-def test_a_run_is_on_the_loop_once_it_is_known_to_be_short(load_model: LoadModel) -> None:
+def test_a_run_like_none_before_is_on_a_thread_and_on_the_loop_once_known_to_be_short(
+    load_model: LoadModel,
+) -> None:
     executor = Executor(load_model(onnx_models.identity()), inline_seconds=0.02)
     names = threads_of_runs(executor, 5)
     assert names[0].startswith("inference")
     assert names[1:] == ["MainThread"] * 4
+
+
+def test_the_first_run_is_where_what_load_measured_says(load_model: LoadModel) -> None:
+    model = load_model(onnx_models.identity())
+    predictor = Predictor()
+    rehearse(model, predictor, [model.warm_up(x(1))])
+    for bound, place in ((0.02, "MainThread"), (1e-9, "inference_0")):
+        executor = Executor(model, inline_seconds=bound, predictor=predictor)
+        assert threads_of_runs(executor, 1) == [place]
+
+
+def test_what_load_measured_is_revised_by_what_runs_take(load_model: LoadModel) -> None:
+    model: Any = load_model(onnx_models.identity())
+    predictor = Predictor()
+    rehearse(model, predictor, [model.warm_up(x(1))])
+    plain = model.infer
+
+    def slower(*arguments: Any) -> Any:
+        time.sleep(0.03)
+        return plain(*arguments)
+
+    model.infer = slower
+    executor = Executor(model, inline_seconds=0.02, predictor=predictor)
+    assert threads_of_runs(executor, 2) == ["MainThread", "inference_0"]
 
 
 def test_who_comes_alone_is_answered_at_once_and_a_crowd_shares_runs(
@@ -308,34 +333,6 @@ def test_without_a_bound_every_run_is_on_a_thread(load_model: LoadModel) -> None
     assert all(name.startswith("inference") for name in threads_of_runs(executor, 3))
 
 
-def test_a_longer_run_counts_at_once_and_a_shorter_one_by_and_by() -> None:
-    predictor = Predictor()
-    assert predictor.predict(("k",), 1) is None
-    predictor.observe(("k",), 1, 0.1)
-    assert predictor.predict(("k",), 1) == 0.1
-    assert predictor.predict(("k",), 8) == pytest.approx(0.8)
-    assert predictor.predict(("other",), 1) is None
-    predictor.observe(("k",), 1, 0.5)
-    assert predictor.predict(("k",), 1) == 0.5
-    predictor.observe(("k",), 1, 0.1)
-    assert predictor.predict(("k",), 1) == pytest.approx(0.42)
-
-
-def test_one_run_that_was_interrupted_does_not_count_and_two_do() -> None:
-    predictor = Predictor()
-    for seconds, expected in ((1e-5, 1e-5), (4e-3, 1e-5), (1e-5, 1e-5), (4e-3, 1e-5), (3e-3, 3e-3)):
-        predictor.observe(("k",), 1, seconds)
-        assert predictor.predict(("k",), 1) == pytest.approx(expected)
-    predictor.observe(("k",), 1, 0.5)
-    assert predictor.predict(("k",), 1) == 0.5
-
-
-def test_fewer_rows_than_any_seen_take_no_longer_than_these() -> None:
-    predictor = Predictor()
-    predictor.observe(("k",), 32, 1e-4)
-    assert predictor.predict(("k",), 1) == 1e-4
-
-
 def test_the_time_that_a_thread_waits_does_not_make_a_run_long(
     load_model: LoadModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,63 +353,3 @@ def test_the_time_that_a_thread_waits_does_not_make_a_run_long(
         return executor.submit(x(1)).future.done()
 
     assert run(comes_to_the_loop())
-
-
-def test_what_clients_choose_does_not_fill_the_memory() -> None:
-    predictor = Predictor()
-    for number in range(5000):
-        predictor.observe((number,), 1, 0.1)
-    assert len(predictor._seen) <= 512
-
-
-def test_a_model_whose_time_depends_on_values_is_never_run_on_the_loop(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    for content, expected in ((onnx_models.busy(), False), (onnx_models.linear(), True)):
-        path.write_bytes(content)
-        assert depends_on_shapes_alone(path) is expected
-    with path.open("r+b") as file:
-        file.truncate(20_000_000)
-    assert depends_on_shapes_alone(path) is False
-
-
-@pytest.mark.parametrize(
-    ("make", "rows"),
-    [
-        (onnx_models.linear, 8),
-        (onnx_models.two_inputs, 8),
-        (lambda: onnx_models.identity("BYTES"), 8),
-        (lambda: onnx_models.identity("BF16"), 8),
-        (onnx_models.mean_over_rows, 1),
-        (lambda: onnx_models.identity(shape=[1, 2]), 1),
-        (lambda: onnx_models.identity(shape=None), 1),
-        (onnx_models.busy, 1),
-    ],
-)
-def test_a_model_batches_only_where_rows_do_not_depend_on_their_neighbours(
-    load_model: LoadModel, make: Callable[[], bytes], rows: int
-) -> None:
-    assert limits_for(load_model(make()), 8, 0).max_rows == rows
-
-
-def test_by_default_a_model_batches_where_that_gains(load_model: LoadModel) -> None:
-    assert limits_for(load_model(onnx_models.linear()), 0, 0).max_rows == AUTO_ROWS
-    assert limits_for(load_model(onnx_models.linear()), 1, 0).max_rows == 1
-
-
-def test_by_default_large_rows_are_not_batched(load_model: LoadModel) -> None:
-    model = load_model(onnx_models.identity(shape=["n", 1024, 1024]))
-    assert limits_for(model, 0, 0).max_rows == 1
-    assert limits_for(model, 2, 0).max_rows == 2
-
-
-def test_by_default_a_slow_model_is_not_batched(load_model: LoadModel) -> None:
-    model: Any = load_model(onnx_models.linear())
-    plain = model.infer
-
-    def slow(*arguments: Any) -> Any:
-        time.sleep(0.12)
-        return plain(*arguments)
-
-    model.infer = slow
-    assert limits_for(model, 0, 0).max_rows == 1
-    assert limits_for(model, 8, 0).max_rows == 8

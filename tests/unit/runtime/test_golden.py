@@ -19,9 +19,9 @@ from runtime_kit.process import run as run_command
 from slipway_runtime import errors
 from slipway_runtime.artifact.manifest import Tolerance
 from slipway_runtime.inference import golden
-from slipway_runtime.inference.batching import limits_for
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import DATATYPES, TensorSpec
+from slipway_runtime.inference.trial import limits_for
 
 LoadModel = Callable[[bytes], Model]
 EXACT = Tolerance(rtol=0.0, atol=0.0)

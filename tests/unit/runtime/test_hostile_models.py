@@ -12,8 +12,8 @@ from runtime_kit import onnx_models, packages
 
 from slipway_runtime import errors
 from slipway_runtime.artifact.manifest import decode
-from slipway_runtime.inference.batching import limits_for
 from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.trial import limits_for
 
 LoadModel = Callable[[bytes], Model]
 

@@ -34,7 +34,7 @@ from slipway_runtime.inference.batching import (
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.pool import Pool
 from slipway_runtime.inference.tensors import Array
-from slipway_runtime.inference.timing import Predictor
+from slipway_runtime.inference.timing import Predictor, work_clock
 
 _INLINE_TURN_SECONDS: Final = 0.001
 
@@ -117,6 +117,7 @@ class Executor:
         self.limits = limits or BatchLimits()
         self._inline_seconds = inline_seconds
         self._predictor = predictor or Predictor()
+        self._clock = work_clock(model)
         self._queue: deque[Ticket] = deque()
         self._running = 0
         self._in_runs = 0
@@ -312,11 +313,10 @@ class Executor:
 
     def _execute_in_pool(self, run: _Run) -> _Result:
         # When it is done, this thread waits for the interpreter's lock for as long as the loop is
-        # busy. That must not make a short run look long, so the thread's own clock tells; but only
-        # where the work is the processor's.
-        begun = time.thread_time()
+        # busy, which is no work.
+        begun = self._clock()
         result = self._execute(run)
-        run.worked = time.thread_time() - begun if self._model.on_cpu else run.seconds
+        run.worked = self._clock() - begun
         return result
 
     def _execute(self, run: _Run) -> _Result:

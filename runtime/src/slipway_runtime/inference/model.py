@@ -195,8 +195,8 @@ class Model:
         """Return the specification of an output that exists."""
         return self._outputs_by_name[name]
 
-    def warm_up(self, inputs: Mapping[str, Array] | None = None) -> None:
-        """Run once on these inputs and learn the labels of maps.
+    def warm_up(self, inputs: Mapping[str, Array] | None = None) -> Mapping[str, Array]:
+        """Run once on these inputs and learn the labels of maps; return the inputs.
 
         Without inputs these are zeros, each symbolic dimension being 1.
 
@@ -220,6 +220,7 @@ class Model:
                 f" the shapes {shapes} fails: {text}"
             ) from error
         self._learn_labels(dict(zip(self._all_outputs, values, strict=True)))
+        return feeds
 
     def _learn_labels(self, values: Mapping[str, object]) -> None:
         outputs: list[TensorSpec] = []

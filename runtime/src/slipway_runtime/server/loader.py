@@ -51,12 +51,16 @@ def load(
     # server already answers.
     from slipway_runtime.inference import golden  # noqa: PLC0415
     from slipway_runtime.inference import model as models  # noqa: PLC0415
-    from slipway_runtime.inference.batching import limits_for  # noqa: PLC0415
     from slipway_runtime.inference.engine_cache import engines  # noqa: PLC0415
     from slipway_runtime.inference.executor import Executor  # noqa: PLC0415
     from slipway_runtime.inference.session import Tuning  # noqa: PLC0415
     from slipway_runtime.inference.threads import available_cpus  # noqa: PLC0415
-    from slipway_runtime.inference.timing import depends_on_shapes_alone  # noqa: PLC0415
+    from slipway_runtime.inference.timing import (  # noqa: PLC0415
+        Predictor,
+        depends_on_shapes_alone,
+        rehearse,
+    )
+    from slipway_runtime.inference.trial import limits_for  # noqa: PLC0415
     from slipway_runtime.server.routes import ModelRoutes  # noqa: PLC0415
     from slipway_runtime.server.service import Service  # noqa: PLC0415
 
@@ -95,7 +99,7 @@ def load(
         typical = pinned[0] if pinned else golden.Pinned([], tolerance)
         samples = typical.samples
         inputs = samples[0].inputs if samples else None
-        model.warm_up(inputs)
+        warm = model.warm_up(inputs)
         for group in pinned:
             golden.check(model, group.samples, group.tolerance)
         logger.info(
@@ -107,6 +111,12 @@ def load(
                 "inter_op_threads": inter_op_threads,
             },
         )
+        inline = settings.inline_microseconds / 1e6
+        if not depends_on_shapes_alone(artifact.model):
+            inline = 0.0
+        predictor = Predictor()
+        if inline > 0:
+            rehearse(model, predictor, [sample.inputs for sample in samples] or [warm])
         limits = limits_for(
             model,
             settings.max_batch_size,
@@ -114,24 +124,25 @@ def load(
             hint=hint,
             typical=golden.rows(model, samples),
             tolerance=typical.tolerance,
+            predictor=predictor,
         )
         kept.keep()
-    steady = depends_on_shapes_alone(artifact.model)
     executor = Executor(
         model,
         threads=settings.executor_threads,
         max_queue=settings.max_queue,
         limits=limits,
-        inline_seconds=settings.inline_microseconds / 1e6 if steady else 0.0,
+        inline_seconds=inline,
+        predictor=predictor,
     )
     service = Service(model, executor, metrics, settings)
     routes = ModelRoutes(service, settings, unready, inputs)
     if settings.workers == "auto":
-        routes.run_seconds = _timed(lambda: model.warm_up(inputs))
+        routes.run_seconds = _timed(lambda: model.warm_up(warm))
     return routes
 
 
-def _timed(run: Callable[[], None]) -> float:
+def _timed(run: Callable[[], object]) -> float:
     """Return the median seconds of a few runs, or of those that a moment allows."""
     took: list[float] = []
     while len(took) < _TIMED_RUNS and sum(took) < _TIMING_SECONDS:

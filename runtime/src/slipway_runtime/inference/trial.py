@@ -1,0 +1,223 @@
+"""The trial at load: whether rows may share a run, up to how many, and whether that gains.
+
+Rows run alone and together, two and eight of them, and what comes must agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from slipway_runtime.artifact.manifest import Tolerance
+from slipway_runtime.errors import RequestError
+from slipway_runtime.inference import bfloat16
+from slipway_runtime.inference.batching import Arrays, BatchLimits, BatchMismatchError, cut, merge
+from slipway_runtime.inference.golden import DEFAULT_TOLERANCE
+from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.tensors import BF16, Array, Signature, TensorSpec
+from slipway_runtime.inference.timing import Predictor, measure
+
+AUTO_ROWS: Final = 32
+
+_PAIR: Final = 2
+_TRIAL_ROWS: Final = 8
+_INNER_SIZES: Final = (3, 1)
+_MAX_ELEMENTS: Final = 1_000_000
+_SLOW_SECONDS: Final = 0.1
+_WORTH_BATCHING: Final = 0.8
+
+logger = logging.getLogger(__name__)
+
+
+class _NotBatchedError(Exception):
+    """Rows must not share a run, or need not; its text says why."""
+
+
+def limits_for(
+    model: Model,
+    max_rows: int,
+    max_delay: float,
+    *,
+    hint: int | None = None,
+    typical: Sequence[Arrays] = (),
+    tolerance: Tolerance = DEFAULT_TOLERANCE,
+    predictor: Predictor | None = None,
+) -> BatchLimits:
+    """Return the limits for a warm model: ``max_rows`` of 0 batches where that gains.
+
+    It batches up to ``hint`` rows then, of the model's package, or else up to 32. ``typical`` are
+    single rows to try, such as those of golden samples; fewer than two are made up. ``predictor``
+    hears how long the runs took.
+
+    A model batches only if dimension 0 of all its inputs and outputs is symbolic and a trial shows
+    that rows do not depend on their neighbours. Where nobody asked for it, a batch must also take
+    less time than its rows one by one.
+    """
+    asked = max_rows or hint or AUTO_ROWS
+    if asked == 1:
+        return BatchLimits()
+    log = logger.info if max_rows == 0 else logger.warning
+    trial = _Trial(model, tolerance, predictor or Predictor(), must_gain=max_rows == 0)
+    try:
+        _check_signature(model.signature)
+        rows = trial.most_rows(asked, typical)
+    except (_NotBatchedError, BatchMismatchError) as reason:
+        log("requests are not batched: %s", reason)
+        return BatchLimits()
+    return BatchLimits(rows, max_delay)
+
+
+def _check_signature(signature: Signature) -> None:
+    """Raise _NotBatchedError where the signature does not allow batches."""
+    if not signature.inputs:
+        raise _NotBatchedError("the model has no inputs")
+    for spec in (*signature.inputs, *signature.outputs):
+        if not spec.batchable:
+            raise _NotBatchedError(
+                f"dimension 0 of {spec.name!r} {spec.wire_shape} is not symbolic"
+            )
+
+
+class _Known(NamedTuple):
+    """Inputs of rows, stacked, and the outputs that each row has when it runs alone."""
+
+    inputs: Arrays
+    outputs: Sequence[Arrays]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Runs rows one by one and together, to see whether they may share a run, and gain by it."""
+
+    model: Model
+    tolerance: Tolerance
+    predictor: Predictor
+    must_gain: bool
+
+    def most_rows(self, asked: int, typical: Sequence[Arrays]) -> int:
+        """Return how many rows may share a run: as many as asked for, or as were tried.
+
+        Raises:
+            _NotBatchedError: rows depend on each other, or gain nothing, or cannot be run.
+            BatchMismatchError: outputs cannot be cut apart by rows.
+        """
+        failure = ""
+        elements = _elements(self.model.signature)
+        if self.must_gain and elements > _MAX_ELEMENTS:
+            # Nobody asked for batches: do not risk the memory of many large rows.
+            raise _NotBatchedError(
+                f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
+            )
+        for rows in self._candidates(typical):
+            try:
+                return self._try(rows, asked)
+            except RequestError as error:
+                failure = error.message
+        raise _NotBatchedError(f"trial rows cannot be run: {failure}")
+
+    def _candidates(self, typical: Sequence[Arrays]) -> Iterator[Sequence[Arrays]]:
+        if len(typical) > 1:
+            yield typical[:_TRIAL_ROWS]
+            return
+        for inner in _INNER_SIZES:
+            yield [_row(self.model.signature, number, inner) for number in range(_TRIAL_ROWS)]
+
+    def _try(self, rows: Sequence[Arrays], asked: int) -> int:
+        _, alone = measure(self.model, self.predictor, rows[0])
+        slow = alone > _SLOW_SECONDS
+        if slow and self.must_gain:
+            raise _NotBatchedError(f"one row takes {alone:.2g} s (SLIPWAY_MAX_BATCH_SIZE sets it)")
+        known = self._run_alone(rows[:_PAIR])
+        tried = _PAIR
+        together = self._run_together(known, tried, at_least=1)
+        if not slow:
+            known = self._run_alone(rows)
+            tried = min(asked, _TRIAL_ROWS)
+            together = self._run_together(known, tried)
+            if self.must_gain and together > _WORTH_BATCHING * alone * tried:
+                raise _NotBatchedError(
+                    f"{tried} rows take {together * 1e3:.3g} ms together and"
+                    f" {alone * tried * 1e3:.3g} ms one by one (SLIPWAY_MAX_BATCH_SIZE sets it)"
+                )
+        return asked
+
+    def _run_alone(self, rows: Sequence[Arrays]) -> _Known:
+        return _Known(merge(rows), [self.model.infer(row) for row in rows])
+
+    def _run_together(self, known: _Known, count: int, at_least: int = 2) -> float:
+        """Run so many of the known rows together; return the seconds of the fastest run.
+
+        Raises:
+            _NotBatchedError: a row has other outputs than alone.
+        """
+        numbers = _mixed(len(known.outputs), count)
+        inputs = {name: array[numbers] for name, array in known.inputs.items()}
+        outputs, seconds = measure(self.model, self.predictor, inputs, at_least)
+        (together,) = cut(outputs, [count])
+        for number, alone in enumerate(known.outputs):
+            for name, array in together.items():
+                spec = self.model.output_spec(name)
+                if not self._equal(spec, array[numbers == number], alone[name]):
+                    raise _NotBatchedError(
+                        f"output {name!r} of a row depends on the other rows of a batch of {count}"
+                    )
+        return seconds
+
+    def _equal(self, spec: TensorSpec, together: Array, alone: Array) -> bool:
+        """Return whether each of these rows, of one input, equals the one that ran alone."""
+        if alone.shape != (1, *together.shape[1:]):
+            return False
+        if spec.datatype.name == BF16:
+            together, alone = bfloat16.widen(together), bfloat16.widen(alone)
+        if spec.datatype.kind == "f":
+            within = {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
+            return bool(np.allclose(together, alone, **within, equal_nan=True))
+        return bool(np.all(together == alone))
+
+
+def _mixed(known: int, count: int) -> Array:
+    """Return which of so many known rows is in each place of a batch.
+
+    At first each comes in its turn. What follows has no period, so that a row in the place of any
+    other shows.
+    """
+    numbers = np.arange(count) % known
+    numbers[known:] = np.random.default_rng(count).integers(0, known, max(0, count - known))
+    return numbers
+
+
+def _elements(signature: Signature) -> int:
+    """Return how many elements a row has at least: symbolic sizes count 1."""
+    return sum(
+        math.prod(size for size in (spec.shape or ())[1:] if size is not None)
+        for spec in signature.inputs
+    )
+
+
+def _row(signature: Signature, number: int, inner: int) -> dict[str, Array]:
+    """Return one row of inputs, different for each number; symbolic sizes behind it are equal."""
+    random = np.random.default_rng(number)
+    row: dict[str, Array] = {}
+    for spec in signature.inputs:
+        shape = (1, *(inner if size is None else size for size in (spec.shape or ())[1:]))
+        match spec.datatype.kind:
+            case "f":
+                values = random.random(shape, dtype=np.float32)
+                row[spec.name] = (
+                    bfloat16.narrow(values)
+                    if spec.datatype.name == BF16
+                    else values.astype(spec.datatype.dtype)
+                )
+            case "O":
+                texts = np.empty(shape, dtype=np.object_)
+                texts[...] = f"row {number}"
+                row[spec.name] = texts
+            case _:
+                # 0 and 1 are valid for nearly every index, token and flag.
+                row[spec.name] = random.integers(0, 2, shape).astype(spec.datatype.dtype)
+    return row
