@@ -185,6 +185,48 @@ def mean_over_rows() -> bytes:
     )
 
 
+def adds_rows_beyond(rows: int) -> bytes:
+    """x [n, 4] FP32 -> y [n, 4] = x + max(0, n - rows): larger batches come out wrong."""
+    allowed = numpy_helper.from_array(np.array(rows, dtype=np.float32), "allowed")
+    return build(
+        [
+            *_row_count(),
+            helper.make_node("Cast", ["count"], ["counted"], to=TensorProto.FLOAT),
+            helper.make_node("Sub", ["counted", "allowed"], ["beyond"]),
+            helper.make_node("Relu", ["beyond"], ["excess"]),
+            helper.make_node("Add", ["x", "excess"], ["y"]),
+        ],
+        [tensor("x", ["n", 4])],
+        [tensor("y", ["n", 4])],
+        [_ZERO, allowed],
+    )
+
+
+def fails_beyond(rows: int) -> bytes:
+    """x [n, 4] FP32 -> y [n, 4] = x: fails at run for more rows, which a table has not."""
+    table = numpy_helper.from_array(np.zeros(rows + 1, dtype=np.float32), "table")
+    return build(
+        [
+            *_row_count(),
+            helper.make_node("Gather", ["table", "count"], ["nothing"]),
+            helper.make_node("Add", ["x", "nothing"], ["y"]),
+        ],
+        [tensor("x", ["n", 4])],
+        [tensor("y", ["n", 4])],
+        [_ZERO, table],
+    )
+
+
+_ZERO = numpy_helper.from_array(np.array(0, dtype=np.int64), "zero")
+
+
+def _row_count() -> list[Any]:
+    return [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["count"]),
+    ]
+
+
 def ones() -> bytes:
     """shape [r] INT64 -> y FP32 of that shape, all 1: a small request with a large answer."""
     one = numpy_helper.from_array(np.array([1], dtype=np.float32), "value")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from runtime_kit import onnx_models
 
+from slipway_runtime.inference import trial
 from slipway_runtime.inference.batching import key_of
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.timing import Predictor
@@ -61,10 +62,95 @@ def test_by_default_a_slow_model_is_not_batched(load_model: LoadModel) -> None:
     assert limits_for(model, 8, 0).max_rows == 8
 
 
+# ---- the largest batch ----
+
+
+def sizes(model: Any) -> list[int]:
+    """The rows of each run, as they happen."""
+    plain, rows = model.infer, list[int]()
+
+    def infer(inputs: Any, *more: Any) -> Any:
+        rows.append(len(inputs["x"]))
+        return plain(inputs, *more)
+
+    model.infer = infer
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("max_rows", "hint", "rows"), [(8, None, 8), (9, None, 1), (0, None, 1), (0, 64, 1), (0, 8, 8)]
+)
+def test_a_model_that_goes_wrong_beyond_eight_rows_is_not_batched_beyond_them(
+    load_model: LoadModel, max_rows: int, hint: int | None, rows: int
+) -> None:
+    model = load_model(onnx_models.adds_rows_beyond(8))
+    assert limits_for(model, max_rows, 0, hint=hint).max_rows == rows
+
+
+@pytest.mark.parametrize("typical", [0, 2])
+def test_a_model_that_swaps_rows_of_a_large_batch_is_not_batched(
+    load_model: LoadModel, typical: int
+) -> None:
+    model: Any = load_model(onnx_models.linear())
+    plain = model.infer
+
+    def swaps(inputs: Any, *more: Any) -> Any:
+        outputs = plain(inputs, *more)
+        return {name: np.roll(array, 8 * (len(array) // 16), 0) for name, array in outputs.items()}
+
+    model.infer = swaps
+    rows = [{"x": np.full((1, 4), row, dtype=np.float32)} for row in range(typical)]
+    assert limits_for(model, 8, 0, typical=rows).max_rows == 8
+    assert limits_for(model, 32, 0, typical=rows).max_rows == 1
+
+
+def test_as_many_rows_as_may_share_a_run_are_tried_and_no_more(load_model: LoadModel) -> None:
+    for max_rows, hint, most in ((0, None, AUTO_ROWS), (100, None, 100), (0, 40, 40), (3, None, 3)):
+        model = load_model(onnx_models.linear())
+        tried = sizes(model)
+        assert limits_for(model, max_rows, 0, hint=hint).max_rows == most
+        assert max(tried) == most
+
+
+def test_a_batch_that_fails_leaves_those_that_were_tried(load_model: LoadModel) -> None:
+    model = load_model(onnx_models.fails_beyond(20))
+    assert limits_for(model, 20, 0).max_rows == 20
+    assert limits_for(model, 21, 0).max_rows == 8
+
+
+def test_what_is_too_much_to_try_is_not_allowed(
+    load_model: LoadModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = load_model(onnx_models.linear())
+    tried = sizes(model)
+    assert limits_for(model, 65536, 0).max_rows == max(tried) == 1024
+    assert len(tried) < 30
+    assert "up to 1024 rows share a run, and not 65536" in caplog.text
+    row_bytes = (4 + 2) * 4
+    monkeypatch.setattr(trial, "_MOST_BYTES", 100 * row_bytes)
+    assert limits_for(model, 65536, 0).max_rows == 64
+    assert limits_for(model, 100, 0).max_rows == 100
+
+
+def test_of_a_slow_model_as_much_is_tried_as_a_moment_allows(load_model: LoadModel) -> None:
+    model: Any = load_model(onnx_models.linear())
+    plain, tried = model.infer, list[int]()
+
+    def slow(inputs: Any, *more: Any) -> Any:
+        tried.append(len(inputs["x"]))
+        time.sleep(0.12)
+        return plain(inputs, *more)
+
+    model.infer = slow
+    most = limits_for(model, 1000, 0).max_rows
+    assert most in (32, 64)  # 5 s, of 0.06 s a row or somewhat more on a busy machine.
+    assert tried == [1, 1, 1, 1, 2, most]
+
+
 def test_the_runs_of_a_trial_are_observed(load_model: LoadModel) -> None:
     model = load_model(onnx_models.linear())
     predictor = Predictor()
     limits_for(model, 0, 0, predictor=predictor)
     key, _ = key_of(model.signature, {"x": np.zeros((1, 4), dtype=np.float32)}, None)
-    for rows in (1, 8):
+    for rows in (1, 8, AUTO_ROWS):
         assert (key, rows.bit_length()) in predictor._seen

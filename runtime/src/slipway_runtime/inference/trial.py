@@ -1,6 +1,7 @@
 """The trial at load: whether rows may share a run, up to how many, and whether that gains.
 
-Rows run alone and together, two and eight of them, and what comes must agree.
+Rows run alone and together, and what comes must agree. Two rows are tried, eight, and as many as
+will share a run at most: a size that was never tried is never used.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ AUTO_ROWS: Final = 32
 
 _PAIR: Final = 2
 _TRIAL_ROWS: Final = 8
+_MOST_ROWS: Final = 1024
+_MOST_BYTES: Final = 256 * 1024 * 1024
+_MOST_SECONDS: Final = 5.0
 _INNER_SIZES: Final = (3, 1)
 _MAX_ELEMENTS: Final = 1_000_000
 _SLOW_SECONDS: Final = 0.1
@@ -55,8 +59,8 @@ def limits_for(
     hears how long the runs took.
 
     A model batches only if dimension 0 of all its inputs and outputs is symbolic and a trial shows
-    that rows do not depend on their neighbours. Where nobody asked for it, a batch must also take
-    less time than its rows one by one.
+    that rows do not depend on their neighbours, and only up to as many rows as were tried. Where
+    nobody asked for it, a batch must also take less time than its rows one by one.
     """
     asked = max_rows or hint or AUTO_ROWS
     if asked == 1:
@@ -69,6 +73,8 @@ def limits_for(
     except (_NotBatchedError, BatchMismatchError) as reason:
         log("requests are not batched: %s", reason)
         return BatchLimits()
+    if rows < asked:
+        log("up to %d rows share a run, and not %d, which are too many to try", rows, asked)
     return BatchLimits(rows, max_delay)
 
 
@@ -88,6 +94,13 @@ class _Known(NamedTuple):
 
     inputs: Arrays
     outputs: Sequence[Arrays]
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row's inputs and outputs."""
+        outputs = self.outputs[0].values()
+        ins = sum(array.nbytes for array in self.inputs.values()) // len(self.outputs)
+        return ins + sum(array.nbytes for array in outputs)
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,15 @@ class _Trial:
                     f"{tried} rows take {together * 1e3:.3g} ms together and"
                     f" {alone * tried * 1e3:.3g} ms one by one (SLIPWAY_MAX_BATCH_SIZE sets it)"
                 )
-        return asked
+        most = _worth_trying(asked, known.row_bytes, together / tried)
+        if most <= tried:
+            return tried
+        try:
+            self._run_together(known, most, at_least=1)
+        except RequestError as error:
+            logger.warning("a trial of %d rows fails: %s", most, error.message)
+            return tried
+        return most
 
     def _run_alone(self, rows: Sequence[Arrays]) -> _Known:
         return _Known(merge(rows), [self.model.infer(row) for row in rows])
@@ -178,6 +199,14 @@ class _Trial:
             within = {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
             return bool(np.allclose(together, alone, **within, equal_nan=True))
         return bool(np.all(together == alone))
+
+
+def _worth_trying(asked: int, row_bytes: int, row_seconds: float) -> int:
+    """Return how many rows to try: as many as asked for, or a power of two that can be borne."""
+    bearable = min(
+        _MOST_ROWS, _MOST_BYTES // max(1, row_bytes), int(_MOST_SECONDS / max(1e-9, row_seconds))
+    )
+    return asked if asked <= bearable else 1 << max(1, bearable).bit_length() - 1
 
 
 def _mixed(known: int, count: int) -> Array:
