@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime_kit import onnx_models
-from runtime_kit.fuzzing import examples, openapi
+from runtime_kit.fuzzing import examples, mutations, openapi
+from runtime_kit.fuzzing import mutated as damaged
 from runtime_kit.in_process import InProcess
 from runtime_kit.process import Server
 from tritonclient.grpc import service_pb2
@@ -61,6 +64,14 @@ VALID: list[Any] = [
         "parameters": {"timeout": 10_000_000},
     },
 ]
+# A content encoding as it is named, and what packs a body that way.
+Packing = tuple[str, Callable[[bytes], bytes]]
+PACKINGS: tuple[Packing, ...] = (
+    ("gzip", partial(gzip.compress, mtime=0)),
+    ("deflate", zlib.compress),
+    ("deflate", partial(zlib.compress, wbits=-zlib.MAX_WBITS)),
+)
+NOT_AS_NAMED: tuple[Packing, ...] = (("gzip", bytes), ("deflate", bytes), ("br", bytes))
 MANY = examples(80)
 
 scalars = (
@@ -130,8 +141,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     route=st.sampled_from(ROUTES),
     kind=st.sampled_from(KINDS),
     header_length=st.none() | st.integers(-5, 400) | st.text(alphabet="0123456789x ", max_size=5),
-    packing=st.sampled_from([None, "gzip", "deflate", "br"]),
-    packed=st.booleans(),
+    packing=st.none() | st.sampled_from(PACKINGS) | st.sampled_from(NOT_AS_NAMED),
+    changes=st.just([]) | mutations,
 )
 async def test_no_body_is_answered_with_a_defect(
     served: InProcess,
@@ -139,20 +150,31 @@ async def test_no_body_is_answered_with_a_defect(
     route: str,
     kind: str,
     header_length: int | str | None,
-    packing: str | None,
-    packed: bool,
+    packing: Packing | None,
+    changes: Sequence[tuple[float, bytes]],
 ) -> None:
     headers = {"content-type": kind} if kind else {}
     if header_length is not None:
         headers["inference-header-content-length"] = str(header_length)
     if packing is not None:
-        headers["content-encoding"] = packing
-        body = gzip.compress(body) if packed else body
+        headers["content-encoding"], pack = packing
+        body = damaged(pack(body), changes)
     reply = await served.request("POST", route, body, headers)
     assert reply.status in (200, 400, 404, 413, 415, 422, 501), (reply.status, reply.body)
     if reply.status != 200:
         assert list(reply.json) == ["error"]
         assert reply.json["error"]
+
+
+@pytest.mark.parametrize(("encoding", "pack"), PACKINGS)
+async def test_a_packed_body_of_the_fuzzer_is_understood_where_nothing_is_damaged(
+    encoding: str, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(onnx_models.linear())
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    served = InProcess(tmp_path / "model.onnx")
+    reply = await served.request("POST", "/predict", pack(b"[1, 2, 3, 4]"), headers)
+    assert reply.status == 200, reply.body
 
 
 def tensors() -> st.SearchStrategy[Any]:
