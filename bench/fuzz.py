@@ -5,15 +5,15 @@
 Takes turns until the time is up: bodies of every REST protocol and messages of gRPC against six
 models, bytes and frames on real connections, package manifests, damaged graphs (the tests of every
 day, with more and other examples), and Schemathesis against the OpenAPI document of served models.
-Whatever is sent must be answered, and not with a defect of ours. Prints and keeps how many cases
-there were (bench/results/fuzz.json); ends with 1 and the example where something was found.
+Whatever is sent must be answered, and not with a defect of ours. Writes how many cases there were
+and what was found as ``fuzz.json`` and ``fuzz.md``; ends with 1 and the example where something
+was found.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import random
 import re
@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from environment import environment
+from environment import environment, publish
 from runtime_kit import onnx_models
 from runtime_kit.fuzzing import EXAMPLES, Tried, openapi
 from runtime_kit.process import Server
@@ -86,30 +87,46 @@ def served(kind: str) -> Tried:
     return tried if alive else Tried(tried.cases, f"{tried.problem}\nnot ready any more")
 
 
+def table(results: dict[str, Any]) -> str:
+    where, cases, findings = results["environment"], results["cases"], results["findings"]
+    lines = [
+        "# Nonsense for the decoders",
+        "",
+        f"{where['date']}, commit {where['commit']}: {results['minutes']:g} minutes on",
+        f"{where['cores']} shared cores, other examples each time. `bench/fuzz.py` says how.",
+        "",
+        "| decoder | cases | findings |",
+        "|---|---:|---:|",
+        *(f"| {name} | {count:,} | {findings.count(name)} |" for name, count in cases.items()),
+        f"| all | {sum(cases.values()):,} | {len(findings)} |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/fuzz.json")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench/results")
     options = parser.parse_args()
+    results: dict[str, Any] = {"environment": environment(), "minutes": options.minutes}
     end = time.monotonic() + 60 * options.minutes
-    counts: dict[str, int] = {}
-    problems: list[str] = []
+    cases: dict[str, int] = {}
+    problems: list[tuple[str, str]] = []
     kinds = itertools.cycle(SERVED)
     for name in itertools.cycle((*TARGETS, "OpenAPI")):
         if time.monotonic() >= end:
             break
         tried = served(next(kinds)) if name == "OpenAPI" else tested(*TARGETS[name])
-        counts[name] = counts.get(name, 0) + tried.cases
+        cases[name] = cases.get(name, 0) + tried.cases
         print(f"{name:32} {tried.cases:7} cases{'  FOUND SOMETHING' * bool(tried.problem)}")
         if tried.problem:
-            problems.append(f"{name}: {tried.problem}")
-    print(f"{sum(counts.values())} cases in all")
-    if problems:
-        print(*problems, sep="\n\n", file=sys.stderr)
-        return 1
-    told = {"environment": environment(), "minutes": options.minutes, "cases": counts}
-    options.out.write_text(json.dumps(told, indent=2) + "\n")
-    return 0
+            problems.append((name, tried.problem))
+    # What was found is shown whole below; the table counts it.
+    results |= {"cases": cases, "findings": [name for name, _ in problems]}
+    publish(options.results, "fuzz", results, table(results))
+    for name, problem in problems:
+        print(f"{name}: {problem}", end="\n\n", file=sys.stderr)
+    return int(bool(problems))
 
 
 if __name__ == "__main__":
