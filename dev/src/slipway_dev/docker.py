@@ -48,12 +48,17 @@ _FIXED_PLACES = tuple(
 )
 
 
+def is_used_here() -> bool:
+    """Say whether images were built on this machine, so that a daemon has a store to look into."""
+    return _store().is_dir()
+
+
 class Daemon:
     """The daemon, for as long as a `with` block lasts; other processes wait for their turn."""
 
     def __init__(self) -> None:
         self._folder = paths.state() / "docker"
-        self._data = paths.cache() / "docker"
+        self._data = _store()
         self._program = Program("dockerd", self._folder)
         self._socket = f"unix://{self._folder}/docker.sock"
         self._held = ExitStack()
@@ -216,3 +221,7 @@ class Daemon:
         if check and done.returncode != 0:
             raise DevError(f"docker {arguments[0]}: {done.stderr.strip()}")
         return done
+
+
+def _store() -> Path:
+    return paths.cache() / "docker"

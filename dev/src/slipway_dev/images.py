@@ -49,6 +49,15 @@ def build(
     return sizes
 
 
+def built(names: Sequence[str] = NAMES, tag: str = "dev") -> dict[str, int]:
+    """Return the size in bytes of each named image that was built on this machine."""
+    if os.geteuid() != 0 or not docker.is_used_here():
+        return {}
+    with docker.Daemon() as daemon:
+        references = [reference(name, tag) for name in names]
+        return {image: daemon.size(image) for image in references if daemon.has(image)}
+
+
 def ensure_base(daemon: docker.Daemon, mirror: str | None = None) -> None:
     """Give the daemon the base image if it lacks it."""
     if not daemon.has(baseimage.IMAGE):

@@ -229,3 +229,10 @@ def test_the_bundle_of_authorities_is_a_build_secret_only_where_one_is_set(tmp_p
 
     monkeypatch.setenv("PIP_CERT", str(tmp_path / "gone.pem"))
     assert images.ca_secret() == {"ca": bundle}
+
+
+def test_where_no_image_was_built_none_has_a_size_and_no_daemon_is_started(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLIPWAY_CACHE", str(tmp_path))
+    monkeypatch.setattr(images.os, "geteuid", lambda: 0)
+    monkeypatch.delattr(images.docker.Daemon, "__enter__")
+    assert images.built() == {}
