@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests/support uv run --frozen python bench/grpc_rate.py [--rounds 5] [--seconds 3]
 
-The MLP of bench/serving.py, one row a call, raw contents. Servers have one core, the load another.
+The MLP of bench/models.py, one row a call, raw contents. Servers have one core, the load another.
 The load is a Python process that passes bytes on, and may be what limits the calls a second: the
 processor time of the server for each call tells the servers apart. Answers must equal ONNX
 Runtime's, and any failed call ends the run. Writes ``grpc.json`` and ``grpc.md``.
@@ -26,12 +26,16 @@ from typing import Any
 
 import grpc
 import numpy as np
-import serving
+import reference
 from environment import environment, publish
+from models import ROW, mlp
+from peers import APPLICATIONS
 from runtime_kit.process import Server
+from server_process import LOAD_CORE, SERVER_CORE, ticks
 from tritonclient.grpc import service_pb2
 
 CONNECTIONS = (1, 8, 32)
+HERE = Path(__file__).parent
 OURS, PEER = "slipway", "grpc.aio as commonly written"
 
 Json = dict[str, Any]
@@ -40,33 +44,33 @@ Json = dict[str, Any]
 def request() -> bytes:
     made = service_pb2.ModelInferRequest(model_name="mlp")
     made.inputs.add(name="x", datatype="FP32", shape=[1, 128])
-    made.raw_input_contents.append(serving.ROW.tobytes())
+    made.raw_input_contents.append(ROW.tobytes())
     return made.SerializeToString()
 
 
 @contextlib.contextmanager
 def ours(folder: Path) -> Iterator[tuple[int, str]]:
     extra = {"SLIPWAY_GRPC_PORT": "0", "SLIPWAY_INTRA_OP_THREADS": "1"}
-    with Server(folder, serving.mlp(), name="mlp", extra=extra) as server:
+    with Server(folder, mlp(), name="mlp", extra=extra) as server:
         server.start()
-        os.sched_setaffinity(server.process.pid, {int(serving.SERVER_CORE)})
+        os.sched_setaffinity(server.process.pid, {int(SERVER_CORE)})
         server.wait_until_ready()
         for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-            os.sched_setaffinity(int(task.name), {int(serving.SERVER_CORE)})
+            os.sched_setaffinity(int(task.name), {int(SERVER_CORE)})
         yield server.process.pid, server.grpc_address
 
 
 @contextlib.contextmanager
 def peer(folder: Path) -> Iterator[tuple[int, str]]:
     model = folder / "mlp.onnx"
-    model.write_bytes(serving.mlp())
+    model.write_bytes(mlp())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = [sys.executable, str(serving.PEERS / "grpc_aio_server.py")]
+    program = [sys.executable, str(APPLICATIONS / "grpc_aio_server.py")]
     variables = {"MODEL": str(model), "PORT": str(port), "ORT_DISABLE_TELEMETRY": "1"}
     with subprocess.Popen(
-        ["taskset", "--cpu-list", serving.SERVER_CORE, *program], env=os.environ | variables
+        ["taskset", "--cpu-list", SERVER_CORE, *program], env=os.environ | variables
     ) as process:
         try:
             yield process.pid, f"127.0.0.1:{port}"
@@ -74,22 +78,22 @@ def peer(folder: Path) -> Iterator[tuple[int, str]]:
             process.kill()
 
 
-def check(address: str, truth: list[float]) -> None:
+def check(address: str, truth: np.ndarray) -> None:
     """Wait for the server, and compare its answer."""
     with grpc.insecure_channel(address) as channel:
         grpc.channel_ready_future(channel).result(30)
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         answer = service_pb2.ModelInferResponse.FromString(call(request()))
     output = np.frombuffer(answer.raw_output_contents[0], np.float32)
-    assert np.allclose(output, truth, rtol=1e-5, atol=1e-6), (output, truth)
+    reference.assert_equal(output, truth)
 
 
 def load(pid: int, address: str, body: Path, connections: int, seconds: float) -> Json:
-    before = serving.ticks(pid)
-    program = [sys.executable, str(serving.HERE / "grpc_load.py")]
+    before = ticks(pid)
+    program = [sys.executable, str(HERE / "grpc_load.py")]
     done = subprocess.run(
         [
-            *("taskset", "--cpu-list", serving.LOAD_CORE, *program),
+            *("taskset", "--cpu-list", LOAD_CORE, *program),
             *(address, str(body), str(connections), str(seconds)),
         ],
         capture_output=True,
@@ -99,7 +103,7 @@ def load(pid: int, address: str, body: Path, connections: int, seconds: float) -
     )
     run: Json = json.loads(done.stdout)
     run["rate"] = run["calls"] / run["seconds"]
-    run["cpu"] = (serving.ticks(pid) - before) / (run["calls"] + connections) * 1000
+    run["cpu"] = (ticks(pid) - before) / (run["calls"] + connections) * 1000
     return run
 
 
@@ -107,8 +111,7 @@ def measure(rounds: int, seconds: float) -> Json:
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary)
         (folder / "request").write_bytes(request())
-        (folder / "mlp.onnx").write_bytes(serving.mlp())
-        truth, _ = serving.expected(folder / "mlp.onnx")
+        truth = reference.expected(mlp(), {"x": ROW})
         servers = {
             OURS: stack.enter_context(ours(folder / "ours")),
             PEER: stack.enter_context(peer(folder)),
@@ -168,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--results", type=Path, default=serving.HERE / "results")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
     arguments = parser.parse_args()
     result = measure(arguments.rounds, arguments.seconds)
     publish(arguments.results, "grpc", result, table(result))

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import serving
 from environment import environment, publish
+from server_process import SERVER_CORE
 
 Json = dict[str, Any]
 Compare = Callable[[str, Path, int, int], Json]
@@ -31,7 +31,7 @@ def interval(found: Sequence[float]) -> tuple[float, float]:
 def pin(pid: int) -> None:
     """Keep all threads of a process on the core of servers."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(task.name), {int(serving.SERVER_CORE)})
+        os.sched_setaffinity(int(task.name), {int(SERVER_CORE)})
 
 
 def ratios(pairs: list[Json], one: str, other: str) -> Json:
@@ -72,7 +72,7 @@ def run(
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--seconds", type=int, default=seconds)
     parser.add_argument("--models", nargs="+", choices=models, default=models)
-    parser.add_argument("--results", type=Path, default=serving.HERE / "results")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compared = {

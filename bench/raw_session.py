@@ -3,7 +3,7 @@
     PYTHONPATH=tests/support uv run --frozen python bench/raw_session.py [--rounds 10] [--seconds 5]
 
 A transformer of 6 layers, 384 wide, on 32 tokens, and a small residual CNN on images of 64 by 64,
-both of bench/int8.py, one row a request, binary tensors, 8 connections. Server and loop have the
+both of bench/models.py, one row a request, binary tensors, 8 connections. Server and loop have the
 same core and one thread each, and take turns as A B B A; the load has another core. Given are the
 means of the ratios and their 95 % confidence intervals, by bootstrap over the rounds. A run with
 any answer that is not 2xx is void. Writes ``raw_session.json`` and ``raw_session.md``.
@@ -11,7 +11,6 @@ any answer that is not 2xx is void. Writes ``raw_session.json`` and ``raw_sessio
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -19,14 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import int8
 import numpy as np
 import pairs
-import serving
+import wrk
+from models import SERVED
+from request import v2_binary
 from runtime_kit.process import Server
+from server_process import SERVER_CORE, ticks
 
 CONNECTIONS = 8
-TOKENS = 32
+MODELS = ("transformer", "cnn")
 
 Json = dict[str, Any]
 
@@ -51,48 +52,14 @@ for line in sys.stdin:
 """
 
 
-def models() -> dict[str, tuple[bytes, dict[str, np.ndarray]]]:
-    random = np.random.default_rng(3)
-    words = random.integers(0, 30_000, (1, TOKENS), dtype=np.int64)
-    image = random.random((1, 3, 64, 64), dtype=np.float32)
-    return {
-        "transformer": (
-            int8.transformer().SerializeToString(),
-            {"ids": words, "mask": np.ones_like(words)},
-        ),
-        "cnn": (int8.cnn(stages=(32, 64, 128), size=64).SerializeToString(), {"image": image}),
-    }
-
-
-def request(feeds: dict[str, np.ndarray]) -> serving.Request:
-    kinds = {"int64": "INT64", "float32": "FP32"}
-    tensors = [
-        {
-            "name": name,
-            "shape": list(array.shape),
-            "datatype": kinds[array.dtype.name],
-            "parameters": {"binary_data_size": array.nbytes},
-        }
-        for name, array in feeds.items()
-    ]
-    head = {"inputs": tensors, "parameters": {"binary_data_output": True}}
-    header = json.dumps(head).encode()
-    body = b"".join([header, *(array.tobytes() for array in feeds.values())])
-    headers = {
-        "content-type": "application/octet-stream",
-        "inference-header-content-length": str(len(header)),
-    }
-    return serving.Request("/v2/models/m/infer", body, serving.v2_output, headers)
-
-
 def compare(name: str, folder: Path, rounds: int, seconds: int) -> Json:
     folder.mkdir()
-    content, feeds = models()[name]
+    content, feeds = SERVED[name].content(), SERVED[name].feeds
     np.savez(folder / "feeds.npz", **feeds)
     (folder / "model.onnx").write_bytes(content)
-    asked = request(feeds)
+    asked = v2_binary(feeds)
     extra = {"SLIPWAY_INTRA_OP_THREADS": "1", "SLIPWAY_ACCESS_LOG": "true"}
-    command = ["taskset", "--cpu-list", serving.SERVER_CORE, sys.executable, "-c", RAW_LOOP]
+    command = ["taskset", "--cpu-list", SERVER_CORE, sys.executable, "-c", RAW_LOOP]
     with (
         Server(folder / "server", content, extra=extra) as server,
         subprocess.Popen(
@@ -111,10 +78,10 @@ def compare(name: str, folder: Path, rounds: int, seconds: int) -> Json:
         raw.stdout.readline()
 
         def serve() -> Json:
-            before = serving.ticks(pid)
+            before = ticks(pid)
             script = folder / "request.lua"
-            run = serving.wrk(server.port, asked, script, CONNECTIONS, seconds)
-            spent = serving.ticks(pid) - before
+            run = wrk.run(server.port, asked, script, CONNECTIONS, seconds)
+            spent = ticks(pid) - before
             return {"rate": run["rate"], "cpu": spent / run["requests"]}
 
         def loop() -> Json:
@@ -161,4 +128,4 @@ def table(result: Json) -> str:
 
 
 if __name__ == "__main__":
-    pairs.run("raw_session", __doc__ or "", list(models()), compare, table, rounds=10, seconds=5)
+    pairs.run("raw_session", __doc__ or "", MODELS, compare, table, rounds=10, seconds=5)

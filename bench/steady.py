@@ -17,8 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import serving
+import wrk
 from environment import environment, publish
+from models import SERVED
+from peers import OURS, PEERS, running
+from server_process import resident_mebibytes
 
 CONNECTIONS = 32
 RUN_SECONDS = 10
@@ -28,22 +31,23 @@ Json = dict[str, Any]
 
 
 def measure(requests: int, starts: int) -> Json:
-    peer = next(peer for peer in serving.peers() if peer.name == "slipway, JSON")
+    peer = next(peer for peer in PEERS if peer.name == OURS)
+    served = SERVED["mlp"]
     results: Json = {"environment": environment(), "start_seconds": [], "memory": []}
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "mlp.onnx"
-        model.write_bytes(serving.mlp())
+        model.write_bytes(served.content())
         for number in range(starts + 1):
-            with serving.running(peer, Path(sys.prefix), model) as (_, _, seconds):
+            with running(peer, Path(sys.prefix), model) as (_, _, seconds):
                 if number:  # The first has read everything from disk.
                     results["start_seconds"].append(round(seconds, 3))
-        with serving.running(peer, Path(sys.prefix), model) as (pid, port, _):
-            sent = 0
+        with running(peer, Path(sys.prefix), model) as (pid, port, _):
+            asked, sent = peer.request(served.feeds), 0
             while sent < requests:
                 script = Path(folder) / "request.lua"
-                run = serving.wrk(port, peer.request, script, CONNECTIONS, RUN_SECONDS)
+                run = wrk.run(port, asked, script, CONNECTIONS, RUN_SECONDS)
                 sent += run["requests"]
-                mebibytes = round(serving.resident_mebibytes(pid), 2)
+                mebibytes = round(resident_mebibytes(pid), 2)
                 results["memory"].append({"requests": sent, "mebibytes": mebibytes})
                 print(f"{sent:,} requests: {mebibytes} MiB", flush=True)
     first = [m["mebibytes"] for m in results["memory"] if m["requests"] >= requests / 10]
@@ -80,7 +84,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--starts", type=int, default=15)
-    parser.add_argument("--results", type=Path, default=serving.HERE / "results")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     results = measure(arguments.requests, arguments.starts)
     publish(arguments.results, "steady", results, table(results))

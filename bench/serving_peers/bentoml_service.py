@@ -1,26 +1,18 @@
 """BentoML as its documentation shows a service: one worker, one synchronous method."""
 
-import os
-
 import bentoml
-import numpy as np
-import onnxruntime
+from onnx_model import OnnxModel, as_lists
 
 
 @bentoml.service(workers=1, metrics={"enabled": False}, logging={"access": {"enabled": False}})
-class Mlp:
-    """Answers one row at a time."""
+class Onnx:
+    """Answers one request at a time."""
 
     def __init__(self) -> None:
-        """Load the model named by MODEL on one thread."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
-        )
+        """Load the model named by MODEL."""
+        self.model = OnnxModel()
 
     @bentoml.api
-    def predict(self, features: list[float]) -> dict[str, float]:
-        """Return the prediction for one row."""
-        row = np.asarray(features, dtype=np.float32).reshape(1, -1)
-        return {"prediction": float(self.session.run(None, {"x": row})[0][0, 0])}
+    def predict(self, inputs: dict[str, list]) -> dict[str, dict[str, list]]:
+        """Return the outputs by name."""
+        return {"outputs": as_lists(self.model.run(self.model.feeds(inputs)))}

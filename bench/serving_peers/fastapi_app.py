@@ -1,35 +1,26 @@
 """FastAPI as commonly written for an ONNX model: a pydantic body, session.run in the route."""
 
-import os
-
-import numpy as np
-import onnxruntime
 from fastapi import FastAPI
+from onnx_model import OnnxModel, as_lists
 from pydantic import BaseModel
 
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(
-    os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
-)
+model = OnnxModel()
 
 
-class Features(BaseModel):
-    features: list[float]
+class Inputs(BaseModel):
+    inputs: dict[str, list]
 
 
-class Prediction(BaseModel):
-    prediction: float
+class Outputs(BaseModel):
+    outputs: dict[str, list]
 
 
 app = FastAPI()
 async_app = FastAPI()
 
 
-def run(body: Features) -> Prediction:
-    row = np.array([body.features], dtype=np.float32)
-    (output,) = session.run(None, {"x": row})
-    return Prediction(prediction=float(output[0, 0]))
+def run(body: Inputs) -> Outputs:
+    return Outputs(outputs=as_lists(model.run(model.feeds(body.inputs))))
 
 
 @app.get("/health")
@@ -39,10 +30,10 @@ def health() -> dict[str, str]:
 
 
 @app.post("/predict")
-def predict(body: Features) -> Prediction:
+def predict(body: Inputs) -> Outputs:
     return run(body)
 
 
 @async_app.post("/predict")
-async def predict_async(body: Features) -> Prediction:
+async def predict_async(body: Inputs) -> Outputs:
     return run(body)

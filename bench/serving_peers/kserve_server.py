@@ -3,28 +3,25 @@
 import os
 import sys
 
-import onnxruntime
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
-
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
+from onnx_model import OnnxModel
 
 
 class Onnx(Model):
     def load(self) -> bool:
-        self.session = onnxruntime.InferenceSession(
-            os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
-        )
+        self.onnx = OnnxModel()
         self.ready = True
         return True
 
     async def predict(self, payload: InferRequest, *_: object, **__: object) -> InferResponse:
-        row = payload.inputs[0].as_numpy()
-        (output,) = self.session.run(None, {"x": row})
-        result = InferOutput(name="y", shape=list(output.shape), datatype="FP32")
-        result.set_data_from_numpy(output, binary_data=False)
+        found = self.onnx.run({given.name: given.as_numpy() for given in payload.inputs})
+        outputs = []
+        for name, array in found.items():
+            output = InferOutput(name=name, shape=list(array.shape), datatype="FP32")
+            output.set_data_from_numpy(array, binary_data=False)
+            outputs.append(output)
         return InferResponse(
-            response_id=payload.id or "", model_name=self.name, infer_outputs=[result]
+            response_id=payload.id or "", model_name=self.name, infer_outputs=outputs
         )
 
 
@@ -33,6 +30,6 @@ if __name__ == "__main__":
     import kserve
 
     arguments = kserve.model_server.parser.parse_args()
-    model = Onnx("mlp")
+    model = Onnx("m")
     model.load()
     ModelServer(http_port=arguments.http_port, enable_grpc=False, workers=1).start([model])

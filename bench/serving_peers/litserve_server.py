@@ -4,25 +4,21 @@ import os
 
 import litserve
 import numpy as np
-import onnxruntime
+from onnx_model import OnnxModel, as_lists
 
 
 class Onnx(litserve.LitAPI):
     def setup(self, device: str) -> None:  # noqa: ARG002
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            os.environ["MODEL"], options, providers=["CPUExecutionProvider"]
-        )
+        self.model = OnnxModel()
 
-    def decode_request(self, request: dict) -> np.ndarray:
-        return np.array([request["features"]], dtype=np.float32)
+    def decode_request(self, request: dict) -> dict[str, np.ndarray]:
+        return self.model.feeds(request["inputs"])
 
-    def predict(self, row: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {"x": row})[0]
+    def predict(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.model.run(feeds)
 
-    def encode_response(self, output: np.ndarray) -> dict:
-        return {"prediction": float(output[0, 0])}
+    def encode_response(self, outputs: dict[str, np.ndarray]) -> dict:
+        return {"outputs": as_lists(outputs)}
 
 
 if __name__ == "__main__":

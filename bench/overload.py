@@ -1,0 +1,142 @@
+"""More requests than a server can answer: how many it still answers in time.
+
+An open loop: requests are due at a fixed rate, whether or not earlier ones are answered. Good is an
+answer 2xx within the deadline, counted from when the request was due. All else is not good: an
+answer with another status such as 429 (refused), one that comes later (late), a request that no
+connection was free for within the deadline (given up, never sent), and a connection that the server
+closed, or never answered on (failed).
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import Counter, deque
+from typing import Any
+
+from fixed_rate import Connection, on_core
+
+DEADLINE_SECONDS = 0.1
+CONNECTIONS = 2000
+_DRAIN_SECONDS = 10.0
+
+Json = dict[str, Any]
+
+
+class _Load:
+    """Connections to one server, the requests that wait for one, and what became of the others."""
+
+    def __init__(self, port: int, request: bytes) -> None:
+        self.counts = Counter[str]()
+        self.waiting = deque[float]()
+        self.under_way = 0
+        self._port = port
+        self._request = request
+        self._selector = selectors.DefaultSelector()
+        self._free: list[Connection] = []
+        for _ in range(CONNECTIONS):
+            self._open()
+
+    def close(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            key.data.socket.close()
+        self._selector.close()
+
+    def send(self) -> None:
+        """Send what waits for as long as connections are free; give up what has waited too long."""
+        while self.waiting:
+            due = self.waiting[0]
+            if time.perf_counter() - due > DEADLINE_SECONDS:
+                self.counts["given up"] += 1
+            elif self._free:
+                self._send_on(self._free.pop(), due)
+            else:
+                return
+            self.waiting.popleft()
+
+    def receive(self, seconds: float) -> None:
+        """Wait so long at most for an answer, and count all that have come."""
+        for key, _ in self._selector.select(seconds):
+            one: Connection = key.data
+            try:
+                data = one.socket.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                self._lost(one)
+                continue
+            one.answer += data
+            if (status := one.status()) is not None:
+                self.counts[_judged(status, time.perf_counter() - one.due)] += 1
+                self._rest(one)
+
+    def _send_on(self, one: Connection, due: float) -> None:
+        self.under_way += 1
+        try:
+            one.send(self._request, due)
+        except OSError:
+            self._lost(one)
+
+    def _rest(self, one: Connection) -> None:
+        self.under_way -= 1
+        one.due = 0.0
+        self._free.append(one)
+
+    def _lost(self, one: Connection) -> None:
+        self._selector.unregister(one.socket)
+        one.socket.close()
+        if one.due:
+            self.under_way -= 1
+            self.counts["failed"] += 1
+        else:
+            self._free.remove(one)
+        self._open()
+
+    def _open(self) -> None:
+        one = Connection.to(self._port)
+        self._selector.register(one.socket, selectors.EVENT_READ, one)
+        self._free.append(one)
+
+
+def _judged(status: int, seconds: float) -> str:
+    if not 200 <= status < 300:
+        return "refused"
+    return "good" if seconds <= DEADLINE_SECONDS else "late"
+
+
+def run(port: int, request: bytes, rate: float, seconds: float, core: str) -> Json:
+    """Let so many requests a second be due for so long.
+
+    Returns:
+        What was due, and of that good, refused, late, given up and failed, each a second; and by
+        how many seconds the load itself was behind, on average.
+    """
+    with on_core(core):
+        load = _Load(port, request)
+        try:
+            behind = _offer(load, rate, seconds)
+        finally:
+            load.close()
+    left = load.under_way + len(load.waiting)
+    counts = load.counts + Counter({"failed": left})
+    each = ("good", "refused", "late", "given up", "failed")
+    told = {"due": counts.total() / seconds, "behind": behind}
+    return told | {name: counts[name] / seconds for name in each}
+
+
+def _offer(load: _Load, rate: float, seconds: float) -> float:
+    began, due, count = time.perf_counter(), 0, round(rate * seconds)
+    behind = 0.0
+    while due < count:
+        now = time.perf_counter()
+        while due < count and began + due / rate <= now:
+            load.waiting.append(began + due / rate)
+            behind += now - load.waiting[-1]
+            due += 1
+        load.send()
+        load.receive(max(0.0, began + due / rate - time.perf_counter()))
+    end = time.perf_counter() + _DRAIN_SECONDS
+    while (load.waiting or load.under_way) and time.perf_counter() < end:
+        load.send()
+        load.receive(DEADLINE_SECONDS)
+    return behind / count
