@@ -85,7 +85,11 @@ bench-gpu: setup ## Measure the runtime on a GPU beside the CPU
 	@PYTHONPATH=tests/support $(RUN) python bench/gpu.py bench
 
 .PHONY: bench
-bench: bench-controlplane bench-serving bench-goodput bench-workers bench-int8 bench-push bench-sources bench-fetch ## Measure what the README promises; half an hour
+bench: bench-goodput bench-grpc bench-push bench-batching bench-steady bench-raw-session bench-workers bench-int8 bench-fetch bench-large bench-sources bench-controlplane bench-serving ## Measure what the README promises, short ones first; an hour and a half
+
+.PHONY: need-wrk
+need-wrk:
+	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 
 .PHONY: bench-controlplane
 bench-controlplane: setup ## Measure the operator on a control plane
@@ -108,16 +112,15 @@ bench-leadership: setup ## Force leaders out 100 times while rollouts are under 
 	@PYTHONPATH=tests/support $(RUN) python bench/leadership.py
 
 .PHONY: bench-serving
-bench-serving: setup ## Measure the runtime beside its peers (needs wrk: apt-get install wrk)
-	@command -v wrk >/dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
-	@$(RUN) python bench/serving.py
+bench-serving: setup need-wrk ## Measure the runtime beside its peers; 25 minutes, less with ROUNDS=1 or MODELS=mlp
+	@$(RUN) python bench/serving.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(MODELS),--model $(MODELS))
 
 .PHONY: bench-steady
-bench-steady: setup ## Measure memory over a million requests, and start to ready (needs wrk)
+bench-steady: setup need-wrk ## Measure memory over a million requests, and start to ready
 	@PYTHONPATH=tests/support $(RUN) python bench/steady.py
 
 .PHONY: bench-batching
-bench-batching: setup ## Measure what batches bring at 128 connections (needs wrk)
+bench-batching: setup need-wrk ## Measure what batches bring at 128 connections
 	@PYTHONPATH=tests/support $(RUN) python bench/batching.py
 
 .PHONY: bench-grpc
@@ -125,7 +128,7 @@ bench-grpc: setup ## Measure gRPC beside grpc.aio as commonly written
 	@PYTHONPATH=tests/support $(RUN) python bench/grpc_rate.py
 
 .PHONY: bench-raw-session
-bench-raw-session: setup ## Measure large models beside session.run alone (needs wrk)
+bench-raw-session: setup need-wrk ## Measure large models beside session.run alone
 	@PYTHONPATH=tests/support $(RUN) python bench/raw_session.py
 
 .PHONY: bench-int8
@@ -137,7 +140,7 @@ bench-goodput: setup ## Measure what the runtime still answers under overload
 	@PYTHONPATH=tests/support $(RUN) python bench/goodput.py
 
 .PHONY: bench-workers
-bench-workers: setup ## Measure how the runtime scales from one worker to two
+bench-workers: setup need-wrk ## Measure how the runtime scales from one worker to two
 	@PYTHONPATH=tests/support $(RUN) python bench/workers.py
 
 .PHONY: bench-fetch
