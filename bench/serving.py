@@ -1,7 +1,7 @@
 """The runtime beside other Python servers on the same machine, in one run.
 
-    uv run --frozen python bench/serving.py [--model mlp trees cnn transformer] [--rounds 4]
-        [--seconds 2] [--peers fastapi mlserver kserve litserve bentoml]
+    uv run --frozen python bench/serving.py [--model mlp trees cnn transformer] [--rounds 1]
+        [--seconds 1] [--peers fastapi mlserver kserve litserve bentoml]
 
 The models of bench/models.py, one row a request. The runtime writes its access log, the peers write
 none. Peers are installed from PyPI into environments of their own. Every server runs on one core
@@ -64,19 +64,24 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured with a model; slow ones tell little more at other numbers of connections."""
+    """What is measured with a model; slow ones tell little more at other numbers of connections.
+
+    What is still under way at the end of a run does not count: slow models have longer runs.
+    """
 
     rate: int
     connections: tuple[int, ...] = (8, 32)
+    rounds: int = 3
+    seconds: int = 2
     starts: int = 1
     overloaded: bool = False
 
 
 PLANS = {
-    "mlp": Plan(300, connections=(1, 8, 32, 128), starts=3, overloaded=True),
+    "mlp": Plan(300, connections=(1, 8, 32, 128), rounds=4, starts=3, overloaded=True),
     "trees": Plan(300),
-    "cnn": Plan(20),
-    "transformer": Plan(20),
+    "cnn": Plan(20, seconds=3),
+    "transformer": Plan(20, seconds=3),
 }
 
 
@@ -186,7 +191,7 @@ def overloaded(server: Server, peak: float, seconds: int) -> Json:
     return {"peak": peak, **run, "of_peak": run["good"] / peak}
 
 
-def one_round(servers: list[Server], plan: Plan, folder: Path, seconds: int) -> dict[str, Json]:
+def one_round(servers: list[Server], plan: Plan, folder: Path) -> dict[str, Json]:
     """By server, then by number of connections or kind of load: what was measured."""
     told: dict[str, Json] = {server.peer.name: {} for server in servers}
     script = folder / "request.lua"
@@ -194,12 +199,12 @@ def one_round(servers: list[Server], plan: Plan, folder: Path, seconds: int) -> 
         for server in servers:
             told[server.peer.name][str(connections)] = or_void(
                 lambda server=server, connections=connections: with_wrk(
-                    server, script, connections, seconds
+                    server, script, connections, plan.seconds
                 )
             )
     for server in servers:
         told[server.peer.name][serving_tables.AT_RATE] = or_void(
-            lambda server=server: at_fixed_rate(server, plan.rate, seconds)
+            lambda server=server: at_fixed_rate(server, plan.rate, plan.seconds)
         )
     for server in servers if plan.overloaded else ():
         rates = [run["rate"] for run in told[server.peer.name].values() if "rate" in run]
@@ -207,14 +212,14 @@ def one_round(servers: list[Server], plan: Plan, folder: Path, seconds: int) -> 
             continue
         peak = max(rates)
         told[server.peer.name][serving_tables.AT_TWICE] = or_void(
-            lambda server=server, peak=peak: overloaded(server, peak, seconds)
+            lambda server=server, peak=peak: overloaded(server, peak, plan.seconds)
         )
     return told
 
 
-def measure(name: str, chosen: list[Peer], arguments: argparse.Namespace) -> Json:
+def measure(name: str, plan: Plan, chosen: list[Peer], homes: Path) -> Json:
     """All servers with one model."""
-    plan, served = PLANS[name], SERVED[name]
+    served = SERVED[name]
     where = environment()
     runs: dict[str, dict[str, list[Json]]] = {}
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
@@ -222,15 +227,15 @@ def measure(name: str, chosen: list[Peer], arguments: argparse.Namespace) -> Jso
         model = folder / "model.onnx"
         model.write_bytes(served.content())
         alone = reference.runs_per_second(model.read_bytes(), served.feeds)
-        servers = start_all(stack, chosen, arguments.environments, name, model)
+        servers = start_all(stack, chosen, homes, name, model)
         # The first round warms up and does not count.
-        one_round(servers.up, replace(plan, overloaded=False), folder, 1)
-        for number in range(arguments.rounds):
-            told = one_round(servers.up, plan, folder, arguments.seconds)
+        one_round(servers.up, replace(plan, seconds=1, overloaded=False), folder)
+        for number in range(plan.rounds):
+            told = one_round(servers.up, plan, folder)
             for peer, loads in told.items():
                 for load, run in loads.items():
                     runs.setdefault(peer, {}).setdefault(load, []).append(run)
-            done = f"{name}: round {number + 1} of {arguments.rounds}"
+            done = f"{name}: round {number + 1} of {plan.rounds}"
             print(f"{done}; load {os.getloadavg()}", flush=True)
         for server in servers.up:
             servers.costs[server.peer.name]["mebibytes"] = resident_mebibytes(server.pid)
@@ -241,13 +246,13 @@ def measure(name: str, chosen: list[Peer], arguments: argparse.Namespace) -> Jso
         "kernel": platform.release(),
         "load_average_at_the_end": os.getloadavg(),
         "model": served.about,
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
         "connections": plan.connections,
         "rate": plan.rate,
         "deadline_seconds": overload.DEADLINE_SECONDS,
         "session_run_per_second": alone,
-        "versions": versions(chosen, arguments.environments),
+        "versions": versions(chosen, homes),
         "left_out": servers.left_out,
         "costs": servers.costs,
         "runs": runs,
@@ -295,8 +300,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     products = list(dict.fromkeys(peer.product for peer in PEERS if not peer.ours))
     parser.add_argument("--model", nargs="+", choices=PLANS, default=list(PLANS))
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seconds", type=int)
     parser.add_argument("--peers", nargs="*", choices=products, default=products)
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache/slipway-bench")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -306,7 +311,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     chosen = [peer for peer in PEERS if peer.ours or peer.product in arguments.peers]
     for name in arguments.model:
-        result = measure(name, chosen, arguments)
+        plan = PLANS[name]
+        plan = replace(
+            plan,
+            rounds=arguments.rounds or plan.rounds,
+            seconds=arguments.seconds or plan.seconds,
+        )
+        result = measure(name, plan, chosen, arguments.environments)
         if name == ALONE:
             result["bytes"] = sizes(chosen, arguments.environments)
         keep(arguments.results, {name: result})

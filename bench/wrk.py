@@ -12,6 +12,7 @@ from server_process import LOAD_CORE
 
 # wrk counts an answer that takes longer as missing.
 _TIMEOUT_SECONDS = 20
+_WRONG = re.compile(r"(?:Non-2xx|Socket errors).*")
 _MICROSECONDS = {"us": 1, "ms": 1e3, "s": 1e6}
 
 
@@ -45,10 +46,10 @@ def run(
     found = re.search(r"(\d+) requests in", done)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", done)
     percentiles = dict(re.findall(r"(50|99)%\s+([\d.]+\w+)", done))
-    if "Non-2xx" in done or "Socket errors" in done:
-        raise VoidError(done)
+    if wrong := _WRONG.findall(done):
+        raise VoidError("; ".join(wrong))
     if not found or not rate or not int(found[1]):
-        raise VoidError(f"nothing was answered: {done}")
+        raise VoidError("nothing was answered")
     return {
         "requests": int(found[1]),
         "rate": float(rate[1]),
