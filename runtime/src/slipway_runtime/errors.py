@@ -133,9 +133,13 @@ class SourceUnavailable(Failure):
 
 
 class ProviderUnavailable(Failure):
-    """A required execution provider is not in the session."""
+    """A required execution provider is not in the session; ``provider`` is the one at fault."""
 
     exit_code = 40
+
+    def __init__(self, message: str, *, provider: str = "", **details: str | int) -> None:
+        super().__init__(message, **details)
+        self.provider = provider
 
 
 class OutOfMemory(Failure):

@@ -116,6 +116,12 @@ class Metrics:
             labelnames=[*labels, "phase"],
             registry=self._registry,
         )
+        self._providers = Gauge(
+            "slipway_model_provider",
+            "1 for each execution provider of the session, 0 for a preferred one that it lacks",
+            labelnames=[*labels, "provider"],
+            registry=self._registry,
+        )
         self._fetch_bytes = Gauge(
             "slipway_fetch_bytes",
             "Bytes that the last fetch brought; 0 where the cache held the artifact already",
@@ -133,6 +139,12 @@ class Metrics:
     def loaded(self, phase: str, seconds: float) -> None:
         """Record how long one phase of loading took."""
         self._phases.labels(**self._model_labels, phase=phase).set(seconds)
+
+    def runs_on(self, providers: Iterable[str], passed_over: Iterable[str]) -> None:
+        """Record the session's execution providers, and the preferred ones that it lacks."""
+        for names, value in ((providers, 1), (passed_over, 0)):
+            for name in names:
+                self._providers.labels(**self._model_labels, provider=name).set(value)
 
     def fetched(self, size: int, seconds: float) -> None:
         """Record the last fetch of the artifact: its bytes, and how long it took."""

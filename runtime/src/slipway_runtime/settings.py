@@ -25,6 +25,7 @@ DEFAULT_CACHE_DIR = Path("/var/cache/slipway")
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
 MIN_CONNECTIONS = 8
 MAX_WORKERS = 64
+CPU_PROVIDER = "CPUExecutionProvider"
 _BODIES = 4
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
@@ -159,7 +160,10 @@ class ServeSettings(CommonSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, alias="SLIPWAY_PORT")
     grpc_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, alias="SLIPWAY_GRPC_PORT")
     providers: Annotated[list[str], BeforeValidator(_providers), Field(min_length=1)] = Field(
-        ["CPUExecutionProvider"], alias="SLIPWAY_PROVIDERS"
+        [CPU_PROVIDER], alias="SLIPWAY_PROVIDERS"
+    )
+    preferred_providers: Annotated[list[str], BeforeValidator(_providers)] = Field(
+        default_factory=list[str], alias="SLIPWAY_PREFERRED_PROVIDERS"
     )
     provider_options: Annotated[dict[str, dict[str, str]], BeforeValidator(_options)] = Field(
         default_factory=dict, alias="SLIPWAY_PROVIDER_OPTIONS"
@@ -242,12 +246,35 @@ class ServeSettings(CommonSettings):
         """Whether traces have somewhere to go."""
         return self.otlp_endpoint is not None or self.otlp_traces_endpoint is not None
 
+    @field_validator("preferred_providers")
+    @classmethod
+    def _beside_the_required(cls, value: list[str], given: ValidationInfo) -> list[str]:
+        required = [name for name in value if name in given.data.get("providers", ())]
+        if required:
+            raise ValueError(
+                f"{', '.join(required)} is among SLIPWAY_PROVIDERS too: a provider is either"
+                " required or preferred"
+            )
+        if CPU_PROVIDER in value:
+            raise ValueError(
+                f"{CPU_PROVIDER} takes every node, so none would be left to those behind it: name"
+                " it last in SLIPWAY_PROVIDERS"
+            )
+        return value
+
     @field_validator("provider_options")
     @classmethod
     def _of_providers_in_use(
         cls, value: dict[str, dict[str, str]], given: ValidationInfo
     ) -> dict[str, dict[str, str]]:
-        unused = sorted(value.keys() - set(given.data.get("providers", value)))
+        # One that is malformed is not there, and reported already.
+        if not {"providers", "preferred_providers"} <= given.data.keys():
+            return value
+        used = [*given.data["providers"], *given.data["preferred_providers"]]
+        unused = sorted(value.keys() - set(used))
         if unused:
-            raise ValueError(f"{', '.join(unused)} is not among SLIPWAY_PROVIDERS")
+            raise ValueError(
+                f"{', '.join(unused)} is not among SLIPWAY_PROVIDERS and"
+                " SLIPWAY_PREFERRED_PROVIDERS"
+            )
         return value

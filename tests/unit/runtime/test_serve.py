@@ -15,7 +15,7 @@ from urllib.parse import quote
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from runtime_kit import onnx_models
+from runtime_kit import imitation_openvino, onnx_models
 from runtime_kit.process import Server, digest_of, send
 
 V2 = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
@@ -48,13 +48,16 @@ def test_health_routes_say_who_serves(linear_server: Server) -> None:
     assert linear_server.get("/v2/health/live").json == {"live": True}
     assert linear_server.get("/v2/health/ready").json == {"ready": True, "phase": "ready"}
     assert linear_server.get("/v2/models/m/ready").json["ready"] is True
-    assert linear_server.get("/health").json == {
+    health = linear_server.get("/health").json
+    assert health.pop("phase_seconds") >= 0
+    assert health == {
         "status": "ok",
         "phase": "ready",
         "model": "m",
         "version": linear_server.digest[7:19],
         "digest": linear_server.digest,
         "providers": ["CPUExecutionProvider"],
+        "passed_over": {},
     }
     assert linear_server.get("/v2").json["name"] == "slipway-runtime"
 
@@ -276,6 +279,39 @@ def test_while_loading_it_lives_and_says_the_phase(tmp_path: Path) -> None:
             assert reply.status == 503
             assert "verifying" in reply.json["error"]
         assert b"slipway_model_ready" in server.get("/metrics").body
+
+
+def test_while_a_provider_compiles_it_lives_and_says_for_how_long(tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    extra = {"SLIPWAY_PROVIDERS": imitation_openvino.NAME, "IMITATION_HOLD": str(hold)}
+    with Server(
+        tmp_path, onnx_models.linear(), extra=extra, program=imitation_openvino.PROGRAM
+    ) as server:
+        server.start().wait_for_port()
+        server.wait_for_log("phase loading")
+        began = time.monotonic()
+        seconds = [0.0]
+        while seconds[-1] < 1.5:
+            assert server.get("/v2/health/live").status == 200
+            ready = server.get("/v2/health/ready")
+            assert (ready.status, ready.json) == (503, {"ready": False, "phase": "loading"})
+            health = server.get("/health").json
+            assert (health["status"], health["phase"]) == ("loading", "loading")
+            assert health["phase_seconds"] >= seconds[-1]
+            seconds.append(health["phase_seconds"])
+            assert time.monotonic() - began < 20
+        assert server.get("/v2/health/live").status == 200
+        hold.unlink()
+        server.wait_until_ready()
+        assert server.get("/health").json["phase"] == "ready"
+        assert loading_seconds(server) >= 1.5
+
+
+def loading_seconds(server: Server) -> float:
+    page = samples(server.get("/metrics").body.decode())
+    (seconds,) = (page[name] for name in page if 'phase="loading"' in name)
+    return seconds
 
 
 def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:

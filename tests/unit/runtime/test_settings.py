@@ -12,6 +12,38 @@ def test_providers_are_a_list_in_order() -> None:
     assert settings.providers == ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
+def test_preferred_providers_are_a_list_beside_the_required_ones() -> None:
+    settings = ServeSettings.from_environment(
+        {
+            "SLIPWAY_PROVIDERS": "CUDAExecutionProvider",
+            "SLIPWAY_PREFERRED_PROVIDERS": "TensorrtExecutionProvider, OpenVINOExecutionProvider",
+            "SLIPWAY_PROVIDER_OPTIONS": '{"TensorrtExecutionProvider": {"trt_fp16_enable": "1"}}',
+        }
+    )
+    assert settings.preferred_providers == [
+        "TensorrtExecutionProvider",
+        "OpenVINOExecutionProvider",
+    ]
+    assert settings.provider_options["TensorrtExecutionProvider"] == {"trt_fp16_enable": "1"}
+    assert ServeSettings.from_environment({}).preferred_providers == []
+
+
+@pytest.mark.parametrize(
+    ("required", "message"),
+    [
+        ("CUDAExecutionProvider,CPUExecutionProvider", "either required or preferred"),
+        ("OpenVINOExecutionProvider", "takes every node"),
+    ],
+)
+def test_a_provider_that_cannot_be_preferred_is_refused(required: str, message: str) -> None:
+    variables = {
+        "SLIPWAY_PROVIDERS": required,
+        "SLIPWAY_PREFERRED_PROVIDERS": "CUDAExecutionProvider,CPUExecutionProvider",
+    }
+    with pytest.raises(SettingsError, match=f"SLIPWAY_PREFERRED_PROVIDERS: .*{message}"):
+        ServeSettings.from_environment(variables)
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     settings = FetchSettings.from_environment({"AWS_ENDPOINT_URL": "", "SLIPWAY_S3_ANONYMOUS": " "})
     assert settings.endpoint_url is None
@@ -25,6 +57,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("SLIPWAY_PORT", "70000"),
         ("SLIPWAY_PROVIDERS", "cuda"),
         ("SLIPWAY_PROVIDERS", "CPUExecutionProvider,,"),
+        ("SLIPWAY_PREFERRED_PROVIDERS", "cuda"),
         ("SLIPWAY_INTRA_OP_THREADS", "-1"),
         ("SLIPWAY_DRAIN_DELAY_SECONDS", "-1"),
         ("SLIPWAY_LOG_FORMAT", "xml"),

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest, digest_of_file
+from slipway_runtime.errors import InvalidArguments
 
 _RECORD: Final = "engines.json"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
@@ -67,9 +68,13 @@ class EngineKey:
 
 @dataclass
 class Engines:
-    """The engines of one load: ``options`` for the session, ``found`` where they were kept."""
+    """The engines of one load: ``options`` for the session, ``found`` where they were kept.
+
+    ``provider`` is whose they are, None where none are kept.
+    """
 
     options: Options
+    provider: str | None = None
     found: bool = False
     keep: Callable[[], None] = lambda: None
 
@@ -87,7 +92,7 @@ def engines(
     `Engines.keep` is called once the model is warm; what was compiled until then is kept. Without
     a root, or a provider that compiles, or where the machine is unknown, nothing is kept.
     """
-    provider = next((name for name in providers if name in _CACHED), None)
+    provider = next((name for name in providers if name in COMPILERS), None)
     if root is None or provider is None:
         yield Engines(options)
         return
@@ -99,11 +104,20 @@ def engines(
         return
     key = EngineKey(str(model), provider, machine, options.get(provider, {}))
     cache = Cache(root)
-    cache.prepare()
+    try:
+        cache.prepare()
+    except InvalidArguments as error:
+        logger.warning(
+            "no engines are kept: %s (SLIPWAY_ENGINE_CACHE_DIR) cannot be written: %s",
+            root,
+            error.__cause__,
+        )
+        yield Engines(options)
+        return
     entry = cache.entry(key.digest)
     if _verified(entry, key):
         logger.info("engines of %s are kept from an earlier start: %s", provider, entry)
-        yield Engines(_with_folder(options, provider, entry), found=True)
+        yield Engines(_with_folder(options, provider, entry), provider, found=True)
         return
     if entry.exists():
         logger.warning("engines that do not match are compiled anew: %s", entry)
@@ -117,11 +131,11 @@ def engines(
                 logger.info("engines of %s are kept for the next start: %s", provider, entry)
 
         logger.info("%s compiles its engines, which may take minutes", provider)
-        yield Engines(_with_folder(options, provider, folder), keep=keep)
+        yield Engines(_with_folder(options, provider, folder), provider, keep=keep)
 
 
 def _with_folder(options: Options, provider: str, folder: Path) -> Options:
-    return {**options, provider: {**options.get(provider, {}), **_CACHED[provider](str(folder))}}
+    return {**options, provider: {**options.get(provider, {}), **COMPILERS[provider](str(folder))}}
 
 
 def _tensorrt_options(folder: str) -> dict[str, str]:
@@ -137,10 +151,11 @@ def _openvino_options(folder: str) -> dict[str, str]:
     return {"cache_dir": folder}
 
 
-_CACHED: Mapping[str, Callable[[str], dict[str, str]]] = {
+COMPILERS: Final[Mapping[str, Callable[[str], dict[str, str]]]] = {
     _TENSORRT: _tensorrt_options,
     _OPENVINO: _openvino_options,
 }
+"""The providers that compile engines, and the options by which each keeps them in a folder."""
 
 
 def _files(folder: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from slipway_runtime.artifact.manifest import Manifest
 from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
 from slipway_runtime.inference import columns, labels
 from slipway_runtime.inference import session as ort
+from slipway_runtime.inference.providers import Providers
 from slipway_runtime.inference.tensors import (
     BF16,
     Array,
@@ -24,6 +25,7 @@ from slipway_runtime.inference.tensors import (
     check_names,
     check_shape,
 )
+from slipway_runtime.settings import CPU_PROVIDER
 
 _MAX_INPUT_BYTES: Final = 1024 * 1024 * 1024
 
@@ -50,7 +52,11 @@ class ModelIdentity:
 
 
 class Model:
-    """An ONNX model in a session of ONNX Runtime; `infer` may be called from any thread."""
+    """An ONNX model in a session of ONNX Runtime; `infer` may be called from any thread.
+
+    ``providers`` are those of the session, ``passed_over`` the preferred ones that it lacks, each
+    with the reason.
+    """
 
     def __init__(
         self, identity: ModelIdentity, session: ort.OrtSession, manifest: Manifest | None = None
@@ -59,7 +65,8 @@ class Model:
         self._use(session)
         self.open_profiled: Callable[[Path], ort.OrtSession] | None = None
         self.providers = session.get_providers()
-        self.on_cpu = self.providers == ["CPUExecutionProvider"]
+        self.passed_over: Mapping[str, str] = {}
+        self.on_cpu = self.providers == [CPU_PROVIDER]
         inputs = tuple(ort.input_spec(arg) for arg in session.get_inputs())
         outputs: list[TensorSpec] = []
         self._not_served: dict[str, str] = {}
@@ -239,6 +246,7 @@ def load(
     path: Path,
     providers: Sequence[str],
     *,
+    preferred: Sequence[str] = (),
     intra_op_threads: int,
     inter_op_threads: int,
     provider_options: Mapping[str, Mapping[str, str]] | None = None,
@@ -247,6 +255,7 @@ def load(
 ) -> Model:
     """Load a model by its path; it is not warm yet.
 
+    ``providers`` are required, those ``preferred`` come before them where they can be had.
     ``manifest`` is that of its package: names columns and labels.
 
     Raises:
@@ -254,10 +263,11 @@ def load(
         Failure: what `open_session` raises.
     """
 
-    def open_session(tuning: ort.Tuning) -> ort.OrtSession:
+    def open_session(preferred: Sequence[str], tuning: ort.Tuning) -> ort.OrtSession:
         return ort.open_session(
             path,
             providers,
+            preferred=preferred,
             intra_op_threads=intra_op_threads,
             inter_op_threads=inter_op_threads,
             provider_options=provider_options,
@@ -265,8 +275,12 @@ def load(
         )
 
     tuning = tuning or ort.Tuning()
-    model = Model(identity, open_session(tuning), manifest)
-    model.open_profiled = lambda prefix: open_session(replace(tuning, profile_prefix=prefix))
+    wanted = Providers(providers, preferred, ort.available_providers())
+    session, passed_over = wanted.open(lambda chosen: open_session(chosen, tuning))
+    model = Model(identity, session, manifest)
+    model.passed_over = passed_over
+    had = [name for name in preferred if name not in passed_over]
+    model.open_profiled = lambda prefix: open_session(had, replace(tuning, profile_prefix=prefix))
     return model
 
 

@@ -26,6 +26,7 @@ from slipway_runtime.errors import (
     UnsupportedOpset,
 )
 from slipway_runtime.inference.tensors import BF16, DATATYPES, Array, Datatype, TensorSpec
+from slipway_runtime.settings import CPU_PROVIDER
 
 # The official Linux wheels send telemetry unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -67,6 +68,7 @@ _GRAPH_OPTIMIZATIONS: Mapping[GraphOptimization, str] = {
 }
 _ONNX_BFLOAT16 = 16
 _CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
+_PROVIDER_SUFFIX = "ExecutionProvider"
 _LOG_ERRORS_ONLY = 3
 _OPERATOR_SIGNS = ("is not a registered function/op",)
 _OPSET_SIGNS = (
@@ -148,10 +150,16 @@ class OrtSession(Protocol):
 _AS_IT_IS = Tuning()
 
 
+def available_providers() -> list[str]:
+    """Return the execution providers that this build of ONNX Runtime knows."""
+    return cast("list[str]", _ort.get_available_providers())
+
+
 def open_session(
     path: Path,
-    providers: Sequence[str],
+    required: Sequence[str],
     *,
+    preferred: Sequence[str] = (),
     intra_op_threads: int,
     inter_op_threads: int,
     provider_options: Mapping[str, Mapping[str, str]] | None = None,
@@ -159,11 +167,14 @@ def open_session(
 ) -> OrtSession:
     """Load a model by its path and make sure that it runs where it was asked to.
 
-    ONNX Runtime falls back to the CPU in silence when a provider cannot start; here that is an
-    error. Nodes that a provider has no kernel for may run on the CPU all the same.
+    ONNX Runtime falls back to the CPU in silence when a provider cannot start; for a required one
+    that is an error here. Nodes that a provider has no kernel for may run on the CPU all the same.
+    Those ``preferred``, which must be available, come before the required ones. The session may
+    lack them: its ``get_providers`` tells.
 
     Raises:
-        ProviderUnavailable: a provider is not in this build, or not in the session.
+        ProviderUnavailable: a required provider is not in this build, or not in the session, or
+            one of either kind cannot start.
         UnsupportedOpset: the opset or IR version is newer than this ONNX Runtime.
         InvalidModel: not ONNX, or refused for another reason.
         InvalidArguments: a provider does not know one of its options, or a library of custom
@@ -171,8 +182,8 @@ def open_session(
         OutOfMemory: the model could not be allocated.
     """
     chosen = provider_options or {}
-    available = cast("list[str]", _ort.get_available_providers())
-    _require(providers, available, "this image offers")
+    _require(required, available_providers(), "this image offers")
+    providers = [*preferred, *required]
     if any(name.startswith(_CUDA_PROVIDERS) for name in providers):
         # The CUDA libraries lie in packages beside onnxruntime, where the loader does not look.
         _ort.preload_dlls(directory="")
@@ -192,14 +203,14 @@ def open_session(
                 _ort.InferenceSession(
                     str(path),
                     sess_options=options,
-                    providers=list(providers),
+                    providers=providers,
                     provider_options=[dict(chosen.get(name, {})) for name in providers],
                     enable_fallback=0,
                 ),
             )
     except Exception as error:
         raise load_failure(error, providers) from error
-    _require(providers, session.get_providers(), "the session has")
+    _require(required, session.get_providers(), "the session has")
     return session
 
 
@@ -286,9 +297,11 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
             f"ONNX Runtime {VERSION} does not know the opset or IR version of the model: {text};"
             " export it for an older opset, or use a newer runtime image"
         )
-    accelerated = [name for name in providers if name != "CPUExecutionProvider"]
+    accelerated = [name for name in providers if name != CPU_PROVIDER]
     if accelerated and _has(text, _DEVICE_SIGNS):
-        return ProviderUnavailable(f"{accelerated[0]} cannot start: {text}")
+        named = (name for name in accelerated if _has(text, (name.removesuffix(_PROVIDER_SUFFIX),)))
+        provider = next(named, accelerated[0])
+        return ProviderUnavailable(f"{provider} cannot start: {text}", provider=provider)
     remedy = ""
     if _has(text, _OPERATOR_SIGNS):
         remedy = "; SLIPWAY_CUSTOM_OP_LIBRARIES names libraries with operators of your own"
@@ -354,7 +367,8 @@ def _require(providers: Sequence[str], present: Sequence[str], who: str) -> None
         if name not in present:
             raise ProviderUnavailable(
                 f"the execution provider {name} is required, but {who} only"
-                f" {', '.join(present)}: use an image and a node that have it, or another pool"
+                f" {', '.join(present)}: use an image and a node that have it, or another pool",
+                provider=name,
             )
 
 

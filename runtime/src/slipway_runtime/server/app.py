@@ -207,10 +207,12 @@ class App:
         document: dict[str, object] = {
             "status": status,
             "phase": str(state.phase),
+            "phase_seconds": round(state.phase_seconds, 3),
             "model": state.name,
             "version": state.digest.version,
             "digest": str(state.digest),
             "providers": state.providers,
+            "passed_over": state.passed_over,
         }
         return json_response(200 if state.ready else 503, document, () if state.ready else _RETRY)
 

@@ -167,7 +167,9 @@ class Instance:
         self._app.install(routes)
         if self._rpc is not None:
             self._rpc.install(routes.service)
-        self.lifecycle.providers = routes.model.providers
+        model = routes.model
+        self.lifecycle.providers, self.lifecycle.passed_over = model.providers, model.passed_over
+        self.metrics.runs_on(model.providers, model.passed_over)
         _spare_the_collector()
         self.lifecycle.enter(Phase.READY)
 

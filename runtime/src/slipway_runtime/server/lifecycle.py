@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 
 from slipway_runtime.artifact.digest import Digest
@@ -23,7 +24,11 @@ class Phase(StrEnum):
 
 
 class Lifecycle:
-    """The phase and what it means for answers. For the event loop's thread alone."""
+    """The phase and what it means for answers. For the event loop's thread alone.
+
+    ``providers`` are those of the session, ``passed_over`` the preferred ones that it lacks, each
+    with the reason; both are empty until it is made.
+    """
 
     def __init__(self, name: str, digest: Digest, metrics: Metrics) -> None:
         self.name = name
@@ -31,6 +36,7 @@ class Lifecycle:
         self.metrics = metrics
         self.phase = Phase.VERIFYING
         self.providers: list[str] = []
+        self.passed_over: Mapping[str, str] = {}
         self._since = time.monotonic()
 
     @property
@@ -42,6 +48,11 @@ class Lifecycle:
     def unready(self) -> str | None:
         """The phase in which no new traffic should come here, None where it should."""
         return None if self.ready else str(self.phase)
+
+    @property
+    def phase_seconds(self) -> float:
+        """How long the phase has lasted."""
+        return time.monotonic() - self._since
 
     @property
     def draining(self) -> bool:

@@ -53,7 +53,8 @@ def load(
     from slipway_runtime.inference import model as models  # noqa: PLC0415
     from slipway_runtime.inference.engine_cache import engines  # noqa: PLC0415
     from slipway_runtime.inference.executor import Executor  # noqa: PLC0415
-    from slipway_runtime.inference.session import Tuning  # noqa: PLC0415
+    from slipway_runtime.inference.providers import Providers  # noqa: PLC0415
+    from slipway_runtime.inference.session import Tuning, available_providers  # noqa: PLC0415
     from slipway_runtime.inference.threads import available_cpus  # noqa: PLC0415
     from slipway_runtime.inference.timing import (  # noqa: PLC0415
         Predictor,
@@ -66,12 +67,15 @@ def load(
 
     intra_op_threads = settings.intra_op_threads or available_cpus()
     inter_op_threads = settings.inter_op_threads or available_cpus()
-    options = settings.provider_options
-    with engines(settings.engine_cache_dir, digest, settings.providers, options) as kept:
+    options, preferred = settings.provider_options, settings.preferred_providers
+    wanted = Providers(settings.providers, preferred, available_providers())
+    compilers = [*wanted.candidates, *wanted.required]
+    with engines(settings.engine_cache_dir, digest, compilers, options) as kept:
         model = models.load(
             models.ModelIdentity(name, digest, tuple(settings.aliases)),
             artifact.model,
             settings.providers,
+            preferred=preferred,
             intra_op_threads=intra_op_threads,
             inter_op_threads=inter_op_threads,
             provider_options=kept.options,
@@ -107,6 +111,7 @@ def load(
             extra={
                 "digest": str(digest),
                 "providers": model.providers,
+                "passed_over": list(model.passed_over),
                 "intra_op_threads": intra_op_threads,
                 "inter_op_threads": inter_op_threads,
             },
@@ -126,7 +131,9 @@ def load(
             tolerance=typical.tolerance,
             predictor=predictor,
         )
-        kept.keep()
+        # What one has begun that was passed over then is of no use.
+        if kept.provider in model.providers:
+            kept.keep()
     executor = Executor(
         model,
         threads=settings.executor_threads,

@@ -10,6 +10,7 @@ _NOT_SUMMED: Final[Mapping[str, Callable[[float, float], float]]] = {
     "slipway_model_info": max,
     "slipway_model_ready": min,
     "slipway_model_load_seconds": max,
+    "slipway_model_provider": min,
     "slipway_fetch_bytes": max,
     "slipway_fetch_seconds": max,
     "process_start_time_seconds": min,
