@@ -91,6 +91,10 @@ def wanted() -> Json:
                             "env": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}],
                             "resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}},
                             "args": ["one", "two"],
+                            "volumeMounts": [
+                                {"name": "cache", "mountPath": "/a", "readOnly": True},
+                                {"name": "cache", "mountPath": "/b", "subPath": "b"},
+                            ],
                         }
                     ],
                     "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1024Mi"}}],
@@ -140,6 +144,9 @@ CHANGES = {
     "a variable gone": lambda o: serve(o)["env"].pop(0),
     "an argument more": lambda o: serve(o)["args"].append("three"),
     "arguments in another order": lambda o: serve(o)["args"].reverse(),
+    "a mount of a volume that is mounted twice": lambda o: serve(o)["volumeMounts"][0].update(
+        readOnly=False
+    ),
     "a toleration more": lambda o: o["spec"]["template"]["spec"]["tolerations"].append({}),
     "a container gone": lambda o: o["spec"]["template"]["spec"].update(containers=[]),
     "a whole part gone": lambda o: o["spec"].pop("template"),
@@ -157,6 +164,7 @@ ADDITIONS = {
     "a label": lambda o: o["metadata"]["labels"].update(two="2"),
     "an annotation": lambda o: o["metadata"].update(annotations={"a": "b"}),
     "a variable": lambda o: serve(o)["env"].insert(0, {"name": "Z", "value": "1"}),
+    "a mount": lambda o: serve(o)["volumeMounts"].insert(0, {"name": "x", "mountPath": "/x"}),
     "a container": lambda o: o["spec"]["template"]["spec"]["containers"].insert(
         0, {"name": "sidecar"}
     ),
@@ -233,6 +241,12 @@ class TestFieldsThatWeOwnAndWantNoMore:
 
 
 class TestOwnership:
+    def test_of_a_mount_is_found_by_its_path(self):
+        mounts = {"k:" + json.dumps({"mountPath": "/b"}): {"f:subPath": {}}}
+        live = {"metadata": {"managedFields": [entry("kubectl", {"f:volumeMounts": mounts})]}}
+        assert owned_by_others(live, ("volumeMounts", "[/b]", "subPath"))
+        assert not owned_by_others(live, ("volumeMounts", "[/a]", "subPath"))
+
     @pytest.mark.parametrize(
         ("managed", "others"),
         [

@@ -17,7 +17,9 @@ _QUANTITY_PARENTS = {"requests", "limits"}
 _QUANTITY_FIELDS = {"sizeLimit", "averageValue"}
 
 Path = tuple[str, ...]
-"""The way to a field; an item of a list keyed by name is written ``[name]``."""
+"""The way to a field; an item of a list keyed by name (mounts: by path) is written ``[name]``."""
+
+_LIST_KEYS = ("mountPath", "name")
 
 
 _REMOVABLE: dict[str, tuple[Path, ...]] = {
@@ -69,17 +71,25 @@ def _same(wanted: Any, live: Any, path: Path) -> bool:
 
 
 def _differing_items(wanted: list[Any], live: list[Any], path: Path) -> Iterator[Path]:
-    names = [cast("Json", item).get("name") for item in wanted if isinstance(item, dict)]
-    if wanted and None not in names and len(set(names)) == len(wanted):
+    if (key := _list_key(wanted)) is not None:
         # A list keyed by name: others may add items, so those of ours are looked up.
-        by_name = {cast("Json", item).get("name"): item for item in live}
+        by_name = {cast("Json", item).get(key): item for item in live}
         for item in wanted:
-            yield from _differing(item, by_name.get(item["name"]), (*path, f"[{item['name']}]"))
+            yield from _differing(item, by_name.get(item[key]), (*path, f"[{item[key]}]"))
     elif len(wanted) != len(live) or any(
         next(_differing(one, other, path), None) is not None
         for one, other in zip(wanted, live, strict=True)
     ):
         yield path
+
+
+def _list_key(items: list[Any]) -> str | None:
+    """The field by which the items of a list are told apart; None if there is none."""
+    for key in _LIST_KEYS:
+        names = [cast("Json", item).get(key) for item in items if isinstance(item, dict)]
+        if items and None not in names and len(set(names)) == len(items):
+            return key
+    return None
 
 
 def taken_over(live: Json) -> list[Json] | None:
@@ -216,7 +226,8 @@ def _item(fields: Json, name: str) -> Json | None:
         (
             below
             for key, below in fields.items()
-            if key.startswith("k:") and json.loads(key[2:]).get("name") == name
+            if key.startswith("k:")
+            and name in (json.loads(key[2:]).get(field) for field in _LIST_KEYS)
         ),
         None,
     )
