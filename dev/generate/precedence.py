@@ -18,6 +18,13 @@ _ROWS = (
         "",
     ),
     (
+        "preferred providers",
+        "",
+        "`runtime.preferredProviders`",
+        "`preferredProviders`, less those required",
+        "none",
+    ),
+    (
         "provider options",
         "",
         "`runtime.providerOptions`, key by key",
@@ -120,6 +127,13 @@ _ROWS = (
         "",
         "`template.terminationGracePeriodSeconds`",
         "drain times + 5 s",
+        "",
+    ),
+    (
+        "engines that a provider compiles",
+        "a folder of the cache volume, which then holds twice its size",
+        "",
+        "",
         "",
     ),
     (

@@ -110,6 +110,21 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model.storage": {"endpoint": "s3.example.com"}},
         "endpoint must be a URL with its scheme, such as https://s3.example.com",
     ),
+    "a provider that is both required and preferred": (
+        {
+            "runtime.providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+            "runtime.preferredProviders": ["CUDAExecutionProvider"],
+        },
+        "a provider is either required or preferred: remove it from providers or from",
+    ),
+    "a preference for the CPU": (
+        {"runtime.preferredProviders": ["CPUExecutionProvider"]},
+        "CPUExecutionProvider takes every node",
+    ),
+    "a preferred provider of no name": (
+        {"runtime.preferredProviders": ["openvino"]},
+        "spec.runtime.preferredProviders[0]",
+    ),
     "no provider at all": ({"runtime.providers": []}, "should have at least 1 items"),
     "threads of zero": ({"runtime.threads": {"intraOp": 0}}, "greater than or equal to 1"),
     "deadline of zero": ({"rollout.progressDeadlineSeconds": 0}, "greater than or equal to 1"),

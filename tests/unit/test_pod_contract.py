@@ -12,10 +12,12 @@ import pytest
 from slipway_operator.api.reasons import CLASS_OF, REASON_OF_EXIT_CODE, Reason
 from slipway_operator.api.settings import Pool, Proxy
 from slipway_operator.api.spec import ModelDeploymentSpec
-from slipway_operator.build.environment import CACHE_DIR, HTTP_PORT
+from slipway_operator.build.cache import CACHE_DIR, COMPILERS, ENGINES_DIR
+from slipway_operator.build.environment import HTTP_PORT
 from slipway_operator.build.pod import pod_template
 from slipway_runtime import errors
 from slipway_runtime.cli import cli
+from slipway_runtime.inference import engine_cache
 from slipway_runtime.settings import CommonSettings, FetchSettings, ServeSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/pod-contract.md").read_text()
@@ -178,7 +180,17 @@ class TestVariables:
         providers = ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
         environment = container("serve", providers=providers)["env"]
         values = {v["name"]: v["value"] for v in environment}
-        assert ServeSettings.from_environment(values).providers == providers
+        read = ServeSettings.from_environment(values)
+        assert read.providers == providers
+        assert str(read.engine_cache_dir) == ENGINES_DIR
+
+    def test_are_enough_for_preferred_providers(self):
+        preferred = ["OpenVINOExecutionProvider"]
+        environment = container("serve", preferred_providers=preferred)["env"]
+        for variable in environment:
+            assert "serve" in VARIABLES[variable["name"]]
+        values = {v["name"]: v["value"] for v in environment}
+        assert ServeSettings.from_environment(values).preferred_providers == preferred
 
     def test_and_paths_by_default_are_the_same_on_both_sides(self):
         by_default = CommonSettings.from_environment({})
@@ -206,3 +218,12 @@ def test_the_cache_is_a_volume_that_fetch_writes_and_serve_reads():
         (mount,) = (m for m in container(command)["volumeMounts"] if m["name"] == "cache")
         assert mount["mountPath"] == CACHE_DIR
         assert mount.get("readOnly", False) is read_only
+
+
+def test_engines_have_a_folder_of_that_volume_where_the_runtime_would_keep_some():
+    assert set(COMPILERS) == set(engine_cache.COMPILERS)
+    assert f"`{ENGINES_DIR}`" in PAGE
+    for provider in COMPILERS:
+        mounts = container("serve", preferred_providers=[provider])["volumeMounts"]
+        (mount,) = (m for m in mounts if m["mountPath"] == ENGINES_DIR)
+        assert mount == {"name": "cache", "mountPath": ENGINES_DIR, "subPath": "engines"}

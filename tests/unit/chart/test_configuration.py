@@ -68,6 +68,13 @@ def test_the_gpu_pool_asks_for_a_gpu_and_needs_none_to_spare(settings):
     assert pool.image == "slipway-runtime-gpu:0.1.0"
 
 
+def test_a_pool_may_prefer_providers_beside_the_one_that_it_requires(settings):
+    assert [pool.preferred_providers for pool in settings().pools.values()] == [[], []]
+    trt = "TensorrtExecutionProvider"
+    pool = settings({"pools": {"gpu": {"preferredProviders": [trt]}}}).pools["gpu"]
+    assert (pool.preferred_providers, pool.providers) == ([trt], ["CUDAExecutionProvider"])
+
+
 def test_a_pool_set_to_null_is_gone_and_another_may_be_added(settings):
     pools = settings(ci="gpu").pools
     assert set(pools) == {"gpu", "gpu-large"}

@@ -104,6 +104,7 @@ def runtime_samples() -> dict[str, set[str]]:
     """Every metric family that a serving runtime shows, with the labels of its samples."""
     metrics = RuntimeMetrics("m", "1", "sha256:0")
     metrics.loaded("loading", 1.0)
+    metrics.runs_on(["CPUExecutionProvider"], ["OpenVINOExecutionProvider"])
     metrics.responded(200)
     metrics.executed(1, 1.0)
     families = text_string_to_metric_families(metrics.render().decode())

@@ -58,6 +58,8 @@ def test_egress_is_limited_once_rules_are_given(render, pick):
     [
         {"replica": 2},
         {"pools": {"cpu": {"provider": []}}},
+        {"pools": {"cpu": {"preferredProviders": ["openvino"]}}},
+        {"pools": {"gpu": {"preferredProviders": ["CPUExecutionProvider"]}}},
         {"pools": {"cpu": {"flavour": "tpu"}}},
         {"pools": {"CPU": {}}},
         {"image": {"digest": "sha256:short"}},

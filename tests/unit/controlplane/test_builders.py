@@ -101,6 +101,7 @@ CASES: dict[str, Json] = {
             "storage": {"anonymous": True},
         }
     },
+    "preferred": {"pool": "gpu", "runtime": {"preferredProviders": ["TensorrtExecutionProvider"]}},
     "claim": {"model": {"uri": "pvc://models/fraud/slipway.json", "digest": samples.A}},
     "everything": EVERYTHING,
     "runtime": {
@@ -273,13 +274,15 @@ class TestEveryPod:
             assert one["terminationMessagePath"] == "/dev/termination-log"
             assert one["terminationMessagePolicy"] == "File"
 
-    def test_lets_serve_only_read_the_cache(self, case):
-        by_name = {
-            name: {m["name"]: m for m in container(name, **CASES[case])["volumeMounts"]}
-            for name in ("fetch", "serve")
-        }
-        assert by_name["serve"]["cache"]["readOnly"] is True
-        assert "readOnly" not in by_name["fetch"]["cache"]
+    def test_lets_serve_only_read_the_artifacts(self, case):
+        fetch, serve = (
+            container(name, **CASES[case])["volumeMounts"] for name in ("fetch", "serve")
+        )
+        (written,) = (mount for mount in fetch if mount["name"] == "cache")
+        read, *engines = (mount for mount in serve if mount["name"] == "cache")
+        assert written == {"name": "cache", "mountPath": "/var/cache/slipway"}
+        assert read == written | {"readOnly": True}
+        assert [mount["subPath"] for mount in engines] in ([], ["engines"])
 
     def test_gives_the_cloud_role_to_fetch_alone(self, case):
         annotations = pod(**CASES[case])["metadata"]["annotations"]

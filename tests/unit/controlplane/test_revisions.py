@@ -60,6 +60,7 @@ OF_THE_POD: dict[str, dict[str, Any]] = {
     },
     "image": {"runtime": {"image": "registry.example/own:1"}},
     "providers": {"runtime": {"providers": ["OpenVINOExecutionProvider"]}},
+    "preferred providers": {"runtime": {"preferredProviders": ["OpenVINOExecutionProvider"]}},
     "resources": {"runtime": {"resources": {"limits": {"memory": "1Gi"}}}},
     "threads": {"runtime": {"threads": {"intraOp": 2}}},
     "cache": {"runtime": {"cacheSize": "9Gi"}},

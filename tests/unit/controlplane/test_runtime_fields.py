@@ -10,6 +10,7 @@ import pytest
 from fake_cluster import pods, samples
 from fake_cluster.world import World
 
+from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Settings
 from slipway_operator.api.spec import Runtime
 from slipway_operator.build.networkpolicy import network_policy
@@ -110,6 +111,7 @@ def test_a_switch_that_is_off_is_as_one_that_is_absent(off):
 FIELD_OF = {
     "SLIPWAY_GRPC_PORT": "grpc",
     "SLIPWAY_PROVIDERS": "providers",
+    "SLIPWAY_PREFERRED_PROVIDERS": "preferredProviders",
     "SLIPWAY_PROVIDER_OPTIONS": "providerOptions",
     "SLIPWAY_INTRA_OP_THREADS": "threads",
     "SLIPWAY_INTER_OP_THREADS": "threads",
@@ -338,6 +340,94 @@ class TestOptionsOfProviders:
         assert "SLIPWAY_PROVIDER_OPTIONS" not in values(
             serve(settings, providers=["CPUExecutionProvider"])
         )
+
+
+TRT, CUDA, OPENVINO, CPU = (
+    "TensorrtExecutionProvider",
+    "CUDAExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "CPUExecutionProvider",
+)
+
+
+class TestPreferredProviders:
+    def test_of_the_model_come_instead_of_the_pools(self):
+        settings = samples.changed_pool(preferredProviders=[OPENVINO])
+        assert values(serve(settings))["SLIPWAY_PREFERRED_PROVIDERS"] == OPENVINO
+        env = values(serve(settings, preferredProviders=[TRT, CUDA]))
+        read = ServeSettings.from_environment(env)
+        assert (read.preferred_providers, read.providers) == ([TRT, CUDA], [CPU])
+        assert serve(settings, preferredProviders=[]) == serve()
+
+    def test_may_have_options(self):
+        own = {TRT: {"trt_fp16_enable": "1"}}
+        env = values(serve(preferredProviders=[TRT], providerOptions=own))
+        assert json.loads(env["SLIPWAY_PROVIDER_OPTIONS"]) == own
+        ServeSettings.from_environment(env)
+
+    def test_of_a_pool_are_required_where_a_model_requires_them(self):
+        settings = samples.changed_pool(preferredProviders=[TRT, OPENVINO])
+        env = values(serve(settings, providers=[TRT, CUDA]))
+        assert env["SLIPWAY_PROVIDERS"] == f"{TRT},{CUDA}"
+        assert env["SLIPWAY_PREFERRED_PROVIDERS"] == OPENVINO
+
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            {"pool": "gpu", "runtime": {"preferredProviders": [CUDA]}},
+            {"runtime": {"providers": [CUDA], "preferredProviders": [CUDA]}},
+        ],
+        ids=["by the pool", "by the model"],
+    )
+    def test_that_are_required_are_refused(self, spec):
+        with pytest.raises(RejectedSpecError, match="remove it from preferredProviders") as caught:
+            pod(**spec)
+        assert caught.value.reason == "InvalidProviders"
+
+    def test_leave_a_gpu_pool_its_required_one(self):
+        spec = pod(pool="gpu", runtime={"preferredProviders": [TRT]})
+        read = ServeSettings.from_environment(values(spec["containers"][0]))
+        assert (read.preferred_providers, read.providers) == ([TRT], [CUDA])
+
+
+class TestEngines:
+    @pytest.mark.parametrize(
+        "runtime",
+        [
+            {"providers": [OPENVINO]},
+            {"providers": [TRT, CUDA]},
+            {"preferredProviders": [OPENVINO]},
+            {"preferredProviders": [TRT], "providers": [CUDA]},
+        ],
+        ids=["OpenVINO", "TensorRT", "OpenVINO preferred", "TensorRT preferred"],
+    )
+    def test_have_a_folder_of_the_cache_volume_that_serve_may_write(self, runtime):
+        spec = pod(runtime={"cacheSize": "1Gi", **runtime})
+        (container,) = spec["containers"]
+        folder = ServeSettings.from_environment(values(container)).engine_cache_dir
+        artifacts, engines = (m for m in container["volumeMounts"] if m["name"] == "cache")
+        assert engines == {"name": "cache", "mountPath": str(folder), "subPath": "engines"}
+        assert artifacts["readOnly"]
+        assert not str(folder).startswith(f"{artifacts['mountPath']}/")
+        assert (
+            spec["initContainers"][0]["volumeMounts"] == fetch(samples.settings())["volumeMounts"]
+        )
+
+    def test_have_as_much_room_as_the_artifact_beside_it(self):
+        plain = pod(runtime={"cacheSize": "1Gi"})
+        compiled = pod(runtime={"cacheSize": "1Gi", "providers": [OPENVINO]})
+        sizes = [
+            quantity(spec["volumes"][0]["emptyDir"]["sizeLimit"]) for spec in (plain, compiled)
+        ]
+        assert sizes == [2**30, 2**31]
+        assert plain["initContainers"][0]["args"] == compiled["initContainers"][0]["args"]
+
+    @pytest.mark.parametrize("providers", [[CPU], [CUDA], [CUDA, CPU]])
+    def test_have_none_where_no_provider_compiles(self, providers):
+        spec = pod(runtime={"providers": providers})
+        assert "SLIPWAY_ENGINE_CACHE_DIR" not in values(spec["containers"][0])
+        assert spec["containers"][0]["volumeMounts"] == serve()["volumeMounts"]
+        assert spec["volumes"] == pod()["volumes"]
 
 
 class TestSharedMemory:

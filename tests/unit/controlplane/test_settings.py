@@ -10,6 +10,8 @@ from fake_cluster import samples
 
 from slipway_operator.api.settings import Settings, SettingsError, load_settings
 
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
 
 @pytest.fixture
 def load(tmp_path: Path):
@@ -47,6 +49,18 @@ def test_what_is_written_is_read(load):
         (
             "pools: {cpu: {image: x}}\nproxy: {httpsProxy: 'http://me:secret@proxy:3128'}",
             "must hold no user name or password",
+        ),
+        (
+            f"pools: {{cpu: {{image: x, providers: [{CUDA}], preferredProviders: [{CUDA}]}}}}",
+            f"{CUDA} is both in providers and in preferredProviders",
+        ),
+        (
+            f"pools: {{gpu: {{image: x, providers: [{CUDA}], preferredProviders: [{CPU}]}}}}",
+            f"{CPU} cannot be preferred",
+        ),
+        (
+            "pools: {cpu: {image: x, preferredProviders: [openvino]}}",
+            "pools.cpu.preferredProviders.0: String should match",
         ),
         ("pools: {cpu: {}}", "pools.cpu.image: Field required"),
         ("pools: {cpu: {image: x, imagee: y}}", "pools.cpu.imagee: Extra inputs"),

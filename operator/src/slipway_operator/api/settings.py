@@ -16,7 +16,14 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from slipway_operator.api.selector import LabelSelector
-from slipway_operator.api.spec import Cidr, IntOrPercent, ProviderOptions, Quantity
+from slipway_operator.api.spec import (
+    CPU_PROVIDER,
+    Cidr,
+    IntOrPercent,
+    PreferredProvider,
+    ProviderOptions,
+    Quantity,
+)
 
 
 class SettingsError(Exception):
@@ -92,7 +99,8 @@ class Pool(_Strict):
 
     image: str = Field(min_length=1, description="Serving image.")
     image_pull_policy: str = "IfNotPresent"
-    providers: list[str] = Field(default_factory=lambda: ["CPUExecutionProvider"], min_length=1)
+    providers: list[str] = Field(default_factory=lambda: [CPU_PROVIDER], min_length=1)
+    preferred_providers: list[PreferredProvider] = Field(default_factory=list[str])
     provider_options: ProviderOptions = Field(default_factory=dict)
     resources: PoolResources = Field(default_factory=PoolResources)
     node_selector: dict[str, str] = Field(default_factory=dict)
@@ -123,6 +131,15 @@ class Pool(_Strict):
         default=False,
         description="Roll out again when the operator, its images or this profile change.",
     )
+
+    @model_validator(mode="after")
+    def _either_required_or_preferred(self) -> Self:
+        """Pods that were told both would not start."""
+        if both := [name for name in self.preferred_providers if name in self.providers]:
+            raise ValueError(f"{', '.join(both)} is both in providers and in preferredProviders")
+        if CPU_PROVIDER in self.preferred_providers:
+            raise ValueError(f"{CPU_PROVIDER} cannot be preferred: name it last in providers")
+        return self
 
 
 class ModelNetworkPolicy(_Strict):

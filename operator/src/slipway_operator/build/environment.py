@@ -10,10 +10,10 @@ from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool, Proxy
 from slipway_operator.api.spec import Batching, Golden, Model, Runtime, Storage, Threads
+from slipway_operator.build.cache import CACHE_DIR, ENGINES_DIR, keeps_engines
 from slipway_operator.build.claim import CLAIM_DIR, claim_volume
 from slipway_operator.build.resolve import RejectedSpecError, ResolvedServing
 
-CACHE_DIR = "/var/cache/slipway"
 CA_DIR = "/etc/slipway/ca"
 TLS_DIR = "/etc/slipway/tls"
 TOKENS_DIR = "/etc/slipway/tokens"
@@ -68,6 +68,10 @@ def serve_environment(
         "SLIPWAY_DRAIN_TIMEOUT_SECONDS": str(pool.drain_timeout_seconds),
         **{key: str(value) for key, value in _optional(runtime).items() if value is not None},
     }
+    if serving.preferred_providers:
+        env["SLIPWAY_PREFERRED_PROVIDERS"] = ",".join(serving.preferred_providers)
+    if keeps_engines(serving):
+        env["SLIPWAY_ENGINE_CACHE_DIR"] = ENGINES_DIR
     if serving.provider_options:
         env["SLIPWAY_PROVIDER_OPTIONS"] = json.dumps(serving.provider_options, sort_keys=True)
     if golden is not None:

@@ -5,13 +5,17 @@ The flags, variables, paths and ports are those of docs/pod-contract.md.
 
 from slipway_operator.api import names
 from slipway_operator.api.model_deployment import Json
-from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool
 from slipway_operator.api.spec import ModelDeploymentSpec, Storage
+from slipway_operator.build.cache import (
+    cache_volume,
+    fetch_mount,
+    largest_artifact,
+    serve_mounts,
+)
 from slipway_operator.build.claim import claim_mount, claim_volume
 from slipway_operator.build.environment import (
     CA_DIR,
-    CACHE_DIR,
     GRPC_PORT,
     HTTP_PORT,
     HTTPS_PORT,
@@ -27,7 +31,6 @@ from slipway_operator.build.resolve import ResolvedServing, resolve_serving
 HTTPS_NAME = "https"
 """Name of the port for requests over TLS, in the pod and in the Service."""
 SHARED_MEMORY_DIR = "/dev/shm"  # noqa: S108 - a path in the container
-_CACHE_OVERHEAD = 1 << 20  # directories and the like, in bytes
 
 _CONTAINER_SECURITY: Json = {
     "allowPrivilegeEscalation": False,
@@ -42,7 +45,7 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
     template, model = spec.template, spec.model
     bundle = model.storage.ca_bundle if model.storage else None
     volumes: list[Json] = [
-        {"name": "cache", "emptyDir": {"sizeLimit": serving.cache_size}},
+        cache_volume(serving),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
     if serving.shared_memory is not None:
@@ -164,7 +167,7 @@ def _container(name: str, image: str, pool: Pool) -> Json:
 def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> Json:
     storage = spec.model.storage or Storage()
     mounts: list[Json] = [
-        {"name": "cache", "mountPath": CACHE_DIR},
+        fetch_mount(),
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
     ]
     if storage.ca_bundle:
@@ -181,7 +184,7 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
             spec.model.digest,
             # The kubelet would evict the pod, and name neither the cause nor the field.
             "--max-bytes",
-            str(max(1, int(quantity(serving.cache_size)) - _CACHE_OVERHEAD)),
+            str(largest_artifact(serving)),
         ],
         "env": fetch_environment(spec.model, pool.proxy),
         # Fetching needs little memory whatever the size; one that starved the node's other pods
@@ -207,7 +210,7 @@ def _serve(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         "env": serve_environment(spec.runtime, spec.golden, serving, pool),
         "ports": _ports(spec),
         "volumeMounts": [
-            {"name": "cache", "mountPath": CACHE_DIR, "readOnly": True},
+            *serve_mounts(serving),
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
         **_probes(serving.startup_timeout_seconds),

@@ -100,10 +100,11 @@ def resolve_rollout(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedRollout:
 
 @dataclass(frozen=True)
 class ResolvedServing:
-    """How the serve container runs: spec over pool."""
+    """How the serve container runs: spec over pool. ``providers`` are required."""
 
     image: str
     providers: list[str]
+    preferred_providers: list[str]
     provider_options: dict[str, dict[str, str]]
     resources: Json
     shared_memory: int | str | None
@@ -118,7 +119,8 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
     """Merge what reaches the pod; maps are merged key by key, lists of tolerations are joined.
 
     Raises:
-        RejectedSpecError: options are given for a provider that is not used.
+        RejectedSpecError: a provider is preferred that is required, or options are given for one
+            that is not used.
     """
     runtime, template = spec.runtime, spec.template
     own = runtime.resources or Resources()
@@ -127,10 +129,12 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
         "limits": {**pool.resources.limits, **(own.limits or {})},
     }
     providers = runtime.providers or pool.providers
+    preferred = _preferred_providers(spec, pool, providers)
     return ResolvedServing(
         image=runtime.image or pool.image,
         providers=providers,
-        provider_options=_provider_options(spec, pool, providers),
+        preferred_providers=preferred,
+        provider_options=_provider_options(spec, pool, [*preferred, *providers]),
         shared_memory=_either(runtime.shared_memory, pool.shared_memory),
         resources={name: part for name, part in parts.items() if part},
         cache_size=_first(runtime.cache_size, pool.cache_size),
@@ -150,6 +154,21 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
     )
 
 
+def _preferred_providers(spec: ModelDeploymentSpec, pool: Pool, required: list[str]) -> list[str]:
+    own = spec.runtime.preferred_providers
+    if own is None:
+        # A model may require what its pool prefers.
+        return [name for name in pool.preferred_providers if name not in required]
+    if both := [name for name in own if name in required]:
+        raise RejectedSpecError(
+            "InvalidProviders",
+            f"spec.runtime.preferredProviders has {', '.join(both)}, which is required by "
+            f"spec.runtime.providers or by pool '{spec.pool}': remove it from preferredProviders, "
+            "or give spec.runtime.providers without it",
+        )
+    return own
+
+
 def _provider_options(
     spec: ModelDeploymentSpec, pool: Pool, providers: list[str]
 ) -> dict[str, dict[str, str]]:
@@ -158,8 +177,8 @@ def _provider_options(
         raise RejectedSpecError(
             "InvalidProviders",
             f"spec.runtime.providerOptions has options for {', '.join(unused)}, but the model runs "
-            f"on {', '.join(providers)}: add the provider to spec.runtime.providers, or remove its "
-            "options",
+            f"on {', '.join(providers)}: add the provider to spec.runtime.providers or to "
+            "spec.runtime.preferredProviders, or remove its options",
         )
     merged = {
         name: {**pool.provider_options.get(name, {}), **own.get(name, {})} for name in providers

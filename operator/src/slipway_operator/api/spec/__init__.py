@@ -18,9 +18,17 @@ from slipway_operator.api.spec.pod_template import PodTemplate
 from slipway_operator.api.spec.rollout import OnFailure, Rollout
 from slipway_operator.api.spec.route import Route
 from slipway_operator.api.spec.runtime import Batching, Resources, Runtime, Threads
-from slipway_operator.api.spec.values import Cidr, IntOrPercent, ProviderOptions, Quantity
+from slipway_operator.api.spec.values import (
+    CPU_PROVIDER,
+    Cidr,
+    IntOrPercent,
+    PreferredProvider,
+    ProviderOptions,
+    Quantity,
+)
 
 __all__ = [
+    "CPU_PROVIDER",
     "Autoscaling",
     "Batching",
     "Cidr",
@@ -32,6 +40,7 @@ __all__ = [
     "NetworkPolicy",
     "OnFailure",
     "PodTemplate",
+    "PreferredProvider",
     "ProviderOptions",
     "Quantity",
     "Resources",

@@ -3,12 +3,14 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from slipway_operator.api.schema import Schema, cel, validated
 from slipway_operator.api.spec.values import (
+    CPU_PROVIDER,
     LibraryPath,
     ModelAlias,
+    PreferredProvider,
     ProviderOptions,
     Quantity,
     Workers,
@@ -108,6 +110,17 @@ class BearerTokens(Schema):
 class Runtime(Schema):
     """How the model is run. What is absent comes from the pool."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validated(
+            cel(
+                "!has(self.providers) || !has(self.preferredProviders) || "
+                "!self.preferredProviders.exists(p, p in self.providers)",
+                "a provider is either required or preferred: remove it from providers or from "
+                "preferredProviders",
+            )
+        )
+    )
+
     image: str | None = Field(
         default=None, min_length=1, description="Serving image. Default: the pool's."
     )
@@ -116,6 +129,20 @@ class Runtime(Schema):
         min_length=1,
         max_length=8,
         description="Execution providers, all required, in order. Default: the pool's.",
+    )
+    preferred_providers: list[PreferredProvider] | None = Field(
+        default=None,
+        max_length=8,
+        description="Execution providers that are used where they can be had, in order, before "
+        "the required ones. One that cannot is passed over: the log of the pod says why, its "
+        "/health and its metrics tell it. Default: the pool's; an empty list: none.",
+        json_schema_extra=validated(
+            cel(
+                f"!self.exists(p, p == '{CPU_PROVIDER}')",
+                f"{CPU_PROVIDER} takes every node, so none would be left to those behind it: name "
+                "it last in providers",
+            )
+        ),
     )
     resources: Resources | None = Field(default=None, description="Requests and limits.")
     provider_options: ProviderOptions | None = Field(
@@ -202,7 +229,9 @@ class Runtime(Schema):
         "pool's, else what the container runtime gives.",
     )
     cache_size: Quantity | None = Field(
-        default=None, description="Size limit of the volume that holds the artifact."
+        default=None,
+        description="Size limit of the volume that holds the artifact. Engines that TensorRT or "
+        "OpenVINO compiles get as much again.",
     )
     startup_timeout_seconds: int | None = Field(
         default=None,
@@ -225,8 +254,8 @@ class Runtime(Schema):
                     "names beginning with SLIPWAY_ are set by the operator: use the fields "
                     "threads, workers, batching, graphOptimization, sessionOptions, "
                     "customOpLibraries, cpuArena, queueSize, requestTimeoutMs, maxRequestSize, "
-                    "nonFinite, aliases, grpc, accessLog, tls, bearerTokens, providers and "
-                    "providerOptions of spec.runtime, and spec.golden",
+                    "nonFinite, aliases, grpc, accessLog, tls, bearerTokens, providers, "
+                    "preferredProviders and providerOptions of spec.runtime, and spec.golden",
                 )
             ),
         },

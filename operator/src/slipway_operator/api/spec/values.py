@@ -80,6 +80,10 @@ HostName = Annotated[
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
     ),
 ]
+PreferredProvider = Annotated[
+    str, Field(pattern="^[A-Za-z][A-Za-z0-9]*ExecutionProvider$", max_length=64)
+]
+CPU_PROVIDER = "CPUExecutionProvider"
 ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
 # The runtime reads a list that commas separate.
 LibraryPath = Annotated[str, Field(pattern="^/[^,]+$", max_length=1024)]
