@@ -342,6 +342,31 @@ def dense(size: int, layers: int = 4) -> bytes:
     )
 
 
+def marked_mlp(columns: int = 16, hidden: int = 64) -> bytes:
+    """x [n, columns] FP32 -> y [n, 5], of two layers, and marker [n, 1]: the first column of x."""
+    random = np.random.default_rng(11)
+
+    def weights(name: str, *shape: int) -> Any:
+        values = random.standard_normal(shape).astype(np.float32) / np.float32(np.sqrt(shape[0]))
+        return numpy_helper.from_array(values, name)
+
+    return build(
+        [
+            helper.make_node("Gemm", ["x", "w1", "b1"], ["first"]),
+            helper.make_node("Relu", ["first"], ["hidden"]),
+            helper.make_node("Gemm", ["hidden", "w2", "b2"], ["y"]),
+            helper.make_node("Gather", ["x", "column"], ["marker"], axis=1),
+        ],
+        [tensor("x", ["n", columns])],
+        [tensor("y", ["n", 5]), tensor("marker", ["n", 1])],
+        [
+            *(weights("w1", columns, hidden), weights("b1", hidden)),
+            *(weights("w2", hidden, 5), weights("b2", 5)),
+            numpy_helper.from_array(np.array([0], dtype=np.int64), "column"),
+        ],
+    )
+
+
 def sequence_output(*, also_tensor: bool) -> bytes:
     """x [n] FP32 -> a sequence, and y [n] where asked for."""
     sequence = helper.make_tensor_sequence_value_info("seq", TensorProto.FLOAT, None)
