@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -59,6 +60,45 @@ def test_blobs_are_kept_from_one_start_to_the_next(tmp_path: Path, program: Path
     assert "are kept from an earlier start" in logs[1]
     (entry,) = (engines / "sha256").iterdir()
     assert [path for path in entry.rglob("*.blob") if path.stat().st_size]
+
+
+def test_it_is_used_where_it_is_preferred(tmp_path: Path, program: Path) -> None:
+    extra = {"SLIPWAY_PREFERRED_PROVIDERS": OPENVINO, "SLIPWAY_PROVIDERS": CPU}
+    with Server(tmp_path, onnx_models.linear(), extra=extra, program=(program,)) as server:
+        server.start().wait_until_ready(60)
+        health = server.get("/health").json
+        assert (health["providers"], health["passed_over"]) == ([OPENVINO, CPU], {})
+
+
+def test_it_is_passed_over_where_it_is_preferred_on_a_device_that_is_not_here(
+    tmp_path: Path, program: Path
+) -> None:
+    extra = {
+        "SLIPWAY_PREFERRED_PROVIDERS": OPENVINO,
+        "SLIPWAY_PROVIDERS": CPU,
+        "SLIPWAY_PROVIDER_OPTIONS": json.dumps({OPENVINO: {"device_type": "GPU"}}),
+        "SLIPWAY_ENGINE_CACHE_DIR": str(tmp_path / "engines"),
+    }
+    with Server(tmp_path, onnx_models.linear(), extra=extra, program=(program,)) as server:
+        server.start().wait_until_ready(60)
+        health = server.get("/health").json
+        assert health["providers"] == [CPU]
+        assert "left it out" in health["passed_over"][OPENVINO]
+        assert "Device GPU is not available" in server.log
+        assert server.post("/predict", X).json["y"][1] == [7.0, 8.0]
+
+
+def test_an_option_that_it_does_not_know_ends_the_process_though_it_is_only_preferred(
+    tmp_path: Path, program: Path
+) -> None:
+    extra = {
+        "SLIPWAY_PREFERRED_PROVIDERS": OPENVINO,
+        "SLIPWAY_PROVIDER_OPTIONS": json.dumps({OPENVINO: {"device_typo": "CPU"}}),
+    }
+    with Server(tmp_path, onnx_models.linear(), extra=extra, program=(program,)) as server:
+        ended = server.start().wait_for_end(60)
+    assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
+    assert "device_typo" in ended.termination["message"]
 
 
 def test_an_image_without_openvino_refuses_to_serve_with_it(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Which execution providers a model runs on: all that are required, and those preferred ones that
 can be had.
 
-A preferred provider that cannot be had is passed over, for a reason that the log, `/health` and the
-metrics tell: a fallback is never silent.
+A preferred provider that cannot be had is passed over. The log and `/health` tell it with the
+reason, and the metrics do: a fallback is never silent.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from slipway_runtime.errors import ProviderUnavailable
+
+_LEFT_OUT: Final = (
+    "ONNX Runtime left it out: its library or device cannot be used, for which ONNX Runtime's own"
+    " line in the log has the reason"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +76,7 @@ class Providers:
         present = session.get_providers()
         for name in candidates:
             if name not in present:
-                passed_over[name] = "ONNX Runtime left it out: its library or device cannot be used"
+                passed_over[name] = _LEFT_OUT
         for name, reason in passed_over.items():
             logger.warning("the preferred execution provider %s is passed over: %s", name, reason)
         return session, passed_over

@@ -81,7 +81,10 @@ _MEMORY_SIGNS = (
     "smaller than requested bytes",
 )
 _DEVICE_SIGNS = ("CUDA", "CUDNN", "CUBLAS", "TensorRT", "OpenVINO")
-_OPTION_SIGNS = ("Unknown provider option", "Failed to parse provider option")
+_OPTION_SIGNS = (
+    *("Unknown provider option", "Failed to parse provider option"),
+    "Invalid OpenVINO EP option",
+)
 _MESSAGE_CHARACTERS = 600
 _LOADED_FROM = re.compile(r"Load model from \S+ failed: ?")
 
