@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from slipway_runtime.artifact.digest import Digest
+from slipway_runtime.artifact.manifest import Tolerance
 from slipway_runtime.artifact.stored import Artifact
 from slipway_runtime.inference import golden
 from slipway_runtime.inference import model as models
@@ -115,7 +116,7 @@ def _pinned(model: Model, artifact: Artifact, settings: ServeSettings) -> list[g
     return pinned
 
 
-def _tolerance(artifact: Artifact) -> golden.Tolerance:
+def _tolerance(artifact: Artifact) -> Tolerance:
     told = None if artifact.manifest is None else artifact.manifest.golden
     return told or golden.DEFAULT_TOLERANCE
 
