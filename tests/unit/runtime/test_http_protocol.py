@@ -240,8 +240,8 @@ def test_long_answers_are_compressed_for_who_accepts_it(
 @pytest.mark.parametrize(
     ("encoding", "body", "status", "message"),
     [
-        ("gzip", gzip.compress(b"0" * 200_000), 413, "the inflated body is larger"),
-        ("gzip", gzip.compress(b"[1,2,3,4]")[:-4], 400, "ends before"),
+        ("gzip", gzip.compress(b"0" * 200_000, mtime=0), 413, "the inflated body is larger"),
+        ("gzip", gzip.compress(b"[1,2,3,4]", mtime=0)[:-4], 400, "ends before"),
         ("gzip", b"[1,2,3,4]", 400, "is not gzip"),
         ("gzip", b"", 400, "ends before"),
         ("deflate", zlib.compress(b"[1,2,3,4]") + b"x", 400, "1 bytes follow"),
