@@ -5,6 +5,10 @@ answer 2xx within the deadline, counted from when the request was due. All else 
 answer with another status such as 429 (refused), one that comes later (late), a request that no
 connection was free for within the deadline (given up, never sent), and a connection that the server
 closed, or never answered on (failed).
+
+There are twice as many connections as requests are due within the deadline: enough that no server
+can answer in time what is under way on all of them, fast or slow. Each is accepted, and has been
+used, before anything is counted.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 from fixed_rate import Connection, on_core
 
 DEADLINE_SECONDS = 0.1
-CONNECTIONS = 2000
+_MOST_CONNECTIONS = 4000
 _DRAIN_SECONDS = 10.0
 
 Json = dict[str, Any]
@@ -26,7 +30,7 @@ Json = dict[str, Any]
 class _Load:
     """Connections to one server, the requests that wait for one, and what became of the others."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, request: bytes, connections: int) -> None:
         self.counts = Counter[str]()
         self.waiting = deque[float]()
         self.under_way = 0
@@ -34,8 +38,23 @@ class _Load:
         self._request = request
         self._selector = selectors.DefaultSelector()
         self._free: list[Connection] = []
-        for _ in range(CONNECTIONS):
+        for _ in range(connections):
             self._open()
+
+    def use_each(self) -> None:
+        """Have every connection accepted, and answered on once, without counting that."""
+        every, self._free = self._free, []
+        for one in every:
+            self._send_on(one, time.perf_counter())
+        self.finish()
+        self.counts.clear()
+
+    def finish(self) -> None:
+        """Wait for what is under way, and for what waits, but not for ever."""
+        end = time.perf_counter() + _DRAIN_SECONDS
+        while (self.waiting or self.under_way) and time.perf_counter() < end:
+            self.send()
+            self.receive(DEADLINE_SECONDS)
 
     def close(self) -> None:
         for key in list(self._selector.get_map().values()):
@@ -112,8 +131,10 @@ def run(port: int, request: bytes, rate: float, seconds: float, core: str) -> Js
         how many seconds the load itself was behind, on average.
     """
     with on_core(core):
-        load = _Load(port, request)
+        connections = min(round(2 * rate * DEADLINE_SECONDS) + 1, _MOST_CONNECTIONS)
+        load = _Load(port, request, connections)
         try:
+            load.use_each()
             behind = _offer(load, rate, seconds)
         finally:
             load.close()
@@ -135,8 +156,5 @@ def _offer(load: _Load, rate: float, seconds: float) -> float:
             due += 1
         load.send()
         load.receive(max(0.0, began + due / rate - time.perf_counter()))
-    end = time.perf_counter() + _DRAIN_SECONDS
-    while (load.waiting or load.under_way) and time.perf_counter() < end:
-        load.send()
-        load.receive(DEADLINE_SECONDS)
+    load.finish()
     return behind / count
