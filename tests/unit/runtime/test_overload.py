@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +13,13 @@ from pathlib import Path
 
 import pytest
 from runtime_kit import onnx_models
-from runtime_kit.process import Server, send
+from runtime_kit.process import PROGRAM, Server, send
 
 SECONDS = 0.5
 MOST = 64
+FILES = 512
+# Who may exceed the limit of files may have more of them on their way between processes as well.
+AS_IN_A_POD = ("setpriv", "--bounding-set=-sys_resource,-sys_admin", "--inh-caps=-all")
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +165,47 @@ def test_a_flood_of_connections_stops_neither_probes_nor_who_is_being_served(
                     probe.close()
             assert server.post("/predict", {"x": [[1, 2]]}).json == {"y": [[1, 2]]}
             assert closed_for(server, "room") > 4 * MOST
+
+
+def test_more_connections_than_may_be_on_their_way_to_workers_wait_for_them(tmp_path: Path) -> None:
+    """The kernel lets no more files be between two processes than a process may have open."""
+    ordinary = AS_IN_A_POD if os.geteuid() == 0 else ()
+    program = (*ordinary, "prlimit", f"--nofile={FILES}", PROGRAM)
+    extra = {"SLIPWAY_WORKERS": "2"}
+    with (
+        Server(tmp_path, onnx_models.identity(), extra=extra, program=program) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        server.start().wait_until_ready()
+        workers = server.children()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        try:
+            kept = [stack.enter_context(connect(server)) for _ in range(FILES + 100)]
+            wait_until_accepted(server, kept)
+        finally:
+            for worker in workers:
+                os.kill(worker, signal.SIGCONT)
+        for connection in kept:
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        for connection in kept:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert server.children() == workers
+
+
+def wait_until_accepted(server: Server, connections: list[socket.socket]) -> None:
+    """Wait until the server's process has taken all of them from the kernel's queue."""
+    port = f":{server.port:04X}"
+    deadline = time.monotonic() + 10
+    while True:
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        (waiting,) = (
+            int(fields[4].partition(":")[2], 16)
+            for fields in lines
+            if fields[1].endswith(port) and fields[3] == "0A"
+        )
+        if waiting == 0:
+            return
+        assert time.monotonic() < deadline, (len(connections), waiting)
+        time.sleep(0.02)

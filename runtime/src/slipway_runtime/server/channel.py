@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from typing import Final
 
 _MAX_BYTES: Final = 1024 * 1024
 _MESSAGES_A_TURN: Final = 64
+# As many connections are on their way between processes as the kernel allows, or as it has memory
+# for. It does not tell when there is room again.
+_NO_ROOM: Final = (errno.ETOOMANYREFS, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_SECONDS: Final = 0.01
 
 
 class Kind(IntEnum):
@@ -84,14 +89,24 @@ class Channel:
         if not self._unsent:
             try:
                 self._put(packet, connection)
-            except (BlockingIOError, InterruptedError):
-                self._loop.add_writer(self._end, self._write)
-            except OSError:
-                self._over()
-                return False
+            except OSError as error:
+                if not self._go_on_later(error):
+                    return False
             else:
                 return True
         self._unsent.append((packet, connection))
+        return True
+
+    def _go_on_later(self, error: OSError) -> bool:
+        """Arrange for what could not be sent now, or return False: nothing more can be."""
+        if isinstance(error, BlockingIOError | InterruptedError):
+            self._loop.add_writer(self._end, self._write)
+        elif error.errno in _NO_ROOM:
+            self._loop.remove_writer(self._end)
+            self._loop.call_later(_PAUSE_SECONDS, self._write)
+        else:
+            self._over()
+            return False
         return True
 
     def _put(self, packet: bytes, connection: socket.socket | None) -> None:
@@ -118,13 +133,12 @@ class Channel:
         while self._unsent:
             try:
                 self._put(*self._unsent[0])
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                self._over()
+            except OSError as error:
+                self._go_on_later(error)
                 return
             self._unsent.popleft()
-        self._loop.remove_writer(self._end)
+        if self._open:
+            self._loop.remove_writer(self._end)
 
     def _read(self) -> None:
         for _ in range(_MESSAGES_A_TURN):
