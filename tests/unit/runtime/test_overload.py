@@ -18,6 +18,7 @@ from runtime_kit.process import PROGRAM, Server, send
 SECONDS = 0.5
 MOST = 64
 FILES = 512
+PROBE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
 # Who may exceed the limit of files may have more of them on their way between processes as well.
 AS_IN_A_POD = ("setpriv", "--bounding-set=-sys_resource,-sys_admin", "--inh-caps=-all")
 
@@ -179,23 +180,47 @@ def test_more_connections_than_may_be_on_their_way_to_workers_wait_for_them(tmp_
         server.start().wait_until_ready()
         workers = server.children()
         assert len(workers) == 2
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)
-        try:
+        with stopped(workers):
             kept = [stack.enter_context(connect(server)) for _ in range(FILES + 100)]
-            wait_until_accepted(server, kept)
-        finally:
-            for worker in workers:
-                os.kill(worker, signal.SIGCONT)
+            wait_until_accepted(server)
         for connection in kept:
-            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            connection.sendall(PROBE)
         for connection in kept:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert server.children() == workers
 
 
-def wait_until_accepted(server: Server, connections: list[socket.socket]) -> None:
-    """Wait until the server's process has taken all of them from the kernel's queue."""
+def test_who_has_asked_is_answered_before_others_get_its_room(tmp_path: Path) -> None:
+    """Twice as many come at once as the workers may have; all have sent their request by then."""
+    extra = {"SLIPWAY_WORKERS": "2", "SLIPWAY_MAX_CONNECTIONS": str(MOST)}
+    with (
+        Server(tmp_path, onnx_models.identity(), extra=extra) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        server.start().wait_until_ready()
+        with stopped(server.children()):
+            kept = [stack.enter_context(connect(server)) for _ in range(2 * MOST)]
+            for connection in kept:
+                connection.sendall(PROBE)
+            wait_until_accepted(server)
+        for connection in kept:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@contextlib.contextmanager
+def stopped(processes: list[int]) -> Iterator[None]:
+    """Let processes stand still meanwhile."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def wait_until_accepted(server: Server) -> None:
+    """Wait until the server's process has taken all connections from the kernel's queue."""
     port = f":{server.port:04X}"
     deadline = time.monotonic() + 10
     while True:
@@ -207,5 +232,5 @@ def wait_until_accepted(server: Server, connections: list[socket.socket]) -> Non
         )
         if waiting == 0:
             return
-        assert time.monotonic() < deadline, (len(connections), waiting)
+        assert time.monotonic() < deadline, waiting
         time.sleep(0.02)

@@ -60,12 +60,22 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Channel:
-    """One end, in the running event loop: ``received`` gets each message, ``lost`` the end."""
+    """One end, in the running event loop: ``received`` gets each message, ``lost`` the end.
 
-    def __init__(self, end: socket.socket, received: Received, lost: Callable[[], None]) -> None:
+    At most ``messages_a_turn`` are taken in one turn of the loop.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        received: Received,
+        lost: Callable[[], None],
+        messages_a_turn: int = _MESSAGES_A_TURN,
+    ) -> None:
         self._end = end
         self._received = received
         self._lost = lost
+        self._messages_a_turn = messages_a_turn
         self._loop = asyncio.get_running_loop()
         self._unsent: deque[tuple[bytes, socket.socket | None]] = deque()
         self._open = True
@@ -141,7 +151,7 @@ class Channel:
             self._loop.remove_writer(self._end)
 
     def _read(self) -> None:
-        for _ in range(_MESSAGES_A_TURN):
+        for _ in range(self._messages_a_turn):
             if not self._open:
                 return
             try:

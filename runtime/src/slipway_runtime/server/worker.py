@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from slipway_runtime.server.routes import ModelRoutes
 
 _PATIENCE_SECONDS: Final = 5.0
+# Few: in a flood those that have not sent a request make room first, and what a new connection has
+# sent already should be read before others come.
+_MESSAGES_A_TURN: Final = 2
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class _Worker:
         self._instance: Instance
 
     async def run(self, end: socket.socket) -> None:
-        self._channel = Channel(end, self._received, self._stop.set)
+        self._channel = Channel(end, self._received, self._stop.set, _MESSAGES_A_TURN)
         try:
             await self._serve()
         except Failure as failure:
