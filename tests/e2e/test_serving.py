@@ -90,6 +90,42 @@ def test_only_fetch_holds_the_storage_credentials(
     assert serve["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+_WRITES = """
+import sys
+from pathlib import Path
+for folder in sys.argv[1:]:
+    try:
+        (Path(folder) / "written").touch()
+        print(folder, "can be written")
+    except OSError as error:
+        print(folder, error.strerror)
+"""
+
+
+def test_a_preferred_provider_that_the_image_lacks_is_passed_over_and_told(
+    testbed: Testbed, namespace: str
+) -> None:
+    preferred = "OpenVINOExecutionProvider"
+    artifact = testbed.upload("linear.onnx", onnx_models.linear())
+    runtime = {"preferredProviders": [preferred]}
+    testbed.apply(testbed.model(namespace, "linear", artifact, runtime=runtime))
+    wanted = ("wait", "--for=condition=Ready", "mdep/linear", "-n", namespace, "--timeout=60s")
+    testbed.cluster.kubectl(*wanted)
+
+    health = send(testbed, namespace, "linear", "GET", "/health").json
+    assert health["providers"] == ["CPUExecutionProvider"]
+    assert "this image offers only" in health["passed_over"][preferred]
+
+    # Its engines would have a folder that the pod's user may write, unlike the artifacts.
+    folders = ("/var/cache/slipway-engines", "/var/cache/slipway")
+    serve = ("exec", "-n", namespace, "deploy/linear", "-c", "serve", "--")
+    told = testbed.cluster.kubectl(*serve, "python", "-c", _WRITES, *folders).stdout
+    assert told.splitlines() == [
+        f"{folders[0]} can be written",
+        f"{folders[1]} Read-only file system",
+    ]
+
+
 def test_no_credential_is_in_a_log_an_event_or_the_status(
     testbed: Testbed, namespace: str, served: str
 ) -> None:
