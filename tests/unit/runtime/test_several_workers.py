@@ -295,6 +295,7 @@ def test_shares_are_rounded_up() -> None:
     assert share == {
         "SLIPWAY_INTRA_OP_THREADS": "2",
         "SLIPWAY_MAX_QUEUE": "86",
+        "SLIPWAY_MAX_BODIES_BYTES": str(256 * 1024 * 1024 // 3 + 1),
         "SLIPWAY_MAX_CONNECTIONS": "1366",
     }
 
