@@ -56,9 +56,12 @@ demo-down: setup-node ## Remove the demo's cluster and everything that belongs t
 test: setup-node ## All checks and tests; tells the time of each stage
 	@dev/stages
 
+# Most of their time is processes that start.
+UNIT_WORKERS ?= 2
+
 .PHONY: test-unit
-test-unit: setup-unit ## Tests without a cluster
-	@$(PYTEST) tests/unit
+test-unit: setup-unit ## Tests without a cluster, side by side
+	@$(PYTEST) --numprocesses=$(UNIT_WORKERS) --dist=loadfile tests/unit
 
 # Each worker has a control plane of its own; about as many as cores, since starting operators is
 # most of the work.
