@@ -15,6 +15,7 @@ from cli_kit.models import digest_of
 from cli_kit.run import process, slipway
 
 from slipway.gitops.resources import propose
+from slipway.model.memory import measured
 from slipway_operator.api.crd import manifest as crd
 from slipway_operator.api.spec import ModelDeploymentSpec
 
@@ -139,6 +140,13 @@ def test_memory_is_proposed_from_what_was_measured_or_else_from_the_size(
 ) -> None:
     proposal = propose(size, peak)
     assert (proposal.request, proposal.limit, proposal.cache) == (request_, limit, cache)
+
+
+def test_what_the_measuring_process_itself_takes_is_not_the_models(linear: Path) -> None:
+    mine = bytearray(b"x") * (768 << 20)
+    peak = measured(linear)
+    assert peak is not None
+    assert 32 << 20 < peak < len(mine) // 2
 
 
 # ---- an edit in place ----
