@@ -5,22 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import statistics
+import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from runtime_kit import onnx_models
-from runtime_kit.process import Reply, Server
+from runtime_kit.in_process import InProcess
+from runtime_kit.process import Server
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from slipway_runtime.errors import BadRequest
 from slipway_runtime.inference import binary
-from slipway_runtime.inference.tensors import DATATYPES, TensorSpec
+from slipway_runtime.inference.json_values import NonFinite
+from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.tensors import DATATYPES, Array, TensorSpec
+from slipway_runtime.protocol.request import Call
 
 STRINGS = 2_000_000
-MEBIBYTE = 1024 * 1024
 NUMBERS = 1_000_000
 
 
@@ -41,35 +47,41 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server.start().wait_until_ready()
 
 
-def empty_strings() -> bytes:
-    """Each takes four bytes, so a body of 8 MB has two million of them."""
-    return bytes(4 * STRINGS)
+def strings_of_which_the_last_is_none() -> bytes:
+    """The content of a tensor of BYTES; each string takes four bytes, so 8 MB hold two million.
+
+    The last is not UTF-8, so the request is refused once all are decoded: ONNX Runtime, which
+    copies strings while no other thread may run, gets none of them.
+    """
+    return bytes(4 * (STRINGS - 1)) + struct.pack("<I", 1) + b"\xff"
 
 
-def over_rest(server: Server) -> Reply:
+def over_rest(server: Server) -> str:
+    data = strings_of_which_the_last_is_none()
     tensor = {
         "name": "x",
         "shape": [STRINGS],
         "datatype": "BYTES",
-        "parameters": {"binary_data_size": 4 * STRINGS},
+        "parameters": {"binary_data_size": len(data)},
     }
-    outputs = [{"name": "y", "parameters": {"binary_data": True}}]
-    head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+    head = json.dumps({"inputs": [tensor]}).encode()
     headers = {"inference-header-content-length": str(len(head))}
-    reply = server.post("/v2/models/m/infer", head + empty_strings(), headers)
-    assert reply.status == 200, reply.body[:500]
-    assert reply.body.endswith(empty_strings())
-    return reply
+    reply = server.post("/v2/models/m/infer", head + data, headers)
+    assert reply.status == 400
+    return reply.json["error"]
 
 
-def over_grpc(server: Server) -> None:
-    request = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[empty_strings()])
+def over_grpc(server: Server) -> str:
+    request = service_pb2.ModelInferRequest(
+        model_name="m", raw_input_contents=[strings_of_which_the_last_is_none()]
+    )
     request.inputs.add(name="x", datatype="BYTES", shape=[STRINGS])
-    largest = [("grpc.max_receive_message_length", 64 * MEBIBYTE)]
-    with grpc.insecure_channel(server.grpc_address, options=largest) as channel:
+    with grpc.insecure_channel(server.grpc_address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        answer = stub.ModelInfer(request, timeout=60)
-    assert list(answer.raw_output_contents) == [empty_strings()]
+        with pytest.raises(grpc.RpcError) as error:
+            stub.ModelInfer(request, timeout=60)
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    return error.value.details() or ""
 
 
 def seconds_of_probes_beside(work: Callable[[], object], server: Server) -> list[float]:
@@ -100,16 +112,44 @@ def seconds_of_probes_beside(work: Callable[[], object], server: Server) -> list
 
 
 @pytest.mark.parametrize("ask", [over_rest, over_grpc])
-def test_probes_answer_while_millions_of_strings_are_decoded_and_encoded(
-    strings: Server, ask: Callable[[Server], object]
+def test_probes_answer_while_millions_of_strings_are_decoded(
+    strings: Server, ask: Callable[[Server], str]
 ) -> None:
-    begun = time.monotonic()
     spec = TensorSpec("x", DATATYPES["BYTES"], (None,))
-    binary.from_bytes(spec, empty_strings(), (STRINGS,))
+    begun = time.monotonic()
+    with pytest.raises(BadRequest):
+        binary.from_bytes(spec, strings_of_which_the_last_is_none(), (STRINGS,))
     on_the_event_loop = time.monotonic() - begun
-    seconds = seconds_of_probes_beside(lambda: ask(strings), strings)
+    told: list[str] = []
+    seconds = seconds_of_probes_beside(lambda: told.append(ask(strings)), strings)
+    assert f"the string at position {STRINGS - 1} is not UTF-8" in told[0]
     assert max(seconds) < on_the_event_loop / 2
     assert statistics.median(seconds) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("numbers", "aside"), [(16, False), (NUMBERS, True)], ids=["small", "large"]
+)
+async def test_what_is_large_is_decoded_and_encoded_on_a_thread_of_its_own(
+    tmp_path: Path, *, numbers: int, aside: bool
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_models.identity(shape=("n",)))
+    values = np.ones(numbers, np.float32)
+    threads: list[str] = []
+
+    def encode(outputs: Mapping[str, Array], _non_finite: NonFinite) -> int:
+        threads.append(threading.current_thread().name)
+        return outputs["y"].size
+
+    def decode(_model: Model) -> Call[int]:
+        threads.append(threading.current_thread().name)
+        return Call({"x": values}, encode)
+
+    service = InProcess(path).service
+    assert await service.answer(decode, time.perf_counter(), size=values.nbytes) == numbers
+    assert [name.startswith("codec") for name in threads] == [aside, aside]
+    assert service.in_flight == 0
 
 
 def test_a_large_request_in_json_is_answered_like_a_small_one(numbers: Server) -> None:
@@ -138,5 +178,5 @@ def test_the_time_that_decoding_takes_counts_against_the_deadline(strings: Serve
     }
     head = json.dumps({"inputs": [tensor], "parameters": {"timeout": 1000}}).encode()
     headers = {"inference-header-content-length": str(len(head))}
-    reply = strings.post("/v2/models/m/infer", head + empty_strings(), headers)
+    reply = strings.post("/v2/models/m/infer", head + bytes(4 * STRINGS), headers)
     assert reply.status == 504
