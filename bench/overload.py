@@ -4,7 +4,8 @@ An open loop: requests are due at a fixed rate, whether or not earlier ones are 
 answer 2xx within the deadline, counted from when the request was due. All else is not good: an
 answer with another status such as 429 (refused), one that comes later (late), a request that no
 connection was free for within the deadline (given up, never sent), and a connection that the server
-closed, or never answered on (failed).
+closed, or never answered on (failed). Good and late together are what the server has answered; how
+old these answers were is told as well.
 
 There are twice as many connections as requests are due within the deadline: enough that no server
 can answer in time what is under way on all of them, fast or slow. Each is accepted, and has been
@@ -14,6 +15,7 @@ used, before anything is counted.
 from __future__ import annotations
 
 import selectors
+import statistics
 import time
 from collections import Counter, deque
 from typing import Any
@@ -32,6 +34,7 @@ class _Load:
 
     def __init__(self, port: int, request: bytes, connections: int) -> None:
         self.counts = Counter[str]()
+        self.ages = list[float]()
         self.waiting = deque[float]()
         self.under_way = 0
         self._port = port
@@ -48,6 +51,7 @@ class _Load:
             self._send_on(one, time.perf_counter())
         self.finish()
         self.counts.clear()
+        self.ages.clear()
 
     def finish(self) -> None:
         """Wait for what is under way, and for what waits, but not for ever."""
@@ -86,7 +90,7 @@ class _Load:
                 continue
             one.answer += data
             if (status := one.status()) is not None:
-                self.counts[_judged(status, time.perf_counter() - one.due)] += 1
+                self._judge(status, time.perf_counter() - one.due)
                 self._rest(one)
 
     def _send_on(self, one: Connection, due: float) -> None:
@@ -95,6 +99,13 @@ class _Load:
             one.send(self._request, due)
         except OSError:
             self._lost(one)
+
+    def _judge(self, status: int, seconds: float) -> None:
+        if not 200 <= status < 300:
+            self.counts["refused"] += 1
+            return
+        self.ages.append(seconds)
+        self.counts["good" if seconds <= DEADLINE_SECONDS else "late"] += 1
 
     def _rest(self, one: Connection) -> None:
         self.under_way -= 1
@@ -117,18 +128,13 @@ class _Load:
         self._free.append(one)
 
 
-def _judged(status: int, seconds: float) -> str:
-    if not 200 <= status < 300:
-        return "refused"
-    return "good" if seconds <= DEADLINE_SECONDS else "late"
-
-
 def run(port: int, request: bytes, rate: float, seconds: float, core: str) -> Json:
     """Let so many requests a second be due for so long.
 
     Returns:
-        What was due, and of that good, refused, late, given up and failed, each a second; and by
-        how many seconds the load itself was behind, on average.
+        What was due, and of that good, refused, late, given up and failed, each a second; the
+        median age in seconds of the answers 2xx; and by how many seconds the load itself was
+        behind, on average.
     """
     with on_core(core):
         connections = min(round(2 * rate * DEADLINE_SECONDS) + 1, _MOST_CONNECTIONS)
@@ -141,7 +147,8 @@ def run(port: int, request: bytes, rate: float, seconds: float, core: str) -> Js
     left = load.under_way + len(load.waiting)
     counts = load.counts + Counter({"failed": left})
     each = ("good", "refused", "late", "given up", "failed")
-    told = {"due": counts.total() / seconds, "behind": behind}
+    age = statistics.median(load.ages) if load.ages else 0.0
+    told = {"due": counts.total() / seconds, "behind": behind, "age": age}
     return told | {name: counts[name] / seconds for name in each}
 
 

@@ -134,23 +134,34 @@ def _overload(result: Json) -> Iterator[str]:
     yield ""
     yield "## Twice as many requests as the server answers at its best"
     yield ""
-    yield f"Good is an answer 2xx within {deadline * 1e3:g} ms after its request was due. Not good"
-    yield "are those refused (another status, such as 429), late (also requests for which no"
-    yield "connection was free in that time) and failed (the connection was closed, or no answer"
-    yield "came at all). The best is what wrk got at most in the same round."
+    within = f"{deadline * 1e3:g} ms"
+    yield "The best is what wrk got at most in the same round. Answered is what got 2xx, at any"
+    yield f"age, and in time what got it within {within} after it was due. The others were refused"
+    yield "(another status, such as 429), or never sent, since no connection was free within"
+    yield f"{within}, or failed (the connection was closed, or no answer came)."
+    yield "There are so many connections that no server answers in time what is under way on all."
     yield ""
-    yield "| server | best/s | asked/s | good/s | good, of best | refused/s | late/s | failed/s |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    yield "| server | best/s | asked/s | answered, of best | median age | in time, of best |"
+    yield "|---|---:|---:|---:|---:|---:|"
     for name, of_peer in result["runs"].items():
         if not (runs := _valid(of_peer.get(AT_TWICE, ()))):
-            yield f"| {name} | void | | | | | | |"
+            yield f"| {name} | void | | | | |"
             continue
-        late = statistics.median(run["late"] + run["given up"] for run in runs)
+        answered = statistics.median((run["good"] + run["late"]) / run["peak"] for run in runs)
         yield (
             f"| {name} | {_middle(runs, 'peak'):,.0f} | {_middle(runs, 'due'):,.0f} |"
-            f" {_middle(runs, 'good'):,.0f} | {_middle(runs, 'of_peak'):.0%} |"
-            f" {_middle(runs, 'refused'):,.0f} | {late:,.0f} | {_middle(runs, 'failed'):,.0f} |"
+            f" {answered:.0%} | {_middle(runs, 'age') * 1e3:,.0f} ms |"
+            f" {_middle(runs, 'of_peak'):.0%} |"
         )
+    yield ""
+    yield "| server | refused/s | never sent/s | failed/s |"
+    yield "|---|---:|---:|---:|"
+    for name, of_peer in result["runs"].items():
+        if runs := _valid(of_peer.get(AT_TWICE, ())):
+            yield (
+                f"| {name} | {_middle(runs, 'refused'):,.0f} |"
+                f" {_middle(runs, 'given up'):,.0f} | {_middle(runs, 'failed'):,.0f} |"
+            )
 
 
 def _costs(result: Json, level: str) -> Iterator[str]:

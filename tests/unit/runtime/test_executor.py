@@ -203,6 +203,31 @@ def test_a_full_queue_refuses(load_model: LoadModel) -> None:
     assert len(run(ask())) == 3
 
 
+def hold_the_loop(seconds: float) -> None:
+    """Let no other have its turn; threads go on."""
+    time.sleep(seconds)
+
+
+def test_in_a_long_turn_of_the_loop_who_waits_is_run_as_threads_get_free(
+    load_model: LoadModel,
+) -> None:
+    """Where thousands of requests arrive at once, the loop does nothing else for a while."""
+    executor = Executor(load_model(onnx_models.identity()), max_queue=4)
+
+    async def ask() -> Any:
+        tickets = list[Ticket]()
+        deadline = time.monotonic() + 20
+        while len(tickets) < 40:
+            try:
+                tickets.append(executor.submit(x(1, len(tickets))))
+            except QueueFull:
+                assert time.monotonic() < deadline, f"{len(tickets)} of 40 were taken in"
+                hold_the_loop(0.001)
+        return await outcomes(tickets)
+
+    assert [answer["y"][0, 0] for answer in run(ask())] == list(range(40))
+
+
 LONG = {"rounds": np.array([10**7], dtype=np.int64)}
 SHORT = {"rounds": np.array([1], dtype=np.int64)}
 

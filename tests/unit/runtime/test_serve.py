@@ -462,6 +462,23 @@ def test_more_than_the_queue_holds_is_refused_with_retry_after(busy_server: Serv
     )
 
 
+def test_what_is_refused_for_want_of_room_is_not_even_decoded(busy_server: Server) -> None:
+    rounds = rounds_for(busy_server, 2.0)
+    clients = [
+        threading.Thread(target=busy_server.post, args=("/predict", {"rounds": [rounds]}))
+        for _ in range(3)
+    ]
+    for client in clients:
+        client.start()
+    deadline = time.monotonic() + 5
+    while (status := busy_server.request("POST", "/predict", b"{").status) == 400:
+        assert time.monotonic() < deadline
+    assert status == 429
+    for client in clients:
+        client.join()
+    assert busy_server.request("POST", "/predict", b"{").status == 400
+
+
 def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:
     extra = {"SLIPWAY_ACCESS_LOG": "true"}
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:

@@ -136,6 +136,21 @@ class Executor:
         """How many requests wait or run."""
         return len(self._queue) + self._in_runs
 
+    def make_room(self) -> None:
+        """Let requests run that need not wait any more, so that another may.
+
+        Raises:
+            QueueFull: too many requests wait already.
+        """
+        if self._running and len(self._queue) >= self.limits.max_rows:
+            self._pool.collect()
+        if len(self._queue) >= self._max_queue:
+            self._flush()
+            if len(self._queue) >= self._max_queue:
+                raise QueueFull(
+                    f"{len(self._queue)} requests wait already, which is the limit: try again later"
+                )
+
     def submit(
         self,
         inputs: Mapping[str, Array],
@@ -150,12 +165,7 @@ class Executor:
             QueueFull: too many requests wait already.
         """
         loop = asyncio.get_running_loop()
-        if len(self._queue) >= self._max_queue:
-            self._flush()
-            if len(self._queue) >= self._max_queue:
-                raise QueueFull(
-                    f"{len(self._queue)} requests wait already, which is the limit: try again later"
-                )
+        self.make_room()
         key, rows = key_of(self._model.signature, inputs, outputs)
         ticket = Ticket(inputs, outputs, key, rows, loop.create_future())
         if timeout is not None:

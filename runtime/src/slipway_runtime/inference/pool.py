@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -17,8 +18,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+_Finished: TypeAlias = "deque[tuple[asyncio.AbstractEventLoop, Any, Any]]"
 _Work: TypeAlias = (
-    "tuple[asyncio.AbstractEventLoop, Callable[[Any], Any], Callable[[Any, Any], None], Any]"
+    "tuple[asyncio.AbstractEventLoop, Callable[[Any], Any], _Finished, Callable[[], None], Any]"
 )
 
 
@@ -41,13 +43,27 @@ class Pool(Generic[T, R]):
         self._work = work
         self._done = done
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._finished: _Finished = deque()
         self._started = False
 
     def submit(self, item: T) -> None:
         """Have an item worked off, by a thread that is free."""
         if not self._started:
             self._start()
-        self._queue.put((asyncio.get_running_loop(), self._work, self._done, item))
+        loop = asyncio.get_running_loop()
+        self._queue.put((loop, self._work, self._finished, self.collect, item))
+
+    def collect(self) -> None:
+        """Take what is worked off by now, on the loop's thread.
+
+        The loop calls it by itself, but only between two turns; a turn in which very many requests
+        arrive is long, and the threads would wait for its end.
+        """
+        here = asyncio.get_running_loop()
+        while self._finished:
+            loop, item, result = self._finished.popleft()
+            if loop is here:
+                self._done(item, result)
 
     def _start(self) -> None:
         for number in range(self._threads):
@@ -65,12 +81,13 @@ class Pool(Generic[T, R]):
 
 def _serve(queue: SimpleQueue[_Work | None]) -> None:
     while (given := queue.get()) is not None:
-        loop, work, done, item = given
+        loop, work, finished, collect, item = given
         try:
             result = work(item)
         except Exception as error:  # noqa: BLE001 - it belongs to the item, not to the thread
             result = error
+        finished.append((loop, item, result))
         with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-            loop.call_soon_threadsafe(done, item, result)
+            loop.call_soon_threadsafe(collect)
         # What is kept until the next item comes would not be free for it.
-        del given, loop, work, done, item, result
+        del given, loop, work, finished, collect, item, result

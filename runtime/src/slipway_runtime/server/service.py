@@ -90,6 +90,8 @@ class Service:
             AbandonedError: the client has gone.
         """
         try:
+            # Before decoding, which would be in vain: the cheaper a refusal, the more is answered.
+            self._executor.make_room()
             large = size >= WORTH_A_THREAD
             if large:
                 call = await self._codec.call(partial(decode, self.model))
