@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -477,6 +478,20 @@ def test_what_is_refused_for_want_of_room_is_not_even_decoded(busy_server: Serve
     for client in clients:
         client.join()
     assert busy_server.request("POST", "/predict", b"{").status == 400
+
+
+def test_who_did_not_wait_for_the_answer_is_logged_and_counted(tmp_path: Path) -> None:
+    extra = {"SLIPWAY_ACCESS_LOG": "true"}
+    with Server(tmp_path, onnx_models.busy(), extra=extra) as server:
+        server.start().wait_until_ready()
+        body = json.dumps({"rounds": [10**8]}).encode()
+        head = f"POST /predict HTTP/1.1\r\nhost: h\r\ncontent-length: {len(body)}\r\n"
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(f"{head}x-request-id: gone\r\n\r\n".encode() + body)
+            client.shutdown(socket.SHUT_WR)
+        (line,) = [line for line in server.wait_for_log("gone") if "gone" in line]
+        assert json.loads(line)["message"] == "POST /predict 499"
+        assert b'slipway_http_responses_total{code="499"} 1' in server.get("/metrics").body
 
 
 def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:

@@ -130,6 +130,36 @@ def test_a_call_of_grpc_is_a_span_too(server: Server, collector: Collector) -> N
     assert sorted(spans) == sorted(PHASES)
 
 
+def test_the_line_of_a_call_past_its_deadline_names_its_callers_trace(
+    collector: Collector, tmp_path: Path
+) -> None:
+    extra = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.address,
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "SLIPWAY_ACCESS_LOG": "true",
+        "SLIPWAY_GRPC_PORT": "0",
+    }
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(
+        name="rounds", datatype="INT64", shape=[1], contents={"int64_contents": [10**7]}
+    )
+    with Server(tmp_path, onnx_models.busy(), extra=extra) as server:
+        server.start().wait_until_ready()
+        with (
+            grpc.insecure_channel(server.grpc_address) as channel,
+            pytest.raises(grpc.RpcError, match="DEADLINE_EXCEEDED"),
+        ):
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(
+                service_pb2.ModelInferRequest(model_name="m", inputs=[tensor]),
+                metadata=(("traceparent", PARENT),),
+                timeout=0.5,
+            )
+        found = server.wait_for_log("ModelInfer DEADLINE_EXCEEDED")
+        (line,) = [json.loads(line) for line in found if "ModelInfer" in line]
+        assert line["trace_id"] == TRACE
+        ((_, (span, _)),) = collector.take(1).items()
+        assert (span.trace_id.hex(), span.status.code) == (TRACE, 2)
+
+
 def test_a_collector_that_does_not_answer_costs_no_request(tmp_path: Path) -> None:
     extra = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "10"}
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:

@@ -49,6 +49,8 @@ _OF_THE_MODEL: Final = (_DOCUMENT, "/predict", "/invocations", "/v2/repository/i
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _TRACE_CONTEXT: Final = (b"traceparent", b"tracestate")
 _READY_SUFFIX: Final = "/ready"
+# No answer has this status: nginx logs it where the client did not wait for one.
+_CLIENT_GONE: Final = 499
 _WORTH_COMPRESSING: Final = 1024
 _WORTH_A_THREAD: Final = 64 * 1024
 
@@ -112,6 +114,7 @@ class App:
         except RequestError as error:
             response = error_response(error)
         except ClientGoneError:
+            self._note(exchange, started, _CLIENT_GONE, 0)
             raise
         except Exception:
             logger.exception(
@@ -121,14 +124,18 @@ class App:
             response = json_response(500, {"error": "a defect of the runtime; its log has more"})
         if exchange.accept_encoding and response.size >= _WORTH_COMPRESSING:
             response = await _compressed(response, exchange.accept_encoding)
-        self._lifecycle.metrics.responded(response.status)
-        trace = self._trace(exchange, started, response.status)
+        self._note(exchange, started, response.status, response.size)
+        return self._finished(response, exchange)
+
+    def _note(self, exchange: Exchange, started: float, status: int, size: int) -> None:
+        """Count, trace and log a request that has ended."""
+        self._lifecycle.metrics.responded(status)
+        trace = self._trace(exchange, started, status)
         if self._access_log is not None:
             seconds = time.perf_counter() - started
-            what = f"{exchange.method} {exchange.path} {response.status}"
+            what = f"{exchange.method} {exchange.path} {status}"
             request_id = exchange.request_id.decode()
-            self._access_log.note(what, request_id, response.size, seconds, trace)
-        return self._finished(response, exchange)
+            self._access_log.note(what, request_id, size, seconds, trace)
 
     def _trace(self, exchange: Exchange, started: float, status: int) -> Mapping[str, str]:
         """Note the request's spans; returns what the access log tells of them."""

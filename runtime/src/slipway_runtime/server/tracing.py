@@ -17,7 +17,14 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import (
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from slipway_runtime import __version__
@@ -44,6 +51,11 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer: Tracer = self._provider.get_tracer("slipway_runtime", __version__)
         self._epoch = time.time() - time.perf_counter()
+
+    def callers(self, carrier: Mapping[str, str]) -> str:
+        """Return the id of the caller's trace, or nothing if it sent none."""
+        context = get_current_span(_CONTEXT.extract(carrier)).get_span_context()
+        return f"{context.trace_id:032x}" if context.is_valid else ""
 
     def record(
         self,

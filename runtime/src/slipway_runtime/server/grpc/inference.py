@@ -135,13 +135,14 @@ class InferenceService:
             del decode
             return await answering
         phases = Phases()
+        carrier = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in call.metadata.items()
+        }
+        # The line of a call that ends early is written before its span is.
+        call.trace_id = self.tracing.callers(carrier)
         try:
             return await service.answer(decode, started, call.when_lost, phases, call.message_bytes)
         finally:
-            carrier = {
-                name.decode("latin-1"): value.decode("latin-1")
-                for name, value in call.metadata.items()
-            }
             ended = time.perf_counter()
             call.trace_id = self.tracing.record(_SPAN, started, ended, _ATTRIBUTES, carrier, phases)
 
