@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = [
     *("boto3", "botocore", "fastapi", "grpc", "google.protobuf", "opentelemetry"),
-    *("numpy", "onnxruntime", "starlette"),
+    *("numpy", "onnxruntime", "prometheus_client", "starlette"),
 ]
 
 LOAD = """

@@ -172,6 +172,12 @@ class Instance:
         self.metrics.runs_on(model.providers, model.passed_over)
         _spare_the_collector()
         self.lifecycle.enter(Phase.READY)
+        asyncio.get_running_loop().run_in_executor(None, self._finish_imports)
+
+    def _finish_imports(self) -> None:
+        """Import what is needed soon, and was not worth being ready later."""
+        self.metrics.prepare()
+        _spare_the_collector()
 
     def told(self, what: str) -> bytes:
         """Return this process's part of METRICS or STATISTICS; nothing before `install`."""

@@ -70,4 +70,4 @@ class Lifecycle:
             logger.info("phase %s", phase, extra={"digest": str(self.digest)})
         self.phase = phase
         self._since = now
-        self.metrics.ready.set(1 if self.ready else 0)
+        self.metrics.ready = self.ready
