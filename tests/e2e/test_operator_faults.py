@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fault_record import RecordFault
+from leading_pod import OPERATORS, holder, wait_for_a_leader
 from operator_kit.outage import Etcd, Outage
 from steady_checks import assert_nothing_failed, wait_for_more_answers
 
@@ -19,7 +20,6 @@ from slipway_dev.traffic import SteadyTraffic, Tally
 from slipway_dev.wait import wait_until
 
 NAME = "linear"
-OPERATORS = ("-n", OPERATOR_NAMESPACE, "-l", "app.kubernetes.io/name=slipway")
 NEXT_IMAGE = "next"
 
 
@@ -99,18 +99,6 @@ def outage(testbed: Testbed) -> Iterator[Outage]:
 
 def kill_operator(testbed: Testbed) -> None:
     testbed.cluster.kubectl("delete", "pod", *OPERATORS, "--grace-period=0", "--force")
-
-
-def holder(testbed: Testbed) -> str:
-    """The name of the leader's pod; empty while there is none."""
-    (lease,) = testbed.cluster.get("lease", "-n", OPERATOR_NAMESPACE)["items"]
-    return str(lease["spec"].get("holderIdentity") or "").rsplit("_", 1)[0]
-
-
-def leads(testbed: Testbed) -> bool:
-    """Whether the Lease is held by a pod that exists."""
-    listed = testbed.cluster.get("pods", *OPERATORS)["items"]
-    return holder(testbed) in {pod["metadata"]["name"] for pod in listed}
 
 
 def operators_processes(pod_uid: str) -> list[int]:
@@ -240,8 +228,7 @@ def test_two_leaders_cost_no_request(
     testbed: Testbed, loaded: Loaded, record_fault: RecordFault
 ) -> None:
     testbed.install_operator({"replicas": 2})
-    wait_until("one of them leads", lambda: None if leads(testbed) else holder(testbed), 30)
-    first = holder(testbed)
+    first = wait_for_a_leader(testbed)
     pod = testbed.cluster.get("pod", first, "-n", OPERATOR_NAMESPACE)
     stopped = operators_processes(pod["metadata"]["uid"])
     assert stopped
@@ -249,12 +236,7 @@ def test_two_leaders_cost_no_request(
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
     try:
-        wait_until(
-            "another leads",
-            lambda: None if holder(testbed) not in ("", first) else holder(testbed),
-            30,
-        )
-        second = holder(testbed)
+        second = wait_for_a_leader(testbed, first)
         loaded.wait_until_rolled_out()
     finally:
         for pid in stopped:
