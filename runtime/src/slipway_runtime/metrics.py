@@ -136,14 +136,12 @@ class Metrics:
 
     def prepare(self) -> None:
         """Import what the first page needs; on a thread, so that the event loop need not wait."""
-        if self._process is None:
-            self._process = _process_page()
+        self._process = self._process or _process_page()
 
     def render(self) -> bytes:
         """Return all metrics in the text exposition format."""
-        if self._process is None:
-            self._process = _process_page()
-        return "".join(self._lines()).encode() + self._process()
+        process = self._process = self._process or _process_page()
+        return "".join(self._lines()).encode() + process()
 
     def _lines(self) -> Iterable[str]:
         values = (
