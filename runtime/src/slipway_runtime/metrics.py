@@ -166,7 +166,7 @@ class Metrics:
         yield from _family(name, "Time from body to answer of inference requests", "histogram")
         yield from self.duration.lines(name, self._model)
         name = "slipway_http_responses_total"
-        help_text = "HTTP responses by status code; 499: the client had gone"
+        help_text = "HTTP responses by status code; 499: the connection ended before one"
         yield from _family(name, help_text, "counter")
         for status, count in sorted(self.responses.items()):
             yield f'{name}{{code="{status}"}} {count}\n'

@@ -49,7 +49,7 @@ _OF_THE_MODEL: Final = (_DOCUMENT, "/predict", "/invocations", "/v2/repository/i
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _TRACE_CONTEXT: Final = (b"traceparent", b"tracestate")
 _READY_SUFFIX: Final = "/ready"
-# No answer has this status: nginx logs it where the client did not wait for one.
+# No answer has this status: nginx logs it where the connection ended before there was one.
 _CLIENT_GONE: Final = 499
 _WORTH_COMPRESSING: Final = 1024
 _WORTH_A_THREAD: Final = 64 * 1024
