@@ -25,5 +25,5 @@ def wait_for_a_leader(testbed: Testbed, *others: str) -> str:
         leader = holder(testbed)
         return None if leader in staying.difference(others) else f"{leader!r} leads of {staying}"
 
-    wait_until("another pod leads" if others else "a pod leads", missing, 60)
+    wait_until("another pod leads" if others else "a pod leads", missing, 30)
     return holder(testbed)

@@ -2,7 +2,7 @@
 
 Triton's counters have no ``_total``, which prometheus_client appends to every counter, so all that
 is counted here is written here. What is known of the process comes from prometheus_client, which
-takes a tenth of the time to start and is imported when the first page is written.
+takes a tenth of the time to start and is imported later, by `prepare` or for the first page.
 """
 
 from __future__ import annotations
