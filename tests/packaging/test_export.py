@@ -91,13 +91,21 @@ def test_samples_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
     assert not (folder / "model.onnx").exists()
 
 
-def test_columns_that_do_not_fit_the_model_are_refused(folder: Path) -> None:
+def test_columns_that_do_not_fit_the_model_are_refused_before_it_is_exported(folder: Path) -> None:
+    (folder / "traced.py").write_text(
+        "import pathlib, torch\n"
+        "class Traced(torch.nn.Module):\n"
+        "    def forward(self, features):\n"
+        "        if torch.jit.is_tracing():\n"
+        "            pathlib.Path('exported').touch()\n"
+        "        return features\n"
+    )
     ended = export(
-        "fraud:model", *FEATURES, "--columns", "features=a,b", "--exporter", "dynamo",
-        "--out", folder / "m.onnx", cwd=EXAMPLES / "pytorch",
-    )  # fmt: skip
+        "traced:Traced", *FEATURES, "--exporter", "classic", "--columns", "features=a,b", cwd=folder
+    )
     assert ended.code == 2
     assert "2 columns are given for 'features', whose last dimension is 4" in ended.err
+    assert not (folder / "exported").exists()
 
 
 def test_weights_come_from_a_state_dict_read_as_weights_only(folder: Path) -> None:

@@ -52,6 +52,8 @@ def export(
         InvalidArguments: columns or labels do not fit the model.
         ExportFailed: no exporter made a model that can be served; the message has every error.
     """
+    # Before minutes are spent on a large model; what an exporter makes of them is checked again.
+    names.check(exportable.columns, exportable.inputs, names.COLUMNS)
     failures: list[str] = []
     hints: list[str] = []
     rejected: Exported | None = None
