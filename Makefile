@@ -61,7 +61,7 @@ UNIT_WORKERS ?= 2
 
 .PHONY: test-unit
 test-unit: setup-unit ## Tests without a cluster, side by side
-	@$(PYTEST) --numprocesses=$(UNIT_WORKERS) --dist=loadfile tests/unit
+	@$(PYTEST) --numprocesses=$(UNIT_WORKERS) --dist=loadfile --no-loadscope-reorder tests/unit
 
 # Each worker has a control plane of its own; about as many as cores, since starting operators is
 # most of the work.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 import click
@@ -168,6 +169,8 @@ def s3_down(name: str) -> None:
 
 def main() -> None:
     """Run the command; an expected failure is told in words, never as a stack trace."""
+    # To clean up either way: what a shell runs in the background is not to be interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cluster(prog_name="dev/cluster")
     except DevError as error:

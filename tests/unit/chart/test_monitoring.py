@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from slipway_operator.app.metrics import Metrics
 from slipway_operator.build.pod import pod_template
 from slipway_operator.build.podmonitor import pod_monitor
 from slipway_runtime.metrics import Metrics as RuntimeMetrics
+
+Promtool = Callable[..., str]
 
 FILES = Path(__file__).resolve().parents[3] / "charts/slipway/files"
 _SAMPLE = re.compile(r"\b((?:slipway|nv|process)_[a-z0-9_]+)\b")
@@ -46,15 +49,22 @@ def expressions() -> dict[str, str]:
     return found
 
 
-def promtool(*arguments: str | Path) -> str:
+@pytest.fixture(scope="session")
+def promtool() -> Promtool:
     """What Prometheus' own tool says; it has to be content."""
-    command = [binaries.path("promtool"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    program = binaries.path("promtool")
+
+    def ask(*arguments: str | Path) -> str:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return ask
 
 
-def test_prometheus_takes_the_rules_and_every_expression_of_the_dashboards(tmp_path: Path):
+def test_prometheus_takes_the_rules_and_every_expression_of_the_dashboards(
+    promtool: Promtool, tmp_path: Path
+):
     boards = [
         {"record": f"panel:{number}", "expr": re.sub(r"\$__rate_interval", "5m", expression)}
         for number, expression in enumerate(expressions().values())
@@ -66,7 +76,9 @@ def test_prometheus_takes_the_rules_and_every_expression_of_the_dashboards(tmp_p
 
 
 @pytest.mark.parametrize("name", [rule["alert"] for rule in alerts()])
-def test_an_alert_fires_when_it_should_and_is_silent_when_it_is_near_that(name: str):
+def test_an_alert_fires_when_it_should_and_is_silent_when_it_is_near_that(
+    promtool: Promtool, name: str
+):
     scenes = [
         check["exp_alerts"]
         for scene in yaml.safe_load(PLAYED.read_text())["tests"]
@@ -214,7 +226,9 @@ def test_the_metric_that_pods_are_scaled_by_is_one_that_the_runtime_shows():
     assert set(re.findall(r"(\w+)=", selector)) <= labels
 
 
-def test_the_rule_of_the_guide_hands_that_metric_on_by_its_own_name(tmp_path: Path):
+def test_the_rule_of_the_guide_hands_that_metric_on_by_its_own_name(
+    promtool: Promtool, tmp_path: Path
+):
     (rule,) = adapter_rules()
     assert rule["seriesQuery"].partition("{")[0] == QUEUE
     assert "name" not in rule, "prometheus-adapter then keeps the name"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from runtime_kit import onnx_models
@@ -32,11 +33,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server.start().wait_until_ready()
 
 
-@pytest.mark.timeout(600)
-def test_h2spec_finds_nothing_against_the_port_of_grpc(server: Server) -> None:
+@pytest.fixture(scope="session")
+def h2spec() -> Path:
+    return binaries.path("h2spec")
+
+
+@pytest.mark.timeout(600, func_only=True)
+def test_h2spec_finds_nothing_against_the_port_of_grpc(server: Server, h2spec: Path) -> None:
     host, _, port = server.grpc_address.rpartition(":")
     done = subprocess.run(
-        [binaries.path("h2spec"), "--host", host, "--port", port, "--path", PATH, "--strict",
+        [h2spec, "--host", host, "--port", port, "--path", PATH, "--strict",
          "--timeout", "2", *SECTIONS],
         capture_output=True,
         text=True,
