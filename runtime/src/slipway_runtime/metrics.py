@@ -67,14 +67,16 @@ class Durations:
 class Metrics:
     """All metrics of one server. Written from the event loop's thread alone.
 
-    ``pending`` returns how many requests wait for an executor now, ``connections`` how many HTTP
-    connections are open, ``body_bytes`` what large bodies take that are not answered yet.
+    ``pending`` returns how many requests wait for an executor now, ``put_off`` how many are not
+    begun yet, ``connections`` how many HTTP connections are open, ``body_bytes`` what large bodies
+    take that are not answered yet.
     """
 
     def __init__(self, model: str, version: str, digest: str) -> None:
         self._model = f'model="{_escape(model)}",version="{_escape(version)}"'
         self._labels = f"{{{self._model}}}"
         self.pending: Callable[[], int] = lambda: 0
+        self.put_off: Callable[[], int] = lambda: 0
         self.connections: Callable[[], int] = lambda: 0
         self.body_bytes: Callable[[], int] = lambda: 0
         self.request_success = 0
@@ -159,8 +161,8 @@ class Metrics:
             yield from _family(name, help_text, "counter")
             yield f"{name}{self._labels} {value}\n"
         name = "nv_inference_pending_request_count"
-        yield from _family(name, "Inference requests that wait for an executor", "gauge")
-        yield f"{name}{self._labels} {self.pending()}\n"
+        yield from _family(name, "Inference requests that wait", "gauge")
+        yield f"{name}{self._labels} {self.pending() + self.put_off()}\n"
         yield from self._batch_sizes()
         name = "slipway_request_duration_seconds"
         yield from _family(name, "Time from body to answer of inference requests", "histogram")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from runtime_kit import onnx_models
 from runtime_kit.process import PROGRAM, Server, send
+from runtime_kit.standstill import stopped, wait_until_accepted
 
 SECONDS = 0.5
 MOST = 64
@@ -205,32 +205,3 @@ def test_who_has_asked_is_answered_before_others_get_its_room(tmp_path: Path) ->
             wait_until_accepted(server)
         for connection in kept:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-
-
-@contextlib.contextmanager
-def stopped(processes: list[int]) -> Iterator[None]:
-    """Let processes stand still meanwhile."""
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            os.kill(process, signal.SIGCONT)
-
-
-def wait_until_accepted(server: Server) -> None:
-    """Wait until the server's process has taken all connections from the kernel's queue."""
-    port = f":{server.port:04X}"
-    deadline = time.monotonic() + 10
-    while True:
-        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        (waiting,) = (
-            int(fields[4].partition(":")[2], 16)
-            for fields in lines
-            if fields[1].endswith(port) and fields[3] == "0A"
-        )
-        if waiting == 0:
-            return
-        assert time.monotonic() < deadline, waiting
-        time.sleep(0.02)

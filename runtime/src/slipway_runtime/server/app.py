@@ -102,7 +102,7 @@ class App:
         return await self._answer(exchange)
 
     async def _answer(self, exchange: Exchange, *, secure: bool = True) -> Response:
-        started = time.perf_counter()
+        started = time.perf_counter() - exchange.waited
         if self.tracing is not None:
             exchange.phases = Phases()
         try:

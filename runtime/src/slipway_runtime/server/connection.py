@@ -34,6 +34,7 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 _WORTH_JOINING: Final = 64 * 1024
 # The rest of a body that nobody reads: up to here it is swallowed, beyond it the connection ends.
 _SWALLOWED_BYTES: Final = 256 * 1024
+_PUT_OFF_BYTES: Final = 16 * 1024
 _LINGER_SECONDS: Final = 2.0
 _IN_A_ROW: Final = 16
 _STATUS_LINES: Final = {
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_starting",
         "_transport",
         "_url",
+        "_waited",
         "_waiting",
     )
 
@@ -89,6 +91,7 @@ class Connection(asyncio.Protocol):
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
+        self._waited = 0.0
         self._starting = False
         self._served = 0
         self._last = False
@@ -106,6 +109,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Tell the requests under way that nobody waits for them any more."""
         self._all.closed(self)
+        self._all.turns.forget(self)
         self._ending = True
         for exchange in (self._receiving, self._current, *self._waiting):
             if exchange is not None:
@@ -123,6 +127,23 @@ class Connection(asyncio.Protocol):
         if self._ending or self._deaf:
             return
         self._all.poll.heard()
+        turns = self._all.turns
+        if turns.over() and (self in turns or self._may_wait(data)):
+            if not turns.put_off(self, data):
+                self._pause()
+            return
+        self.take_in(data, 0.0)
+
+    def _may_wait(self, data: bytes) -> bool:
+        """Return whether these bytes, the first of a request, may be put off: not a probe's."""
+        return len(data) <= _PUT_OFF_BYTES and data.startswith(b"POST ") and not self.has_begun
+
+    def take_in(self, data: bytes, waited: float) -> None:
+        """Parse, and answer what is complete; the bytes were put off for so many seconds."""
+        if self._ending or self._deaf:
+            return
+        self.resume_reading()
+        self._waited = waited
         self._begun_here = False
         try:
             self._parse(data)
@@ -191,7 +212,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         path, query = _split_target(self._url)
         method = self._parser.get_method().decode("ascii")
-        exchange = Exchange(method, path, query, self._headers, self)
+        exchange = Exchange(method, path, query, self._headers, self, self._waited)
         if not self._parser.should_keep_alive() or self._parser.get_http_version() == "1.0":
             exchange.keep_alive = False
         self._receiving = exchange
@@ -359,8 +380,10 @@ class Connection(asyncio.Protocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether a request that is here as a whole is being answered."""
-        return self._current is not None and self._current is not self._receiving
+        """Whether a request that is here as a whole is being answered, or was put off."""
+        if self._current is not None and self._current is not self._receiving:
+            return True
+        return self in self._all.turns
 
     @property
     def dispensable(self) -> int | None:
@@ -374,7 +397,9 @@ class Connection(asyncio.Protocol):
     @property
     def has_begun(self) -> bool:
         """Whether a request has begun that has got no answer yet."""
-        return bool(self._head_bytes or self._receiving is not None or self._current is not None)
+        if self._head_bytes or self._receiving is not None or self._current is not None:
+            return True
+        return self in self._all.turns
 
     def look_after(self, now: float, seconds: Mapping[str, float]) -> None:
         """There is one request at a time, and `awaited` tells all of it."""

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.busy_poll import BusyPoll
 from slipway_runtime.server.intake import Intake
+from slipway_runtime.server.turns import Turns
 
 if TYPE_CHECKING:
     from slipway_runtime.settings import ServeSettings
@@ -99,8 +100,8 @@ class Connections:
     """All connections of one server. For the event loop's thread alone.
 
     ``on_closed`` hears of each that has ended; ``latest`` is when the newest one came, by the clock
-    of time.monotonic(). ``poll`` hears of all that comes and of all answers; ``intake`` counts the
-    bodies.
+    of time.monotonic(). ``poll`` hears of all that comes and of all answers, ``turns`` of
+    new requests; ``intake`` counts the bodies.
     """
 
     def __init__(self, settings: ServeSettings, metrics: Metrics) -> None:
@@ -108,6 +109,7 @@ class Connections:
         self.on_closed: Callable[[], object] = lambda: None
         self.latest = 0.0
         self.poll = BusyPoll(0.0)
+        self.turns = Turns()
         self.intake = Intake(settings.intake_bytes)
         self._seconds = {
             "handshake": settings.header_timeout,

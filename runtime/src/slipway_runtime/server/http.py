@@ -100,7 +100,8 @@ class Peer(Protocol):
 class Exchange:
     """One request: the headers that matter, and its body as it arrives.
 
-    The connection feeds it; a handler reads it with `body`. For the event loop's thread alone.
+    The connection feeds it; a handler reads it with `body`. ``waited`` is for how many seconds it
+    was put off before it began. For the event loop's thread alone.
     """
 
     __slots__ = (
@@ -128,13 +129,23 @@ class Exchange:
         "phases",
         "query",
         "request_id",
+        "waited",
     )
 
-    def __init__(self, method: str, path: str, query: bytes, headers: Headers, peer: Peer) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Headers,
+        peer: Peer,
+        waited: float = 0.0,
+    ) -> None:
         self.method = method
         self.path = path
         self.query = query
         self.headers = headers
+        self.waited = waited
         self.keep_alive = True
         self.phases: Phases | None = None
         self.complete = False

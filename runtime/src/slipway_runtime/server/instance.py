@@ -29,6 +29,7 @@ from slipway_runtime.server.http_server import HttpServer
 from slipway_runtime.server.intake import Intake
 from slipway_runtime.server.lifecycle import Lifecycle, Phase
 from slipway_runtime.server.loader import load
+from slipway_runtime.server.turns import Turns
 from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Instance:
         self._app = App(self.lifecycle, self._access_log)
         self._app.gather = gather
         self._poll = BusyPoll(_busy_poll_seconds(settings))
+        self._turns = Turns()
+        self.metrics.put_off = lambda: len(self._turns)
         self._intake = Intake(settings.intake_bytes)
         self.metrics.body_bytes = lambda: self._intake.held
         self._access = Access(settings)
@@ -142,6 +145,7 @@ class Instance:
     def _share(self, server: HttpServer) -> None:
         """Let a server count with the others."""
         server.connections.poll = self._poll
+        server.connections.turns = self._turns
         server.connections.intake = self._intake
 
     @property

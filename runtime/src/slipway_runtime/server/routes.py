@@ -135,6 +135,7 @@ class ModelRoutes:
                     exchange.when_lost,
                     exchange.phases,
                     len(content),
+                    exchange.waited,
                 )
             except AbandonedError:
                 raise ClientGoneError from None

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-from slipway_runtime.errors import AbandonedError, RequestError
+from slipway_runtime.errors import AbandonedError, DeadlineExceeded, RequestError
 from slipway_runtime.inference.executor import Execution, Executor
 from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
@@ -79,9 +79,11 @@ class Service:
         when_lost: WhenLost | None = None,
         phases: Phases | None = None,
         size: int = 0,
+        waited: float = 0.0,
     ) -> A:
         """Return the answer of a request of ``size`` bytes that began at ``started``.
 
+        It had waited for so many seconds by then, which count as a part of its time in the queue.
         ``when_lost`` takes what is to be called once the client has closed the connection;
         ``phases`` are filled in.
 
@@ -99,7 +101,8 @@ class Service:
                 call = decode(self.model)
             del decode  # It may hold the request, which may be large.
             decoded = time.perf_counter()
-            execution = await self._execute(call, when_lost, decoded - started if large else 0.0)
+            spent = waited + (decoded - started if large else 0.0)
+            execution = await self._execute(call, when_lost, spent)
             executed = time.perf_counter()
             outputs = execution.outputs
             if sum(output.nbytes for output in outputs.values()) < WORTH_A_THREAD:
@@ -112,12 +115,12 @@ class Service:
         ended = time.perf_counter()
         metrics = self.metrics
         metrics.request_success += 1
-        metrics.request_us += (ended - started) * _MICROSECONDS
+        metrics.request_us += (waited + ended - started) * _MICROSECONDS
         metrics.input_us += (decoded - started) * _MICROSECONDS
-        metrics.queue_us += execution.queued * _MICROSECONDS
+        metrics.queue_us += (waited + execution.queued) * _MICROSECONDS
         metrics.infer_us += execution.ran * _MICROSECONDS
         metrics.output_us += (ended - executed) * _MICROSECONDS
-        metrics.duration.observe(ended - started)
+        metrics.duration.observe(waited + ended - started)
         if phases is not None:
             phases.received, phases.decoded = started, decoded
             phases.queued, phases.ran = execution.queued, execution.ran
@@ -127,7 +130,9 @@ class Service:
     async def _execute(self, call: Call[A], when_lost: WhenLost | None, spent: float) -> Execution:
         timeout = self._timeout(call)
         if timeout is not None:
-            timeout = max(timeout - spent, 0.0)
+            if spent >= timeout:
+                raise DeadlineExceeded(f"the deadline of {timeout:g} s passed while waiting")
+            timeout -= spent
         ticket = self._executor.submit(call.inputs, call.outputs, timeout)
         if ticket.future.done():
             return ticket.future.result()

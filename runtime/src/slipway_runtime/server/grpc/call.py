@@ -97,13 +97,17 @@ class Call:
         "method",
         "started",
         "trace_id",
+        "waited",
         "waits",
     )
 
-    def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
+    def __init__(
+        self, method: Method, stream: Stream, request: Request, terms: Terms, waited: float
+    ) -> None:
         self.method = method
         self.metadata = request.fields
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - waited
+        self.waited = waited
         self.trace_id = ""
         self.message_bytes = 0  # of the latest message, as it came
         self.ended = False
@@ -122,7 +126,7 @@ class Call:
         timeout = self.metadata.get(b"grpc-timeout")
         if timeout is not None:
             loop, seconds = asyncio.get_running_loop(), status.timeout_of(timeout)
-            self._timer = loop.call_later(seconds, self._expire)
+            self._timer = loop.call_later(max(seconds - waited, 0.0), self._expire)
 
     @property
     def busy(self) -> bool:
@@ -229,8 +233,10 @@ class UnaryCall(Call):
 
     __slots__ = ("_message", "_size")
 
-    def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
-        super().__init__(method, stream, request, terms)
+    def __init__(
+        self, method: Method, stream: Stream, request: Request, terms: Terms, waited: float
+    ) -> None:
+        super().__init__(method, stream, request, terms, waited)
         self._message: Packed | None = None
         self._size = 0
 
@@ -310,8 +316,10 @@ class StreamCall(Call):
 
     __slots__ = ("_finishing", "_idle", "_owed", "_taken", "_task", "_wake")
 
-    def __init__(self, method: Method, stream: Stream, request: Request, terms: Terms) -> None:
-        super().__init__(method, stream, request, terms)
+    def __init__(
+        self, method: Method, stream: Stream, request: Request, terms: Terms, waited: float
+    ) -> None:
+        super().__init__(method, stream, request, terms, waited)
         self._taken = 0
         self._owed = 0
         self._idle = True

@@ -55,6 +55,7 @@ class GrpcConnection(asyncio.Protocol):
         "_served",
         "_terms",
         "_transport",
+        "_waited",
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class GrpcConnection(asyncio.Protocol):
         self._deaf = False
         self._ending = False
         self._served = 0
+        self._waited = 0.0
 
     # What the transport calls.
 
@@ -86,6 +88,7 @@ class GrpcConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Tell the calls under way that nobody waits for them any more."""
         self._all.closed(self)
+        self._all.turns.forget(self)
         self._ending = True
         self._http.lose()
         # It holds this connection: both would be freed only when the garbage collector comes by.
@@ -93,10 +96,29 @@ class GrpcConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what the client has sent, and send what could be answered at once."""
-        if not self._ending:
-            self._all.poll.heard()
-            self._http.receive(data)
-            self._flush()
+        if self._ending:
+            return
+        self._all.poll.heard()
+        turns = self._all.turns
+        if not turns.over():
+            self.take_in(data, 0.0)
+        elif not turns.put_off(self, data):
+            self._deaf = True
+            self._transport.pause_reading()
+
+    def take_in(self, data: bytes, waited: float) -> None:
+        """Parse, and answer what is complete; the bytes were put off for so many seconds."""
+        if self._ending:
+            return
+        self._waited = waited
+        self._http.receive(data)
+        self._flush()
+        if self._deaf and not (self._ending or self._http.outgoing.choked):
+            self._hear()
+
+    def _hear(self) -> None:
+        self._deaf = False
+        self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """Hold data back: the client, or the network, takes no more for now."""
@@ -109,8 +131,7 @@ class GrpcConnection(asyncio.Protocol):
             self._http.outgoing.pump()
             self._flush()
             if self._deaf:
-                self._deaf = False
-                self._transport.resume_reading()
+                self._hear()
 
     # Requests.
 
@@ -134,7 +155,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def _call(self, method: Method, stream: Stream, request: Request) -> Receiver:
         kind = StreamCall if method.streams else UnaryCall
-        call = kind(method, stream, request, self._terms)
+        call = kind(method, stream, request, self._terms, self._waited)
         try:
             self._terms.admit(call)
         except RequestError as error:
@@ -209,7 +230,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def look_after(self, now: float, seconds: Mapping[str, float]) -> None:
         """End calls with which the client does not get on; the others are not disturbed."""
-        if self._ending:
+        if self._ending or self in self._all.turns:
             return
         for stream, call in self._calls():
             waits = ("answer", stream.sent) if stream.blocked else call.awaited()
@@ -247,7 +268,7 @@ class GrpcConnection(asyncio.Protocol):
     def dispensable(self) -> int | None:
         """How soon this connection makes room for others (0 first), or None: never."""
         calls = self._calls()
-        if any(call.busy for _, call in calls):
+        if self in self._all.turns or any(call.busy for _, call in calls):
             return None
         if calls:
             return 2
@@ -256,7 +277,7 @@ class GrpcConnection(asyncio.Protocol):
     @property
     def has_begun(self) -> bool:
         """Whether a request has begun that has got no answer yet."""
-        return bool(self._http.streams or self._http.awaits_head)
+        return bool(self._http.streams or self._http.awaits_head or self in self._all.turns)
 
     def awaited(self) -> tuple[str, object] | None:
         """Return what is awaited from the client, and what must change for it to get on.
@@ -267,6 +288,8 @@ class GrpcConnection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if unsent or self._ending:
             return "answer", unsent
+        if self in self._all.turns:
+            return None
         if http.awaits_head:
             return "headers", http.frames_received
         # A client that sends PINGs wants to keep the connection.

@@ -127,11 +127,15 @@ class InferenceService:
 
     async def _infer(self, request: Any, call: Call) -> Any:
         started = time.perf_counter()
+        # A later message of a stream has not waited with the first.
+        waited, call.waited = call.waited, 0.0
         service = self._loaded()
         decode = partial(self._decode, request)
         del request
         if self.tracing is None:
-            answering = service.answer(decode, started, call.when_lost, size=call.message_bytes)
+            answering = service.answer(
+                decode, started, call.when_lost, size=call.message_bytes, waited=waited
+            )
             del decode
             return await answering
         phases = Phases()
@@ -141,10 +145,14 @@ class InferenceService:
         # The line of a call that ends early is written before its span is.
         call.trace_id = self.tracing.callers(carrier)
         try:
-            return await service.answer(decode, started, call.when_lost, phases, call.message_bytes)
+            return await service.answer(
+                decode, started, call.when_lost, phases, call.message_bytes, waited
+            )
         finally:
             ended = time.perf_counter()
-            call.trace_id = self.tracing.record(_SPAN, started, ended, _ATTRIBUTES, carrier, phases)
+            call.trace_id = self.tracing.record(
+                _SPAN, started - waited, ended, _ATTRIBUTES, carrier, phases
+            )
 
     async def _stream_infer(self, call: StreamCall) -> None:
         """Answer each request of a stream in its order; one that fails does not end the stream."""

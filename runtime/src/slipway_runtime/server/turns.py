@@ -1,0 +1,105 @@
+"""Turns of the event loop that stay short, however many clients ask at once.
+
+A turn of the loop takes in all that has come since the last one. Where thousands of connections
+each bring a request, that is a good part of a second, in which a probe waits with all the others.
+So a turn begins requests for a moment only. What comes later in it is put off: its bytes are kept,
+and begun in the next turns, in the order in which they came. Who is not to wait, a probe, passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+_TURN_SECONDS: Final = 0.025
+_TIMED_EVERY: Final = 8
+# Of one connection: nothing else limits what is not parsed yet.
+_MOST_BYTES: Final = 64 * 1024
+
+
+class Taker(Protocol):
+    """A connection that can be put off."""
+
+    def take_in(self, data: bytes, waited: float) -> None:
+        """Take in what has come, and was put off for so many seconds."""
+        ...
+
+
+class _Held:
+    """What was put off of one connection, and since when (time.monotonic)."""
+
+    __slots__ = ("parts", "since", "size")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.since = time.monotonic()
+        self.size = 0
+
+
+class Turns:
+    """What was put off in one event loop, by connection. For its thread alone."""
+
+    def __init__(self) -> None:
+        self._put_off: dict[Taker, _Held] = {}
+        self._scheduled = False
+        self._begun = 0
+        self._end: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._put_off)
+
+    def __contains__(self, connection: Taker) -> bool:
+        return connection in self._put_off
+
+    def over(self) -> bool:
+        """Return whether nothing more is to be begun in this turn; if not, something will be."""
+        if self._put_off:
+            return True
+        if self._end is not None:
+            return time.monotonic() > self._end
+        self._begun += 1
+        # To hear of the end of a turn costs some µs, so those with few requests are not timed.
+        if self._begun % _TIMED_EVERY == 0:
+            self._end = time.monotonic() + _TURN_SECONDS
+            asyncio.get_running_loop().call_soon(self._turn_ended)
+        return False
+
+    def _turn_ended(self) -> None:
+        self._end = None
+
+    def put_off(self, connection: Taker, data: bytes) -> bool:
+        """Let a connection take these bytes in later, behind those that it has not taken in yet.
+
+        Returns whether it should send more meanwhile.
+        """
+        self._schedule()
+        held = self._put_off.get(connection)
+        if held is None:
+            held = self._put_off[connection] = _Held()
+        held.parts.append(data)
+        held.size += len(data)
+        return held.size <= _MOST_BYTES
+
+    def forget(self, connection: Taker) -> None:
+        """Know that a connection has ended."""
+        self._put_off.pop(connection, None)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._scheduled = False
+        now = time.monotonic()
+        end = now + _TURN_SECONDS
+        try:
+            while self._put_off and now < end:
+                connection = next(iter(self._put_off))
+                held = self._put_off.pop(connection)
+                connection.take_in(b"".join(held.parts), now - held.since)
+                now = time.monotonic()
+        finally:
+            if self._put_off:
+                self._schedule()
