@@ -7,6 +7,8 @@ connection was free for within the deadline (given up, never sent), and a connec
 closed, or never answered on (failed). Good and late together are what the server has answered; how
 old these answers were is told as well.
 
+Meanwhile the server is asked whether it is ready, on a new connection each time, as a kubelet does.
+
 There are twice as many connections as requests are due within the deadline: enough that no server
 can answer in time what is under way on all of them, fast or slow. Each is accepted, and has been
 used, before anything is counted.
@@ -25,14 +27,59 @@ from fixed_rate import Connection, on_core
 DEADLINE_SECONDS = 0.1
 _MOST_CONNECTIONS = 4000
 _DRAIN_SECONDS = 10.0
+_PROBE_EVERY_SECONDS = 0.1
 
 Json = dict[str, Any]
+
+
+class _Probes:
+    """One probe after another: how long each waited, in seconds, from before it connected."""
+
+    def __init__(self, port: int, path: str, selector: selectors.BaseSelector) -> None:
+        self.times = list[float]()
+        self.under_way: Connection | None = None
+        self._port = port
+        self._request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
+        self._selector = selector
+        self._due = 0.0
+
+    def send(self) -> None:
+        """Begin another, if it is due and none is under way."""
+        now = time.perf_counter()
+        if self.under_way is None and now >= self._due:
+            self._due = now + _PROBE_EVERY_SECONDS
+            self.under_way = Connection.to(self._port)
+            self._selector.register(self.under_way.socket, selectors.EVENT_READ, self.under_way)
+            self.under_way.send(self._request, now)
+
+    def receive(self) -> None:
+        """Take in what has come.
+
+        Raises:
+            RuntimeError: the server is not ready, or has closed the connection.
+        """
+        assert self.under_way is not None
+        data = self.under_way.socket.recv(65536)
+        self.under_way.answer += data
+        status = self.under_way.status()
+        if not data or status not in (None, 200):
+            raise RuntimeError(f"the run is void: a probe was answered {status}")
+        if status is not None:
+            self.end()
+
+    def end(self) -> None:
+        """End the one that is under way: it has waited for so long at least."""
+        if self.under_way is not None:
+            self.times.append(time.perf_counter() - self.under_way.due)
+            self._selector.unregister(self.under_way.socket)
+            self.under_way.socket.close()
+            self.under_way = None
 
 
 class _Load:
     """Connections to one server, the requests that wait for one, and what became of the others."""
 
-    def __init__(self, port: int, request: bytes, connections: int) -> None:
+    def __init__(self, port: int, request: bytes, connections: int, ready: str) -> None:
         self.counts = Counter[str]()
         self.ages = list[float]()
         self.waiting = deque[float]()
@@ -40,6 +87,7 @@ class _Load:
         self._port = port
         self._request = request
         self._selector = selectors.DefaultSelector()
+        self.probes = _Probes(port, ready, self._selector)
         self._free: list[Connection] = []
         for _ in range(connections):
             self._open()
@@ -81,6 +129,9 @@ class _Load:
         """Wait so long at most for an answer, and count all that have come."""
         for key, _ in self._selector.select(seconds):
             one: Connection = key.data
+            if one is self.probes.under_way:
+                self.probes.receive()
+                continue
             try:
                 data = one.socket.recv(65536)
             except OSError:
@@ -128,17 +179,20 @@ class _Load:
         self._free.append(one)
 
 
-def run(port: int, request: bytes, rate: float, seconds: float, core: str) -> Json:
-    """Let so many requests a second be due for so long.
+def run(port: int, request: bytes, rate: float, seconds: float, core: str, ready: str) -> Json:
+    """Let so many requests a second be due for so long; ``ready`` is the path of a probe.
 
     Returns:
         What was due, and of that good, refused, late, given up and failed, each a second; the
-        median age in seconds of the answers 2xx; and by how many seconds the load itself was
-        behind, on average.
+        median age in seconds of the answers 2xx; by how many seconds the load itself was behind, on
+        average; and how many seconds the median and the slowest probe waited.
+
+    Raises:
+        RuntimeError: the server said that it is not ready.
     """
     with on_core(core):
         connections = min(round(2 * rate * DEADLINE_SECONDS) + 1, _MOST_CONNECTIONS)
-        load = _Load(port, request, connections)
+        load = _Load(port, request, connections, ready)
         try:
             load.use_each()
             behind = _offer(load, rate, seconds)
@@ -149,6 +203,8 @@ def run(port: int, request: bytes, rate: float, seconds: float, core: str) -> Js
     each = ("good", "refused", "late", "given up", "failed")
     age = statistics.median(load.ages) if load.ages else 0.0
     told = {"due": counts.total() / seconds, "behind": behind, "age": age}
+    probes = load.probes.times
+    told |= {"probe": statistics.median(probes), "probe_slowest": max(probes)}
     return told | {name: counts[name] / seconds for name in each}
 
 
@@ -162,6 +218,8 @@ def _offer(load: _Load, rate: float, seconds: float) -> float:
             behind += now - load.waiting[-1]
             due += 1
         load.send()
+        load.probes.send()
         load.receive(max(0.0, began + due / rate - time.perf_counter()))
+    load.probes.end()
     load.finish()
     return behind / count

@@ -187,7 +187,9 @@ def at_fixed_rate(server: Server, rate: int, seconds: int) -> Json:
 def overloaded(server: Server, peak: float, seconds: int) -> Json:
     """What is answered in time when twice the peak is asked."""
     with awake(server.pid):
-        run = overload.run(server.port, server.octets(), 2 * peak, seconds, LOAD_CORE)
+        run = overload.run(
+            server.port, server.octets(), 2 * peak, seconds, LOAD_CORE, server.peer.ready
+        )
     return {"peak": peak, **run, "of_peak": run["good"] / peak}
 
 

@@ -140,18 +140,23 @@ def _overload(result: Json) -> Iterator[str]:
     yield "(another status, such as 429), or never sent, since no connection was free within"
     yield f"{within}, or failed (the connection was closed, or no answer came)."
     yield "There are so many connections that no server answers in time what is under way on all."
+    yield "A probe asks whether the server is ready, ten times a second, on a new connection."
     yield ""
-    yield "| server | best/s | asked/s | answered, of best | median age | in time, of best |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    yield (
+        "| server | best/s | asked/s | answered, of best | median age | in time, of best |"
+        " probe, median | slowest |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for name, of_peer in result["runs"].items():
         if not (runs := _valid(of_peer.get(AT_TWICE, ()))):
-            yield f"| {name} | void | | | | |"
+            yield f"| {name} | void | | | | | | |"
             continue
         answered = statistics.median((run["good"] + run["late"]) / run["peak"] for run in runs)
         yield (
             f"| {name} | {_middle(runs, 'peak'):,.0f} | {_middle(runs, 'due'):,.0f} |"
             f" {answered:.0%} | {_middle(runs, 'age') * 1e3:,.0f} ms |"
-            f" {_middle(runs, 'of_peak'):.0%} |"
+            f" {_middle(runs, 'of_peak'):.0%} | {_middle(runs, 'probe') * 1e3:,.0f} ms |"
+            f" {max(run['probe_slowest'] for run in runs) * 1e3:,.0f} ms |"
         )
     yield ""
     yield "| server | refused/s | never sent/s | failed/s |"
