@@ -156,10 +156,12 @@ class Executor:
         inputs: Mapping[str, Array],
         outputs: Sequence[str] | None = None,
         timeout: float | None = None,
+        spent: float = 0.0,
     ) -> Ticket:
         """Take a request in; its future gets the Execution. See `Model.infer`.
 
-        After ``timeout`` seconds the future fails with DeadlineExceeded.
+        After ``timeout`` seconds, of which some may be ``spent`` already, the future fails with
+        DeadlineExceeded.
 
         Raises:
             QueueFull: too many requests wait already.
@@ -169,7 +171,7 @@ class Executor:
         key, rows = key_of(self._model.signature, inputs, outputs)
         ticket = Ticket(inputs, outputs, key, rows, loop.create_future())
         if timeout is not None:
-            ticket.timer = loop.call_later(timeout, self._expire, ticket, timeout)
+            ticket.timer = loop.call_later(timeout - spent, self._expire, ticket, timeout)
         self._queue.append(ticket)
         if self.limits.max_rows > 1:
             # Requests that arrive in the same turn of the loop share a run. Waiting for the end of

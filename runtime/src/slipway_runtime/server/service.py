@@ -129,11 +129,9 @@ class Service:
 
     async def _execute(self, call: Call[A], when_lost: WhenLost | None, spent: float) -> Execution:
         timeout = self._timeout(call)
-        if timeout is not None:
-            if spent >= timeout:
-                raise DeadlineExceeded(f"the deadline of {timeout:g} s passed while waiting")
-            timeout -= spent
-        ticket = self._executor.submit(call.inputs, call.outputs, timeout)
+        if timeout is not None and spent >= timeout:
+            raise DeadlineExceeded(f"the deadline of {timeout:g} s passed while waiting")
+        ticket = self._executor.submit(call.inputs, call.outputs, timeout, spent)
         if ticket.future.done():
             return ticket.future.result()
         if when_lost is not None:
