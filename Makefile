@@ -14,6 +14,9 @@ export UV_PYTHON_DOWNLOADS := never
 export ORT_DISABLE_TELEMETRY := 1
 # pyright ships inside its package; its wrapper must not look for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+# Container images often set this. Then each of the thousands of processes that tests and
+# measurements start would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 RUN := $(UV) run --frozen --quiet
 PYTEST := $(RUN) pytest
