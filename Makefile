@@ -66,9 +66,8 @@ UNIT_WORKERS ?= 2
 test-unit: setup-unit ## Tests without a cluster, side by side
 	@$(PYTEST) --numprocesses=$(UNIT_WORKERS) --dist=loadfile --no-loadscope-reorder tests/unit
 
-# Each worker has a control plane of its own; about as many as cores, since starting operators is
-# most of the work.
-CONTROLPLANE_WORKERS ?= 2
+# Each worker has a control plane of its own; more than cores, since half of their time is waiting.
+CONTROLPLANE_WORKERS ?= 4
 
 .PHONY: test-controlplane
 test-controlplane: setup-clock ## Tests of the operator against real API servers, side by side
