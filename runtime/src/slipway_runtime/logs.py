@@ -15,6 +15,16 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
+def printable(text: str) -> str:
+    """Return the text with what is not printable escaped.
+
+    A client's text, such as a path, must not make lines of its own, nor command a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class JsonFormatter(logging.Formatter):
     """Format a record as one JSON object: time (UTC), level, logger, message, extras."""
 
@@ -42,7 +52,7 @@ class TextFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock} {record.levelname:<7} {record.getMessage()}"
         if extras:
-            line = f"{line}  ({extras})"
+            line = f"{line}  ({printable(extras)})"
         if record.exc_info:
             line = f"{line}\n{self.formatException(record.exc_info)}"
         return line

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runtime_kit import onnx_models
 from runtime_kit.fuzzing import examples, mutated, mutations
 from runtime_kit.process import Server
 
@@ -238,8 +242,6 @@ def test_every_answer_is_dated(linear_server: Server) -> None:
 
 
 def test_an_idle_connection_is_closed(tmp_path: Any) -> None:
-    from runtime_kit import onnx_models  # noqa: PLC0415
-
     extra = {"SLIPWAY_KEEP_ALIVE_SECONDS": "1"}
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
         server.start().wait_until_ready()
@@ -247,6 +249,125 @@ def test_an_idle_connection_is_closed(tmp_path: Any) -> None:
             connection.sendall(post())
             (reply,) = replies(until_closed(connection))
             assert reply.status == 200
+
+
+@pytest.fixture
+def impatient_server(tmp_path: Path) -> Iterator[Server]:
+    """Waits for a client for a second."""
+    extra = {"SLIPWAY_BODY_TIMEOUT_SECONDS": "1"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        yield server.start().wait_until_ready()
+
+
+METRICS = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def memory_of(server: Server) -> float:
+    """Its resident memory in MiB."""
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_who_reads_no_answer_gets_no_further_ones_until_it_does(linear_server: Server) -> None:
+    """Some thousand answers of 8 kB and more a second, none of which are read."""
+    many = 8_000
+    before = memory_of(linear_server)
+    with connected(linear_server) as connection:
+        connection.sendall(GET)
+        sending = threading.Thread(target=connection.sendall, args=(METRICS * many,))
+        sending.start()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert memory_of(linear_server) - before < 20
+            time.sleep(0.1)
+        answered = seen = 0
+        rest = b""
+        while answered < many + 1:
+            data = rest + connection.recv(1 << 20)
+            seen += len(data) - len(rest)
+            answered += data.count(b"HTTP/1.1 200 OK\r\n")
+            rest = data[-16:]
+        sending.join()
+    assert answered == many + 1
+    assert seen > 40 * 2**20
+
+
+def test_who_asks_on_and_reads_no_answer_is_cut_off(impatient_server: Server) -> None:
+    with connected(impatient_server) as connection:
+        connection.settimeout(0.1)
+
+        def ask_on() -> None:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with contextlib.suppress(TimeoutError):
+                    connection.sendall(METRICS * 50)
+                time.sleep(0.1)
+
+        with pytest.raises(ConnectionError):
+            ask_on()
+
+
+def test_uploads_that_follow_each_other_have_their_time_each(impatient_server: Server) -> None:
+    """Together they take much longer than one may; whenever one looks, one is under way."""
+    with connected(impatient_server) as connection:
+        answers = connection.makefile("rb")
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            request = post(ROW.ljust(3000))
+            for start in range(0, len(request), 100):
+                connection.sendall(request[start : start + 100])
+                time.sleep(0.01)
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            while answers.readline() != b"\r\n":
+                pass
+            assert answers.read(len(ANSWER)) == ANSWER
+
+
+@pytest.mark.parametrize("begin", [b"5;name=", b"9\r\n[1,2,3,4]\r\n0\r\nx: "])
+def test_chunk_extensions_and_trailers_without_end_are_431(
+    linear_server: Server, begin: bytes
+) -> None:
+    with connected(linear_server) as connection:
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n" + begin)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                connection.sendall(b"a" * 10_000)
+                time.sleep(0.01)
+        (reply,) = replies(until_closed(connection))
+    assert reply.status == 431
+    assert b"trailers" in reply.body
+
+
+def test_many_requests_before_nonsense_are_all_answered(linear_server: Server) -> None:
+    answers = exchange(linear_server, GET * 40 + b"\0nonsense\r\n\r\n", method="GET")
+    assert [reply.status for reply in answers[:40]] == [200] * 40
+
+
+def test_the_rest_of_an_answered_body_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    extra = {"SLIPWAY_DRAIN_TIMEOUT_SECONDS": "20"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        with connected(server) as connection:
+            connection.sendall(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+            began = time.monotonic()
+            server.terminate()
+            time.sleep(1)  # The connection is not idle: its request is not here as a whole.
+            connection.sendall(b"x" * 20)
+            assert until_closed(connection) == b""
+        assert server.wait_for_end(30).code == 0
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("version", "connection_header"), [(b"1.1", b"close, Upgrade"), (b"1.0", b"Upgrade")]
+)
+def test_who_wants_an_upgrade_or_else_the_end_gets_the_end(
+    linear_server: Server, version: bytes, connection_header: bytes
+) -> None:
+    request = post(ROW, b"connection: " + connection_header, b"upgrade: h2c", version=version)
+    (reply,) = exchange(linear_server, request)
+    assert reply.body == ANSWER
 
 
 requests = st.lists(st.sampled_from([post(), GET, post(b"[1]"), post(b"{")]), min_size=1)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from runtime_kit import onnx_models
 
 from slipway_runtime.artifact.digest import Digest
-from slipway_runtime.errors import BadRequest, DeadlineExceeded, QueueFull
+from slipway_runtime.errors import BadRequest, DeadlineExceeded, InferenceFailed, QueueFull
 from slipway_runtime.inference import model as models
 from slipway_runtime.inference.batching import BatchLimits
 from slipway_runtime.inference.executor import Executor, Ticket
@@ -378,3 +378,26 @@ def test_the_time_that_a_thread_waits_does_not_make_a_run_long(
         return executor.submit(x(1)).future.done()
 
     assert run(comes_to_the_loop())
+
+
+@pytest.mark.parametrize("inline_seconds", [0.0, 1.0])
+def test_a_run_that_breaks_in_the_runtime_is_told_to_each_of_its_requests(
+    load_model: LoadModel, monkeypatch: pytest.MonkeyPatch, inline_seconds: float
+) -> None:
+    def too_little_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    class Short(Predictor):
+        def predict(self, *_: Any) -> float:
+            return 0.0
+
+    model, limits = load_model(onnx_models.identity()), BatchLimits(8)
+    executor = Executor(model, limits=limits, inline_seconds=inline_seconds, predictor=Short())
+    monkeypatch.setattr("slipway_runtime.inference.executor.merge", too_little_memory)
+
+    async def ask() -> Any:
+        return await outcomes([executor.submit(x(1)) for _ in range(3)])
+
+    answers = run(ask())
+    assert [type(answer) for answer in answers] == [InferenceFailed] * 3
+    assert executor.pending == 0

@@ -506,6 +506,19 @@ def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:
     assert (line["digest"], line["bytes"]) == (server.digest, len(b'{"y":[41.0,51.0]}'))
 
 
+def test_a_path_makes_no_lines_of_its_own_in_the_access_log(tmp_path: Path) -> None:
+    extra = {"SLIPWAY_ACCESS_LOG": "true", "SLIPWAY_LOG_FORMAT": "text"}
+    with Server(tmp_path, onnx_models.linear(), extra=extra) as server:
+        server.start().wait_until_ready()
+        connection = server.connect()
+        connection.request("GET", "/%0A12:00:00%20INFO%20forged%1b[2J")
+        connection.getresponse().read()
+        connection.close()
+        server.terminate()
+        log = server.wait_for_end().log
+    assert r"GET /\n12:00:00 INFO forged\x1b[2J 404" in log
+
+
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_no_line_of_the_access_log_is_lost_at_the_end(tmp_path: Path, log_format: str) -> None:
     extra = {"SLIPWAY_ACCESS_LOG": "true", "SLIPWAY_LOG_FORMAT": log_format}

@@ -277,7 +277,10 @@ class Executor:
 
     def _run_inline(self, run: _Run) -> float:
         self._begin(run)
-        result = self._execute(run)
+        try:
+            result = self._execute(run)
+        except Exception as error:  # noqa: BLE001 - such as too little memory to join a batch
+            result = self._blamed(run, error)
         run.worked = run.seconds
         self._end(run, result)
         return run.seconds
@@ -290,13 +293,14 @@ class Executor:
 
     def _executed(self, run: _Run, result: _Result | Exception) -> None:
         self._running -= 1
-        if isinstance(result, Exception):
-            defect = InferenceFailed(f"a defect of the runtime: {type(result).__name__}")
-            logger.error("a defect in a run", exc_info=result)
-            self._end(run, [defect] * len(run.tickets))
-        else:
-            self._end(run, result)
+        self._end(run, self._blamed(run, result) if isinstance(result, Exception) else result)
         self._flush()
+
+    @staticmethod
+    def _blamed(run: _Run, error: Exception) -> _Result:
+        logger.error("a defect in a run", exc_info=error)
+        defect = InferenceFailed(f"a defect of the runtime: {type(error).__name__}")
+        return [defect] * len(run.tickets)
 
     def _begin(self, run: _Run) -> None:
         self._take(run.tickets)

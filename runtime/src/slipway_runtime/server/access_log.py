@@ -92,4 +92,4 @@ def _json_line(line: dict[str, object]) -> bytes:
 def _text_line(line: dict[str, object]) -> bytes:
     clock, message = str(line["time"])[11:19], line["message"]
     extras = " ".join(f"{name}={value}" for name, value in line.items() if name not in _SHOWN)
-    return f"{clock} INFO    {message}  ({extras})\n".encode()
+    return logs.printable(f"{clock} INFO    {message}  ({extras})").encode() + b"\n"

@@ -5,7 +5,8 @@ in which order answers leave, and when the connection ends. It replaces a genera
 because that costs several times what a small model's inference does; see docs/adr/0060.
 
 One request is answered at a time. Requests that a client sends ahead (pipelining) wait, and while
-they do nothing more is read from it. The head and the body of an answer leave in one write.
+they do nothing more is read from it; nor is it, and nothing more is answered, while a client leaves
+its answers unread. The head and the body of an answer leave in one write.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ _MAX_HEAD_BYTES: Final = 64 * 1024
 _WORTH_JOINING: Final = 64 * 1024
 # The rest of a body that nobody reads: up to here it is swallowed, beyond it the connection ends.
 _SWALLOWED_BYTES: Final = 256 * 1024
+# Chunk sizes with extensions, and trailers, until a part of the body comes or its end.
+_MAX_BETWEEN_BYTES: Final = 64 * 1024
 _PUT_OFF_BYTES: Final = 16 * 1024
+# Of answers that the client has not taken in: beyond this it gets no further ones.
+_MOST_UNSENT: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 _IN_A_ROW: Final = 16
 _STATUS_LINES: Final = {
@@ -59,12 +64,16 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_before",
         "_begun_here",
+        "_between_bytes",
+        "_body_here",
+        "_choked",
         "_current",
         "_deaf",
         "_ending",
         "_head_bytes",
         "_headers",
         "_last",
+        "_messages",
         "_parser",
         "_paused",
         "_receiving",
@@ -74,6 +83,7 @@ class Connection(asyncio.Protocol):
         "_url",
         "_waited",
         "_waiting",
+        "_written",
     )
 
     def __init__(
@@ -88,12 +98,17 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._begun_here = False
+        self._between_bytes = 0
+        self._body_here = False
+        self._messages = 0
         self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         self._waited = 0.0
         self._starting = False
         self._served = 0
+        self._written = 0
+        self._choked = False
         self._last = False
         self._deaf = False
         self._ending = False
@@ -104,6 +119,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(_MOST_UNSENT)
         self._all.opened(self, self._before)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -121,6 +137,19 @@ class Connection(asyncio.Protocol):
         # collector comes by.
         self._receiving = self._current = None
         del self._parser
+
+    def pause_writing(self) -> None:
+        """Answer nothing more: the client does not read."""
+        self._choked = True
+        if not self._ending:
+            self._pause()
+
+    def resume_writing(self) -> None:
+        """Go on answering."""
+        self._choked = False
+        self._start_next()
+        if not self._waiting:
+            self.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Take in what the client has sent."""
@@ -144,7 +173,7 @@ class Connection(asyncio.Protocol):
             return
         self.resume_reading()
         self._waited = waited
-        self._begun_here = False
+        self._begun_here = self._body_here = False
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
@@ -157,8 +186,16 @@ class Connection(asyncio.Protocol):
                 self.refuse(431, f"the request's headers are longer than {_MAX_HEAD_BYTES} bytes")
                 return
         self._start_next()
+        if self._receiving is not None:
+            self._between_bytes = 0 if self._body_here else self._between_bytes + len(data)
+            if self._between_bytes > _MAX_BETWEEN_BYTES:
+                most = f"{_MAX_BETWEEN_BYTES} bytes"
+                self.refuse(431, f"the body's chunk extensions or trailers are longer than {most}")
+                return
         if self._waiting:
             self._pause()
+        elif self._last and not self._ending and not self.has_begun:
+            self.close()  # What came was the rest of a body whose request had its answer.
 
     def _parse(self, data: bytes) -> None:
         rest: bytes | memoryview = data
@@ -182,10 +219,14 @@ class Connection(asyncio.Protocol):
             self._start_next()
             self.refuse(405, "CONNECT is for proxies")
             return
-        headers = (pair for pair in self._headers if pair[0] not in _ABOUT_UPGRADES)
+        headers = [pair for pair in self._headers if pair[0] not in _ABOUT_UPGRADES]
+        if not self._parser.should_keep_alive():
+            headers.append((b"connection", b"close"))
+        version = self._parser.get_http_version().encode()
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(method + b" " + self._url + b" HTTP/1.1\r\n" + lines + b"\r\n")
+        head = method + b" " + self._url + b" HTTP/" + version + b"\r\n" + lines + b"\r\n"
+        self._parser.feed_data(head)
 
     # What the parser calls.
 
@@ -194,6 +235,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers = []
         self._head_bytes = 1
+        self._messages += 1
         self._begun_here = True  # in these data, of which an unknown part is this head's
 
     def on_url(self, url: bytes) -> None:
@@ -213,13 +255,17 @@ class Connection(asyncio.Protocol):
         path, query = _split_target(self._url)
         method = self._parser.get_method().decode("ascii")
         exchange = Exchange(method, path, query, self._headers, self, self._waited)
-        if not self._parser.should_keep_alive() or self._parser.get_http_version() == "1.0":
+        if self._parser.get_http_version() == "1.0":
+            exchange.keep_alive = exchange.expects_continue = False
+        elif not self._parser.should_keep_alive():
             exchange.keep_alive = False
         self._receiving = exchange
+        self._between_bytes = 0
         self._waiting.append(exchange)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
+        self._body_here = True
         if self._receiving is not None:
             self._receiving.feed(body)
 
@@ -247,7 +293,7 @@ class Connection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._paused and not self._ending:
+        if self._paused and not self._ending and not self._choked:
             self._paused = False
             self._transport.resume_reading()
 
@@ -258,15 +304,17 @@ class Connection(asyncio.Protocol):
         if self._starting:
             return  # Called from below: the loop goes on.
         self._starting = True
-        for _ in range(_IN_A_ROW):
-            if self._current is not None or not self._waiting or self._ending:
-                break
-            self._current = self._waiting.popleft()
-            eager.run(self._serve(self._current))
-        else:
-            # The other connections' turn.
-            asyncio.get_running_loop().call_soon(self._start_next)
-        self._starting = False
+        try:
+            for _ in range(_IN_A_ROW):
+                if self._current is not None or not self._waiting or self._ending or self._choked:
+                    break
+                self._current = self._waiting.popleft()
+                eager.run(self._serve(self._current))
+            else:
+                # The other connections' turn.
+                asyncio.get_running_loop().call_soon(self._start_next)
+        finally:
+            self._starting = False
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
@@ -284,7 +332,7 @@ class Connection(asyncio.Protocol):
         keep_alive = self._may_go_on(exchange, response)
         self._send(response, keep_alive=keep_alive, bodiless=exchange.method == "HEAD")
         if not keep_alive:
-            self._end(linger=not exchange.complete)
+            self._end(linger=not exchange.complete or self._paused or bool(self._waiting))
             return
         self._start_next()
         if not self._waiting:
@@ -312,11 +360,14 @@ class Connection(asyncio.Protocol):
             head += (name, b": ", value, b"\r\n")
         head.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
         if bodiless:
-            self._transport.write(b"".join(head))
-        elif size <= _WORTH_JOINING:
-            self._transport.write(b"".join((*head, *parts)))
+            parts, size = (), 0
+        joined = b"".join((*head, *parts)) if size <= _WORTH_JOINING else b"".join(head)
+        if size <= _WORTH_JOINING:
+            self._written += len(joined)
+            self._transport.write(joined)
         else:
-            self._transport.writelines([b"".join(head), *parts])
+            self._written += len(joined) + size
+            self._transport.writelines([joined, *parts])
         self._all.poll.answered()
 
     # Ending.
@@ -355,13 +406,15 @@ class Connection(asyncio.Protocol):
         if self._ending:
             return
         if self._busy:
-            if self._receiving is not None:
+            if self._waiting and self._waiting[-1] is self._receiving:
                 self._waiting.pop().release()  # It will never be complete.
                 self._receiving = None
             return
-        self._all.metrics.responded(status)
-        response = Response(status, orjson.dumps({"error": message}))
-        self._send(response, keep_alive=False)
+        if self._receiving is None or self._receiving is self._current:
+            self._all.metrics.responded(status)
+            response = Response(status, orjson.dumps({"error": message}))
+            self._send(response, keep_alive=False)
+        # Else what is received is the rest of a body whose request had its answer.
         self._end(linger=True)
         if self._current is not None:
             self._current.lose()
@@ -383,6 +436,8 @@ class Connection(asyncio.Protocol):
         """Whether a request that is here as a whole is being answered, or was put off."""
         if self._current is not None and self._current is not self._receiving:
             return True
+        if self._waiting and self._waiting[0] is not self._receiving:
+            return True
         return self in self._all.turns
 
     @property
@@ -399,7 +454,7 @@ class Connection(asyncio.Protocol):
         """Whether a request has begun that has got no answer yet."""
         if self._head_bytes or self._receiving is not None or self._current is not None:
             return True
-        return self in self._all.turns
+        return bool(self._waiting) or self in self._all.turns
 
     def look_after(self, now: float, seconds: Mapping[str, float]) -> None:
         """There is one request at a time, and `awaited` tells all of it."""
@@ -408,13 +463,13 @@ class Connection(asyncio.Protocol):
         """Return what is awaited from the client, and what must change for it to get on."""
         unsent = self._transport.get_write_buffer_size()
         if unsent:
-            return "answer", unsent
+            return "answer", self._written - unsent
         if self._busy:
             return None
         if self._receiving is not None:
-            return "body", id(self._receiving)
+            return "body", self._messages
         if self._head_bytes or not self._served:
-            return "headers", None
+            return "headers", max(self._messages, 1)
         return "request", self._served
 
 

@@ -9,8 +9,11 @@ and begun in the next turns, in the order in which they came. Who is not to wait
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Final, Protocol
+
+logger = logging.getLogger(__name__)
 
 _TURN_SECONDS: Final = 0.025
 _TIMED_EVERY: Final = 8
@@ -23,6 +26,10 @@ class Taker(Protocol):
 
     def take_in(self, data: bytes, waited: float) -> None:
         """Take in what has come, and was put off for so many seconds."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once."""
         ...
 
 
@@ -94,12 +101,15 @@ class Turns:
         self._scheduled = False
         now = time.monotonic()
         end = now + _TURN_SECONDS
-        try:
-            while self._put_off and now < end:
-                connection = next(iter(self._put_off))
-                held = self._put_off.pop(connection)
+        while self._put_off and now < end:
+            connection = next(iter(self._put_off))
+            held = self._put_off.pop(connection)
+            try:
                 connection.take_in(b"".join(held.parts), now - held.since)
-                now = time.monotonic()
-        finally:
-            if self._put_off:
-                self._schedule()
+            except Exception:
+                # As the event loop does with what it hands over itself.
+                logger.exception("a defect in taking in what was put off")
+                connection.abort()
+            now = time.monotonic()
+        if self._put_off:
+            self._schedule()
