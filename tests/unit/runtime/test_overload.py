@@ -190,14 +190,22 @@ def test_more_connections_than_may_be_on_their_way_to_workers_wait_for_them(tmp_
         assert server.children() == workers
 
 
-def test_who_has_asked_is_answered_before_others_get_its_room(tmp_path: Path) -> None:
-    """Twice as many come at once as the workers may have; all have sent their request by then."""
+@pytest.mark.parametrize("idle", range(4))
+def test_who_has_asked_is_answered_before_others_get_its_room(tmp_path: Path, idle: int) -> None:
+    """Twice as many come at once as the workers may have; all have sent their request by then.
+
+    Which of those that a turn of the loop takes in is one too many depends on who was there before.
+    """
     extra = {"SLIPWAY_WORKERS": "2", "SLIPWAY_MAX_CONNECTIONS": str(MOST)}
     with (
         Server(tmp_path, onnx_models.identity(), extra=extra) as server,
         contextlib.ExitStack() as stack,
     ):
         server.start().wait_until_ready()
+        for _ in range(idle):
+            connection = stack.enter_context(connect(server))
+            connection.sendall(PROBE)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         with stopped(server.children()):
             kept = [stack.enter_context(connect(server)) for _ in range(2 * MOST)]
             for connection in kept:

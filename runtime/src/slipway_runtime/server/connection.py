@@ -23,6 +23,7 @@ import httptools
 import orjson
 
 from slipway_runtime.server import eager
+from slipway_runtime.server.connections import is_unheard
 from slipway_runtime.server.http import ClientGoneError, Exchange, Response
 
 if TYPE_CHECKING:
@@ -448,6 +449,11 @@ class Connection(asyncio.Protocol):
         if self._receiving is not None:
             return 2
         return 1 if self._served else 0
+
+    @property
+    def unheard(self) -> bool:
+        """Whether something has come that is not read yet, and is to be."""
+        return not self._paused and is_unheard(self._transport)
 
     @property
     def has_begun(self) -> bool:

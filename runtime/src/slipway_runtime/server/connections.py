@@ -10,14 +10,19 @@ Each connection that waits for its client is looked at once a second, and has to
 
 When there are more connections than allowed, those make room that wait for their client: first
 those that never sent a request (or are not through with TLS), then those between two requests, then
-those with half a body. So a new connection, which may be a probe's, is always taken.
+those with half a body. So a new connection, which may be a probe's, is always taken. Who has sent
+what is not read yet only looks idle, and is spared where others can go.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import itertools
 import logging
 import resource
+import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,6 +60,8 @@ class Watched(Protocol):
     def dispensable(self) -> int | None: ...  # noqa: D102
     @property
     def has_begun(self) -> bool: ...  # noqa: D102
+    @property
+    def unheard(self) -> bool: ...  # noqa: D102
     def awaited(self) -> tuple[str, object] | None: ...  # noqa: D102
     def refuse(self, status: int, message: str) -> None: ...  # noqa: D102
     def finish(self) -> None: ...  # noqa: D102
@@ -68,6 +75,7 @@ class Handshake:
 
     dispensable = 0
     has_begun = False
+    unheard = False
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self._task = task
@@ -214,11 +222,23 @@ class Connections:
             if rank is not None and connection is not newest:
                 ranked.setdefault(rank, []).append(connection)
         in_order = [connection for rank in sorted(ranked) for connection in ranked[rank]]
-        for connection in in_order[: max(1, self._most // _ROOM)]:
+        wanted = max(1, self._most // _ROOM)
+        idle = (connection for connection in in_order if not connection.unheard)
+        # If none is, more room is needed than one turn of the loop can see.
+        for connection in list(itertools.islice(idle, wanted)) or in_order[:wanted]:
             self.metrics.connection_closed("room")
             connection.abort()
             # It will tell of its end later, when more may have come that need room.
             self.closed(connection)
+
+
+def is_unheard(transport: asyncio.Transport) -> bool:
+    """Return whether something has come that the event loop has not read yet."""
+    if transport.is_closing():
+        return False
+    descriptor = transport.get_extra_info("socket").fileno()
+    waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+    return int.from_bytes(waiting, sys.byteorder) > 0
 
 
 def _allowed_files() -> int:
