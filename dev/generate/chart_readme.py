@@ -15,7 +15,7 @@ _INTRO = """\
 # The Slipway chart
 
 Installs the operator that serves `ModelDeployment` resources, and their CustomResourceDefinition.
-Kubernetes 1.29 or later, Helm 3.14 or later (Helm 4 included).
+Kubernetes 1.29 or later, Helm 3.17 or later (Helm 4 included).
 
     helm install slipway charts/slipway --namespace slipway-system --create-namespace \\
       --set registry=registry.example.com/ml

@@ -17,8 +17,9 @@ load, and a record of what it saw: artifact and cluster faults on a real node wi
 this repository and a real S3 server (`tests/e2e`), those of the operator and of people on a real
 API server (`tests/controlplane`). `make faults-page` renews it after a run of the tests.
 
-- **Reason** is that of the condition Ready; Events and `slipway_operator_rollouts_total` use the
-  same words.
+- **Reason** is that of the condition Ready; `slipway_operator_rollouts_total` uses the same words,
+  and so do Events, but for the end of a failed rollout: `RolledBack` or `RolloutHeld`, with the
+  reason's sentence in the message.
 - **Class** says what a rollout does about it. *Intrinsic*: failed at the first evidence.
   *Environmental*: named at once, failed only at the deadline, heals when the cause goes.
   *Ambiguous*: failed after some restarts. *-*: no failure of a rollout.

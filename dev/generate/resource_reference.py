@@ -48,6 +48,12 @@ at once, but the rollout fails only at its progress deadline, since it may pass.
 counts after some restarts. A pod's container tells the operator by its exit code, see
 [the contract between operator and pod](pod-contract.md).
 
+Where nothing has failed, Ready says `Deploying` (a first version), `RollingOut`, `RolloutWithGap`,
+`Serving`, `RollbackRequested` (served by that annotation's wish), `PodsMissing` (fewer are ready
+than wanted, and no pod says why), `ScaledToZero` or `Suspended`. With pods missing, Ready may be
+True with one of the reasons below: what is ready serves. Of what concerns the spec or the objects
+around a model, the [README](../README.md#how-failure-looks) has the list.
+
 """
 
 
