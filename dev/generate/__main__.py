@@ -14,6 +14,7 @@ from pathlib import Path
 import chart_readme
 import crd_manifests
 import faults_page
+import metrics_page
 import requirements
 import resource_reference
 
@@ -24,6 +25,7 @@ GENERATED: dict[str, Callable[[Path], str]] = {
     "charts/slipway/templates/crd.yaml": crd_manifests.chart_template,
     "charts/slipway/README.md": chart_readme.render,
     "docs/faults.md": faults_page.render,
+    "docs/metrics.md": metrics_page.render,
     "docs/resource.md": resource_reference.render,
     **requirements.FILES,
 }
