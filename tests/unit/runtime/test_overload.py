@@ -213,3 +213,29 @@ def test_who_has_asked_is_answered_before_others_get_its_room(tmp_path: Path, id
             wait_until_accepted(server)
         for connection in kept:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_takes_in_an_answer_loses_nothing_to_who_gets_the_room_of_the_idle(
+    tmp_path: Path,
+) -> None:
+    extra = {"SLIPWAY_MAX_CONNECTIONS": str(MOST)}
+    with (
+        Server(tmp_path, onnx_models.ones(), extra=extra) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        server.start().wait_until_ready()
+        # The longest here, so that it would be the first to go.
+        taker = stack.enter_context(connect(server))
+        body = b'{"shape": [5000000]}'
+        taker.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
+        head = taker.recv(12)
+        for _ in range(MOST):
+            connection = stack.enter_context(connect(server))
+            connection.sendall(PROBE)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert closed_for(server, "room") > 0
+        # With this one nothing more is asked, and the connection ends once all has left.
+        taker.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        answer = head + read_to_end(taker)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.count(b"1.0") == 5_000_000

@@ -158,7 +158,11 @@ def test_who_has_gone_meanwhile_costs_nothing_more(
                 client.close()
     for number, client in enumerate(clients[::2]):
         assert told(client) == (200, [2 * number] * NUMBERS)
-    assert of_metric(server.get("/metrics").body, SUCCESS) < CLIENTS * 0.9
+    page = server.get("/metrics").body
+    assert of_metric(page, SUCCESS) < CLIENTS * 0.9
+    gone = re.search(rb'^slipway_http_responses_total{code="499"} (\d+)$', page, re.MULTILINE)
+    assert gone
+    assert int(gone[1]) > CLIENTS * 0.1
 
 
 def test_a_request_that_was_put_off_beyond_its_deadline_is_not_run(tmp_path: Path) -> None:

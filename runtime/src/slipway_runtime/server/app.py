@@ -25,6 +25,7 @@ from slipway_runtime.server import asgi, page
 from slipway_runtime.server.access import OPEN, PROBES, Tokens
 from slipway_runtime.server.compression import acceptable, deflate
 from slipway_runtime.server.http import (
+    CLIENT_GONE,
     ClientGoneError,
     Exchange,
     Response,
@@ -49,8 +50,6 @@ _OF_THE_MODEL: Final = (_DOCUMENT, "/predict", "/invocations", "/v2/repository/i
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _TRACE_CONTEXT: Final = (b"traceparent", b"tracestate")
 _READY_SUFFIX: Final = "/ready"
-# No answer has this status: nginx logs it where the connection ended before there was one.
-_CLIENT_GONE: Final = 499
 _WORTH_COMPRESSING: Final = 1024
 _WORTH_A_THREAD: Final = 64 * 1024
 
@@ -114,7 +113,7 @@ class App:
         except RequestError as error:
             response = error_response(error)
         except ClientGoneError:
-            self._note(exchange, started, _CLIENT_GONE, 0)
+            self._note(exchange, started, CLIENT_GONE, 0)
             raise
         except Exception:
             logger.exception(

@@ -1,8 +1,8 @@
 """One client's connection: HTTP/1.1 between a socket and the handlers of requests.
 
-httptools parses (llhttp, with no leniency); what is here decides when a request is handed over,
-in which order answers leave, and when the connection ends. It replaces a general ASGI server
-because that costs several times what a small model's inference does; see docs/adr/0060.
+What is here decides when a request is handed over, in which order answers leave, and when the
+connection ends. It replaces a general ASGI server because that costs several times what a small
+model's inference does; see docs/adr/0060.
 
 One request is answered at a time. Requests that a client sends ahead (pipelining) wait, and while
 they do nothing more is read from it; nor is it, and nothing more is answered, while a client leaves
@@ -15,16 +15,15 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
-from urllib.parse import unquote_to_bytes
 
-import httptools
 import orjson
 
 from slipway_runtime.server import eager
-from slipway_runtime.server.connections import is_unheard
-from slipway_runtime.server.http import ClientGoneError, Exchange, Response
+from slipway_runtime.server.connections import is_on_its_way
+from slipway_runtime.server.http import CLIENT_GONE, ClientGoneError, Exchange, Response
+from slipway_runtime.server.request_reader import RefusedError, RequestReader
+from slipway_runtime.server.response_bytes import encode
 
 if TYPE_CHECKING:
     from slipway_runtime.server.connections import Connections, Handshake
@@ -32,21 +31,13 @@ if TYPE_CHECKING:
 
 Answer = Callable[[Exchange], Awaitable[Response]]
 
-_MAX_HEAD_BYTES: Final = 64 * 1024
-_WORTH_JOINING: Final = 64 * 1024
 # The rest of a body that nobody reads: up to here it is swallowed, beyond it the connection ends.
 _SWALLOWED_BYTES: Final = 256 * 1024
-# Chunk sizes with extensions, and trailers, until a part of the body comes or its end.
-_MAX_BETWEEN_BYTES: Final = 64 * 1024
 _PUT_OFF_BYTES: Final = 16 * 1024
 # Of answers that the client has not taken in: beyond this it gets no further ones.
 _MOST_UNSENT: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 _IN_A_ROW: Final = 16
-_STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
-}
-_ABOUT_UPGRADES: Final = (b"upgrade", b"connection", b"http2-settings")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -64,25 +55,16 @@ class Connection(asyncio.Protocol):
         "_all",
         "_answer",
         "_before",
-        "_begun_here",
-        "_between_bytes",
-        "_body_here",
         "_choked",
         "_current",
         "_deaf",
         "_ending",
-        "_head_bytes",
-        "_headers",
         "_last",
-        "_messages",
-        "_parser",
         "_paused",
-        "_receiving",
+        "_reader",
         "_served",
         "_starting",
         "_transport",
-        "_url",
-        "_waited",
         "_waiting",
         "_written",
     )
@@ -93,19 +75,10 @@ class Connection(asyncio.Protocol):
         self._answer = answer
         self._all = connections
         self._before = before
-        self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
-        self._begun_here = False
-        self._between_bytes = 0
-        self._body_here = False
-        self._messages = 0
-        self._receiving: Exchange | None = None
         self._current: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
-        self._waited = 0.0
+        self._reader = RequestReader(self, self._waiting.append)
         self._starting = False
         self._served = 0
         self._written = 0
@@ -126,9 +99,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Tell the requests under way that nobody waits for them any more."""
         self._all.closed(self)
-        self._all.turns.forget(self)
+        if self._all.turns.forget(self):
+            self._all.metrics.responded(CLIENT_GONE)
         self._ending = True
-        for exchange in (self._receiving, self._current, *self._waiting):
+        for exchange in (self._reader.receiving, self._current, *self._waiting):
             if exchange is not None:
                 exchange.lose()
         for exchange in self._waiting:
@@ -136,8 +110,8 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         # Each of them holds this connection: its memory would be free only when the garbage
         # collector comes by.
-        self._receiving = self._current = None
-        del self._parser
+        self._current = None
+        self._reader.close()
 
     def pause_writing(self) -> None:
         """Answer nothing more: the client does not read."""
@@ -173,108 +147,17 @@ class Connection(asyncio.Protocol):
         if self._ending or self._deaf:
             return
         self.resume_reading()
-        self._waited = waited
-        self._begun_here = self._body_here = False
         try:
-            self._parse(data)
-        except httptools.HttpParserError as error:
+            self._reader.feed(data, waited)
+        except RefusedError as refusal:
             self._start_next()
-            self.refuse(400, f"this is not HTTP/1.1: {error}")
+            self.refuse(refusal.status, refusal.message)
             return
-        if self._head_bytes and not self._begun_here:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self.refuse(431, f"the request's headers are longer than {_MAX_HEAD_BYTES} bytes")
-                return
         self._start_next()
-        if self._receiving is not None:
-            self._between_bytes = 0 if self._body_here else self._between_bytes + len(data)
-            if self._between_bytes > _MAX_BETWEEN_BYTES:
-                most = f"{_MAX_BETWEEN_BYTES} bytes"
-                self.refuse(431, f"the body's chunk extensions or trailers are longer than {most}")
-                return
         if self._waiting:
             self._pause()
         elif self._last and not self._ending and not self.has_begun:
             self.close()  # What came was the rest of a body whose request had its answer.
-
-    def _parse(self, data: bytes) -> None:
-        rest: bytes | memoryview = data
-        while rest and not self._deaf:
-            try:
-                self._parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as upgrade:
-                self._ignore_upgrade()
-                rest = memoryview(rest)[upgrade.args[0] :]
-            else:
-                return
-
-    def _ignore_upgrade(self) -> None:
-        """Parse the head of a request that asks for another protocol anew, without its asking.
-
-        Nothing here upgrades, and HTTP lets a server ignore it; but the parser would take the body
-        for that protocol's bytes.
-        """
-        method = self._parser.get_method()
-        if method == b"CONNECT":
-            self._start_next()
-            self.refuse(405, "CONNECT is for proxies")
-            return
-        headers = [pair for pair in self._headers if pair[0] not in _ABOUT_UPGRADES]
-        if not self._parser.should_keep_alive():
-            headers.append((b"connection", b"close"))
-        version = self._parser.get_http_version().encode()
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        self._parser = httptools.HttpRequestParser(self)
-        head = method + b" " + self._url + b" HTTP/" + version + b"\r\n" + lines + b"\r\n"
-        self._parser.feed_data(head)
-
-    # What the parser calls.
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._url = b""
-        self._headers = []
-        self._head_bytes = 1
-        self._messages += 1
-        self._begun_here = True  # in these data, of which an unknown part is this head's
-
-    def on_url(self, url: bytes) -> None:
-        """Take a part of the target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; those behind a chunked body (trailers) are ignored."""
-        if self._receiving is None:
-            self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The head is complete: the request can be answered."""
-        if self._parser.should_upgrade():
-            return
-        self._head_bytes = 0
-        path, query = _split_target(self._url)
-        method = self._parser.get_method().decode("ascii")
-        exchange = Exchange(method, path, query, self._headers, self, self._waited)
-        if self._parser.get_http_version() == "1.0":
-            exchange.keep_alive = exchange.expects_continue = False
-        elif not self._parser.should_keep_alive():
-            exchange.keep_alive = False
-        self._receiving = exchange
-        self._between_bytes = 0
-        self._waiting.append(exchange)
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
-        self._body_here = True
-        if self._receiving is not None:
-            self._receiving.feed(body)
-
-    def on_message_complete(self) -> None:
-        """The request is complete."""
-        if self._receiving is not None:
-            self._receiving.end()
-            self._receiving = None
 
     # What an exchange asks for.
 
@@ -346,29 +229,12 @@ class Connection(asyncio.Protocol):
         return exchange.complete or exchange.swallow(_SWALLOWED_BYTES)
 
     def _send(self, response: Response, *, keep_alive: bool, bodiless: bool = False) -> None:
-        body = response.body
-        parts = body if isinstance(body, tuple) else (body,)
-        size = sum(map(len, parts))
-        head = [
-            _STATUS_LINES[response.status],
-            b"date: ",
-            self._all.date(),
-            b"\r\ncontent-type: ",
-            response.content_type,
-            b"\r\ncontent-length: %d\r\n" % size,
-        ]
-        for name, value in response.headers:
-            head += (name, b": ", value, b"\r\n")
-        head.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-        if bodiless:
-            parts, size = (), 0
-        joined = b"".join((*head, *parts)) if size <= _WORTH_JOINING else b"".join(head)
-        if size <= _WORTH_JOINING:
-            self._written += len(joined)
-            self._transport.write(joined)
+        parts = encode(response, self._all.date(), keep_alive=keep_alive, bodiless=bodiless)
+        self._written += sum(map(len, parts))
+        if len(parts) == 1:
+            self._transport.write(parts[0])
         else:
-            self._written += len(joined) + size
-            self._transport.writelines([joined, *parts])
+            self._transport.writelines(parts)
         self._all.poll.answered()
 
     # Ending.
@@ -407,11 +273,11 @@ class Connection(asyncio.Protocol):
         if self._ending:
             return
         if self._busy:
-            if self._waiting and self._waiting[-1] is self._receiving:
+            if self._waiting and self._waiting[-1] is self._reader.receiving:
                 self._waiting.pop().release()  # It will never be complete.
-                self._receiving = None
+                self._reader.receiving = None
             return
-        if self._receiving is None or self._receiving is self._current:
+        if self._reader.receiving is None or self._reader.receiving is self._current:
             self._all.metrics.responded(status)
             response = Response(status, orjson.dumps({"error": message}))
             self._send(response, keep_alive=False)
@@ -435,9 +301,9 @@ class Connection(asyncio.Protocol):
     @property
     def _busy(self) -> bool:
         """Whether a request that is here as a whole is being answered, or was put off."""
-        if self._current is not None and self._current is not self._receiving:
+        if self._current is not None and self._current is not self._reader.receiving:
             return True
-        if self._waiting and self._waiting[0] is not self._receiving:
+        if self._waiting and self._waiting[0] is not self._reader.receiving:
             return True
         return self in self._all.turns
 
@@ -446,19 +312,19 @@ class Connection(asyncio.Protocol):
         """How soon this connection makes room for others (0 first), or None: never."""
         if self._busy:
             return None
-        if self._receiving is not None:
+        if self._reader.receiving is not None:
             return 2
         return 1 if self._served else 0
 
     @property
-    def unheard(self) -> bool:
-        """Whether something has come that is not read yet, and is to be."""
-        return not self._paused and is_unheard(self._transport)
+    def on_its_way(self) -> bool:
+        """Whether a request has come that is not read yet, or an answer has not left yet."""
+        return is_on_its_way(self._transport, reading=not self._paused)
 
     @property
     def has_begun(self) -> bool:
         """Whether a request has begun that has got no answer yet."""
-        if self._head_bytes or self._receiving is not None or self._current is not None:
+        if self._reader.in_head or self._reader.receiving is not None or self._current is not None:
             return True
         return bool(self._waiting) or self in self._all.turns
 
@@ -472,21 +338,8 @@ class Connection(asyncio.Protocol):
             return "answer", self._written - unsent
         if self._busy:
             return None
-        if self._receiving is not None:
-            return "body", self._messages
-        if self._head_bytes or not self._served:
-            return "headers", max(self._messages, 1)
+        if self._reader.receiving is not None:
+            return "body", self._reader.heads
+        if self._reader.in_head or not self._served:
+            return "headers", max(self._reader.heads, 1)
         return "request", self._served
-
-
-def _split_target(url: bytes) -> tuple[str, bytes]:
-    """Return the path, decoded, and the query of a request's target."""
-    if not url.startswith(b"/"):
-        try:
-            url = httptools.parse_url(url).path or b"/"
-        except httptools.HttpParserInvalidURLError:
-            return url.decode("latin-1"), b""
-    path, _, query = url.partition(b"?")
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    return path.decode("utf-8", "replace"), query

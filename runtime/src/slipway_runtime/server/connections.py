@@ -11,7 +11,8 @@ Each connection that waits for its client is looked at once a second, and has to
 When there are more connections than allowed, those make room that wait for their client: first
 those that never sent a request (or are not through with TLS), then those between two requests, then
 those with half a body. So a new connection, which may be a probe's, is always taken. Who has sent
-what is not read yet only looks idle, and is spared where others can go.
+what is not read yet, or whose answer has not left yet, only looks idle, and is spared where others
+can go.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Watched(Protocol):
     @property
     def has_begun(self) -> bool: ...  # noqa: D102
     @property
-    def unheard(self) -> bool: ...  # noqa: D102
+    def on_its_way(self) -> bool: ...  # noqa: D102
     def awaited(self) -> tuple[str, object] | None: ...  # noqa: D102
     def refuse(self, status: int, message: str) -> None: ...  # noqa: D102
     def finish(self) -> None: ...  # noqa: D102
@@ -75,7 +76,7 @@ class Handshake:
 
     dispensable = 0
     has_begun = False
-    unheard = False
+    on_its_way = False
 
     def __init__(self, task: asyncio.Task[None]) -> None:
         self._task = task
@@ -223,7 +224,7 @@ class Connections:
                 ranked.setdefault(rank, []).append(connection)
         in_order = [connection for rank in sorted(ranked) for connection in ranked[rank]]
         wanted = max(1, self._most // _ROOM)
-        idle = (connection for connection in in_order if not connection.unheard)
+        idle = (connection for connection in in_order if not connection.on_its_way)
         # If none is, more room is needed than one turn of the loop can see.
         for connection in list(itertools.islice(idle, wanted)) or in_order[:wanted]:
             self.metrics.connection_closed("room")
@@ -232,9 +233,11 @@ class Connections:
             self.closed(connection)
 
 
-def is_unheard(transport: asyncio.Transport) -> bool:
-    """Return whether something has come that the event loop has not read yet."""
-    if transport.is_closing():
+def is_on_its_way(transport: asyncio.Transport, *, reading: bool) -> bool:
+    """Return whether the event loop has something to send yet, or to read where it reads."""
+    if transport.get_write_buffer_size():
+        return True
+    if not reading or transport.is_closing():
         return False
     descriptor = transport.get_extra_info("socket").fileno()
     waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))

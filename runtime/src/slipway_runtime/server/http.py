@@ -51,6 +51,8 @@ STATUS: Final[dict[type[RequestError], int]] = {
     DeadlineExceeded: 504,
 }
 
+CLIENT_GONE: Final = 499
+"""No answer has this status: nginx logs it where the connection ended before there was one."""
 
 _MAX_DIGITS: Final = 18
 _SERVER_ERROR: Final = 500

@@ -88,9 +88,9 @@ class Turns:
         held.size += len(data)
         return held.size <= _MOST_BYTES
 
-    def forget(self, connection: Taker) -> None:
-        """Know that a connection has ended."""
-        self._put_off.pop(connection, None)
+    def forget(self, connection: Taker) -> bool:
+        """Know that a connection has ended; return whether something of it was put off."""
+        return self._put_off.pop(connection, None) is not None
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -11,7 +11,7 @@ from slipway_runtime.http2.connection import Http2Connection
 from slipway_runtime.http2.errors import ConnectionFailedError, ErrorCode
 from slipway_runtime.http2.headers import Request, encode
 from slipway_runtime.http2.stream import NOBODY, Receiver, Stream
-from slipway_runtime.server.connections import is_unheard
+from slipway_runtime.server.connections import is_on_its_way
 from slipway_runtime.server.grpc import status
 from slipway_runtime.server.grpc.call import (
     ACCEPTED,
@@ -276,10 +276,10 @@ class GrpcConnection(asyncio.Protocol):
         return 1 if self._served else 0
 
     @property
-    def unheard(self) -> bool:
-        """Whether something has come that is not read yet, and is to be."""
+    def on_its_way(self) -> bool:
+        """Whether a call has come that is not read yet, or an answer has not left yet."""
         choked = self._ending or self._http.outgoing.choked
-        return not choked and is_unheard(self._transport)
+        return self._scheduled or is_on_its_way(self._transport, reading=not choked)
 
     @property
     def has_begun(self) -> bool:
