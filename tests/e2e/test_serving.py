@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import ssl
+from contextlib import closing
 
 import pytest
 import trustme
@@ -124,6 +125,33 @@ def test_a_preferred_provider_that_the_image_lacks_is_passed_over_and_told(
         f"{folders[0]} can be written",
         f"{folders[1]} Read-only file system",
     ]
+
+
+def test_what_an_engineer_sets_for_one_model_holds_in_its_pod(
+    testbed: Testbed, namespace: str
+) -> None:
+    artifact = testbed.upload("linear.onnx", onnx_models.linear())
+    runtime = {
+        "logLevel": "WARNING",
+        "profiling": True,
+        "connections": {"max": 64, "keepAliveSeconds": 1},
+        "busyPollMicroseconds": 0,
+    }
+    testbed.apply(testbed.model(namespace, "linear", artifact, runtime=runtime))
+    testbed.wait_for(namespace, "linear", "ready", is_ready)
+
+    # The root file system is read-only, and a profile is written to a file first.
+    profile = send(testbed, namespace, "linear", "POST", "/debug/profile?seconds=0.1")
+    assert profile.status == 200, profile.text
+    assert any(event["cat"] == "Session" for event in profile.json)
+    address = testbed.service_address(namespace, "linear")
+    with closing(http.client.HTTPConnection(address, timeout=10)) as idle:
+        idle.request("GET", "/v2/health/live")
+        assert idle.getresponse().read() is not None
+        assert idle.sock.recv(1) == b""  # The server is the one that ends it.
+    for container in ("fetch", "serve"):
+        log = testbed.cluster.kubectl("logs", "-n", namespace, "deploy/linear", "-c", container)
+        assert log.stdout == ""
 
 
 def test_no_credential_is_in_a_log_an_event_or_the_status(

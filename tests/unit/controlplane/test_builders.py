@@ -118,6 +118,8 @@ CASES: dict[str, Json] = {
             "aliases": ["fraud-eu", "fraud.v2"],
             "grpc": True,
             "accessLog": True,
+            "logLevel": "WARNING",
+            "connections": {"max": 512, "keepAliveSeconds": 650},
             "sharedMemory": "512Mi",
         }
     },

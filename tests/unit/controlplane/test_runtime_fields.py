@@ -92,6 +92,13 @@ def test_fields_that_nobody_uses_leave_the_revisions_of_released_operators_as_th
         ("sessionOptions", {"b": "2", "a": "1"}, "SLIPWAY_SESSION_OPTIONS", '{"a": "1", "b": "2"}'),
         ("customOpLibraries", ["/a.so", "/b.so"], "SLIPWAY_CUSTOM_OP_LIBRARIES", "/a.so,/b.so"),
         ("cpuArena", False, "SLIPWAY_CPU_ARENA", "false"),
+        ("logLevel", "DEBUG", "SLIPWAY_LOG_LEVEL", "DEBUG"),
+        ("connections", {"max": 64}, "SLIPWAY_MAX_CONNECTIONS", "64"),
+        ("connections", {"keepAliveSeconds": 650}, "SLIPWAY_KEEP_ALIVE_SECONDS", "650"),
+        ("connections", {"headerTimeoutSeconds": 0}, "SLIPWAY_HEADER_TIMEOUT_SECONDS", "0"),
+        ("connections", {"bodyTimeoutSeconds": 90}, "SLIPWAY_BODY_TIMEOUT_SECONDS", "90"),
+        ("busyPollMicroseconds", 0, "SLIPWAY_BUSY_POLL_MICROSECONDS", "0"),
+        ("profiling", True, "SLIPWAY_PROFILING", "true"),
     ],
 )
 def test_a_field_reaches_the_runtime(field, value, variable, told):
@@ -102,10 +109,26 @@ def test_a_field_reaches_the_runtime(field, value, variable, told):
 
 
 @pytest.mark.parametrize(
-    "off", [{"grpc": False}, {"accessLog": False}, {"batching": {}}, {"cpuArena": True}]
+    "off",
+    [
+        {"grpc": False},
+        {"accessLog": False},
+        {"batching": {}},
+        {"cpuArena": True},
+        {"connections": {}},
+        {"profiling": False},
+    ],
 )
 def test_a_switch_that_is_off_is_as_one_that_is_absent(off):
     assert serve(**off) == serve()
+
+
+def test_the_level_of_the_log_is_that_of_fetch_too():
+    spec = pod(runtime={"logLevel": "DEBUG"})
+    env = values(spec["initContainers"][0])
+    assert env["SLIPWAY_LOG_LEVEL"] == "DEBUG"
+    assert set(env) - set(values(fetch(samples.settings()))) == {"SLIPWAY_LOG_LEVEL"}
+    assert FetchSettings.from_environment(env).log_level == "DEBUG"
 
 
 FIELD_OF = {
@@ -125,6 +148,13 @@ FIELD_OF = {
     "SLIPWAY_NON_FINITE": "nonFinite",
     "SLIPWAY_MODEL_ALIASES": "aliases",
     "SLIPWAY_ACCESS_LOG": "accessLog",
+    "SLIPWAY_LOG_LEVEL": "logLevel",
+    "SLIPWAY_MAX_CONNECTIONS": "connections",
+    "SLIPWAY_KEEP_ALIVE_SECONDS": "connections",
+    "SLIPWAY_HEADER_TIMEOUT_SECONDS": "connections",
+    "SLIPWAY_BODY_TIMEOUT_SECONDS": "connections",
+    "SLIPWAY_BUSY_POLL_MICROSECONDS": "busyPollMicroseconds",
+    "SLIPWAY_PROFILING": "profiling",
     "SLIPWAY_GRAPH_OPTIMIZATION": "graphOptimization",
     "SLIPWAY_SESSION_OPTIONS": "sessionOptions",
     "SLIPWAY_CUSTOM_OP_LIBRARIES": "customOpLibraries",

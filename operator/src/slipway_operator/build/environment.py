@@ -9,7 +9,16 @@ import json
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool, Proxy
-from slipway_operator.api.spec import Batching, Golden, Model, Runtime, Storage, Threads
+from slipway_operator.api.spec import (
+    Batching,
+    Connections,
+    Golden,
+    LogLevel,
+    Model,
+    Runtime,
+    Storage,
+    Threads,
+)
 from slipway_operator.build.cache import CACHE_DIR, ENGINES_DIR, keeps_engines
 from slipway_operator.build.claim import CLAIM_DIR, claim_volume
 from slipway_operator.build.resolve import RejectedSpecError, ResolvedServing
@@ -25,8 +34,8 @@ GRPC_PORT = 9000
 _MOST_GOLDEN_BYTES = 64 * 1024
 
 
-def fetch_environment(model: Model, proxy: Proxy) -> list[Json]:
-    """Where the storage is, and references to its credentials."""
+def fetch_environment(model: Model, proxy: Proxy, log_level: LogLevel | None) -> list[Json]:
+    """Where the storage is, references to its credentials, and what to log."""
     storage = model.storage or Storage()
     values: dict[str, str | None] = {
         "SLIPWAY_CACHE_DIR": CACHE_DIR,
@@ -35,6 +44,7 @@ def fetch_environment(model: Model, proxy: Proxy) -> list[Json]:
         "SLIPWAY_S3_ADDRESSING_STYLE": storage.addressing_style,
         "SLIPWAY_S3_ANONYMOUS": "true" if storage.anonymous else None,
         "SLIPWAY_CA_BUNDLE": f"{CA_DIR}/ca.crt" if storage.ca_bundle else None,
+        "SLIPWAY_LOG_LEVEL": log_level,
         "SLIPWAY_CLAIM_DIR": CLAIM_DIR if claim_volume(model.uri) is not None else None,
         "HTTPS_PROXY": proxy.https_proxy,
         "HTTP_PROXY": proxy.http_proxy,
@@ -83,6 +93,7 @@ def serve_environment(
 def _optional(runtime: Runtime) -> dict[str, int | str | None]:
     """Variables of fields that may be absent."""
     threads, batching = runtime.threads or Threads(), runtime.batching or Batching()
+    connections = runtime.connections or Connections()
     timeout, size = runtime.request_timeout_ms, runtime.max_request_size
     return {
         "SLIPWAY_INTRA_OP_THREADS": threads.intra_op,
@@ -102,6 +113,13 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
         "SLIPWAY_MODEL_ALIASES": ",".join(runtime.aliases or ()) or None,
         "SLIPWAY_GRPC_PORT": GRPC_PORT if runtime.grpc else None,
         "SLIPWAY_ACCESS_LOG": "true" if runtime.access_log else None,
+        "SLIPWAY_LOG_LEVEL": runtime.log_level,
+        "SLIPWAY_MAX_CONNECTIONS": connections.max,
+        "SLIPWAY_KEEP_ALIVE_SECONDS": connections.keep_alive_seconds,
+        "SLIPWAY_HEADER_TIMEOUT_SECONDS": connections.header_timeout_seconds,
+        "SLIPWAY_BODY_TIMEOUT_SECONDS": connections.body_timeout_seconds,
+        "SLIPWAY_BUSY_POLL_MICROSECONDS": runtime.busy_poll_microseconds,
+        "SLIPWAY_PROFILING": "true" if runtime.profiling else None,
         "SLIPWAY_TLS_CERTIFICATE": f"{TLS_DIR}/tls.crt" if runtime.tls else None,
         "SLIPWAY_TLS_KEY": f"{TLS_DIR}/tls.key" if runtime.tls else None,
         "SLIPWAY_TOKEN_FILE": f"{TOKENS_DIR}/{TOKENS_FILE}" if runtime.bearer_tokens else None,

@@ -186,7 +186,7 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
             "--max-bytes",
             str(largest_artifact(serving)),
         ],
-        "env": fetch_environment(spec.model, pool.proxy),
+        "env": fetch_environment(spec.model, pool.proxy, spec.runtime.log_level),
         # Fetching needs little memory whatever the size; one that starved the node's other pods
         # while many models start would.
         "resources": {

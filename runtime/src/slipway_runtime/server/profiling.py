@@ -35,7 +35,10 @@ class Profiling:
         read it.
         """
         if not self._allowed:
-            raise NotSupported("profiles are off: SLIPWAY_PROFILING=true allows them")
+            raise NotSupported(
+                "profiles are off: SLIPWAY_PROFILING=true (in a cluster:"
+                " spec.runtime.profiling) allows them"
+            )
         seconds = _seconds(exchange.query)
         if self._lock.locked():
             raise QueueFull("another profile is being taken: try again later")

@@ -17,7 +17,14 @@ from slipway_operator.api.spec.network_policy import NetworkPolicy
 from slipway_operator.api.spec.pod_template import PodTemplate
 from slipway_operator.api.spec.rollout import OnFailure, Rollout
 from slipway_operator.api.spec.route import Route
-from slipway_operator.api.spec.runtime import Batching, Resources, Runtime, Threads
+from slipway_operator.api.spec.runtime import (
+    Batching,
+    Connections,
+    LogLevel,
+    Resources,
+    Runtime,
+    Threads,
+)
 from slipway_operator.api.spec.values import (
     CPU_PROVIDER,
     Cidr,
@@ -32,8 +39,10 @@ __all__ = [
     "Autoscaling",
     "Batching",
     "Cidr",
+    "Connections",
     "Golden",
     "IntOrPercent",
+    "LogLevel",
     "Model",
     "ModelDeploymentSpec",
     "Monitoring",

@@ -65,6 +65,48 @@ class GraphOptimization(StrEnum):
     ALL = "all"
 
 
+class LogLevel(StrEnum):
+    """The least that a line of the log must be about."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+class Connections(Schema):
+    """What clients may ask of the serving port, and of that of gRPC."""
+
+    max: int | None = Field(
+        default=None,
+        ge=8,
+        le=1_000_000,
+        description="Connections to one port; with more, those that wait for their client make "
+        "room. Absent: 4096.",
+    )
+    keep_alive_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=86_400,
+        description="How long an idle connection is kept: longer than the load balancer before it "
+        "keeps its own. Absent: 75.",
+    )
+    header_timeout_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=3600,
+        description="How long a TLS handshake may take, and a request's head; 0: no limit. "
+        "Absent: 10.",
+    )
+    body_timeout_seconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        description="How long a request's body may take to arrive, and how long a client may take "
+        "in nothing of its answer; 0: no limit. Absent: 60.",
+    )
+
+
 class Resources(Schema):
     """Requests and limits of the serve container; they replace the pool's, key by key."""
 
@@ -215,6 +257,26 @@ class Runtime(Schema):
     access_log: bool | None = Field(
         default=None, description="Write one log line for each request."
     )
+    log_level: LogLevel | None = Field(
+        default=None,
+        description="The least that a line of the log must be about, that of fetch too. Absent: "
+        "INFO.",
+    )
+    connections: Connections | None = Field(
+        default=None, description="How many connections there may be, and their time limits."
+    )
+    busy_poll_microseconds: int | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        description="How long the server stays awake after an answer, where the next request has "
+        "mostly followed as soon; 0 saves that processor time. Absent: 200.",
+    )
+    profiling: bool | None = Field(
+        default=None,
+        description="Answer POST /debug/profile with a profile of the model's runs. For it the "
+        "model is in memory twice.",
+    )
     tls: Tls | None = Field(
         default=None,
         description="Take requests over TLS alone. A renewed certificate is read while serving.",
@@ -254,7 +316,8 @@ class Runtime(Schema):
                     "names beginning with SLIPWAY_ are set by the operator: use the fields "
                     "threads, workers, batching, graphOptimization, sessionOptions, "
                     "customOpLibraries, cpuArena, queueSize, requestTimeoutMs, maxRequestSize, "
-                    "nonFinite, aliases, grpc, accessLog, tls, bearerTokens, providers, "
+                    "nonFinite, aliases, grpc, accessLog, logLevel, connections, "
+                    "busyPollMicroseconds, profiling, tls, bearerTokens, providers, "
                     "preferredProviders and providerOptions of spec.runtime, and spec.golden",
                 )
             ),
