@@ -185,6 +185,37 @@ def mean_over_rows() -> bytes:
     )
 
 
+def quantizes_dynamically() -> bytes:
+    """x [n, 16] FP32 -> label [n] INT64: of three, by weights in INT8, and by activations whose
+    scale is that of all rows together.
+    """
+    random = np.random.default_rng(1)
+    weights = random.integers(-127, 128, (16, 3)).astype(np.int8)
+    return build(
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+            helper.make_node("MatMulInteger", ["q", "weights", "zero"], ["products"]),
+            helper.make_node("Cast", ["products"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["floats", "scale"], ["logits"]),
+            helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0),
+        ],
+        [tensor("x", ["n", 16])],
+        [tensor("label", ["n"], "INT64")],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+
+
+def reshapes_to_triples() -> bytes:
+    """x [n, k] FP32 -> y [m, 3], as many as there are: one for each row only where k is 3."""
+    shape = numpy_helper.from_array(np.array([-1, 3], dtype=np.int64), "shape")
+    return build(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [tensor("x", ["n", "k"])],
+        [tensor("y", ["m", 3])],
+        [shape],
+    )
+
+
 def adds_rows_beyond(rows: int) -> bytes:
     """x [n, 4] FP32 -> y [n, 4] = x + max(0, n - rows): larger batches come out wrong."""
     allowed = numpy_helper.from_array(np.array(rows, dtype=np.float32), "allowed")

@@ -203,6 +203,48 @@ def test_a_full_queue_refuses(load_model: LoadModel) -> None:
     assert len(run(ask())) == 3
 
 
+def test_a_full_queue_waits_for_no_company(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), max_queue=2, limits=BatchLimits(32, 20))
+    runs = recorded(executor)
+
+    async def ask() -> Any:
+        tickets = [executor.submit(x(1)) for _ in range(4)]
+        return await asyncio.wait_for(outcomes(tickets), 5)
+
+    assert len(run(ask())) == 4
+    assert runs == [2, 2]
+
+
+def test_what_cannot_be_cut_apart_is_run_alone_and_the_rest_still_together(
+    load_model: LoadModel,
+) -> None:
+    executor = Executor(load_model(onnx_models.reshapes_to_triples()), limits=BatchLimits(8))
+    runs = recorded(executor)
+
+    async def ask(width: int) -> Any:
+        return await outcomes([executor.submit(x(1, width=width)) for _ in range(2)])
+
+    for width in (6, 6, 3):
+        answers = run(ask(width))
+        assert [answer["y"].shape for answer in answers] == [(width // 3, 3)] * 2
+    # The first two share a run, which tells, and are then run alone within it.
+    assert runs == [2, 1, 1, 2]
+
+
+def test_shapes_without_end_that_cannot_be_cut_apart_end_all_batches(
+    load_model: LoadModel,
+) -> None:
+    executor = Executor(load_model(onnx_models.reshapes_to_triples()), limits=BatchLimits(8))
+
+    async def ask(width: int) -> Any:
+        return await outcomes([executor.submit(x(1, width=width)) for _ in range(2)])
+
+    for number in range(100):
+        run(ask(3 * (number + 2)))
+    assert executor.limits.max_rows == 1
+    assert len(executor._apart) < 100
+
+
 def hold_the_loop(seconds: float) -> None:
     """Let no other have its turn; threads go on."""
     time.sleep(seconds)
@@ -380,12 +422,27 @@ def test_the_time_that_a_thread_waits_does_not_make_a_run_long(
     assert run(comes_to_the_loop())
 
 
+def test_a_batch_that_is_too_large_to_join_is_run_one_by_one(
+    load_model: LoadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_little_memory(*_: Any) -> Any:
+        raise MemoryError
+
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(8))
+    monkeypatch.setattr("slipway_runtime.inference.executor.merge", too_little_memory)
+
+    async def ask() -> Any:
+        return await outcomes([executor.submit(x(1, row)) for row in range(3)])
+
+    assert [answer["y"][0, 0] for answer in run(ask())] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("inline_seconds", [0.0, 1.0])
 def test_a_run_that_breaks_in_the_runtime_is_told_to_each_of_its_requests(
     load_model: LoadModel, monkeypatch: pytest.MonkeyPatch, inline_seconds: float
 ) -> None:
-    def too_little_memory(*_: Any) -> Any:
-        raise MemoryError
+    def defect(*_: Any) -> Any:
+        raise TypeError
 
     class Short(Predictor):
         def predict(self, *_: Any) -> float:
@@ -393,7 +450,7 @@ def test_a_run_that_breaks_in_the_runtime_is_told_to_each_of_its_requests(
 
     model, limits = load_model(onnx_models.identity()), BatchLimits(8)
     executor = Executor(model, limits=limits, inline_seconds=inline_seconds, predictor=Short())
-    monkeypatch.setattr("slipway_runtime.inference.executor.merge", too_little_memory)
+    monkeypatch.setattr("slipway_runtime.inference.executor.merge", defect)
 
     async def ask() -> Any:
         return await outcomes([executor.submit(x(1)) for _ in range(3)])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from onnx import helper, numpy_helper
 from runtime_kit import onnx_models, packages
 from runtime_kit.process import Server
 from runtime_kit.process import run as run_command
@@ -138,9 +139,13 @@ def test_rows_of_samples_show_that_a_model_must_not_batch(
     typical = golden.rows(model, samples)
     assert [row["x"].tolist() for row in typical] == [[rows[0]], [rows[1]]]
     assert limits_for(model, 8, 0, typical=typical).max_rows == 1
-    assert limits_for(model, 8, 0, typical=typical, tolerance=Tolerance(rtol=0.0, atol=9.0)) == (
-        limits_for(load_model(onnx_models.linear()), 8, 0)
-    )
+
+
+def test_the_tolerance_of_samples_is_that_of_the_trial_of_batches(load_model: LoadModel) -> None:
+    model = load_model(onnx_models.adds_rows_beyond(1))
+    for atol, rows in ((9.0, 8), (6.5, 1)):
+        tolerance = Tolerance(rtol=0.0, atol=atol)
+        assert limits_for(model, 8, 0, tolerance=tolerance).max_rows == rows
 
 
 def test_a_package_may_say_how_large_batches_may_be(load_model: LoadModel) -> None:
@@ -148,6 +153,15 @@ def test_a_package_may_say_how_large_batches_may_be(load_model: LoadModel) -> No
     assert limits_for(model, 0, 0, hint=64).max_rows == 64
     assert limits_for(model, 0, 0, hint=1).max_rows == 1
     assert limits_for(model, 4, 0, hint=1).max_rows == 4
+
+
+def test_samples_of_a_model_without_inputs_have_no_rows(load_model: LoadModel) -> None:
+    value = numpy_helper.from_array(np.ones(2, np.float32))
+    constant = helper.make_node("Constant", [], ["y"], value=value)
+    model = load_model(onnx_models.build([constant], [], [onnx_models.tensor("y", [2])]))
+    samples = [golden.Sample({}, {"y": np.ones(2, np.float32)})]
+    golden.check(model, samples, EXACT)
+    assert golden.rows(model, samples) == []
 
 
 # ---- serve ----

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -184,6 +185,41 @@ def test_streams_on_which_nothing_comes_are_ended(connection: Connection) -> Non
         assert connection.finish(stream, NOTICED).grpc_status == DEADLINE_EXCEEDED, stream
     assert time.monotonic() - began > BODY_SECONDS / 2
     assert_answered(connection.call(INFER, ASKED))
+
+
+def test_a_stream_that_waits_for_its_next_message_holds_nothing_of_the_last(
+    tmp_path: Path,
+) -> None:
+    streams, size = 16, 8 * MEBIBYTE
+    extra = {"SLIPWAY_GRPC_PORT": "0", "SLIPWAY_BUSY_POLL_MICROSECONDS": "0"}
+    asked = service_pb2.ModelInferRequest(model_name="m")
+    asked.inputs.add(name="x", datatype="FP32", shape=[1, size // 4])
+    asked.raw_input_contents.append(bytes(size))
+    with (
+        Server(tmp_path, onnx_models.identity(), extra=extra) as server,
+        grpc.insecure_channel(
+            server.start().wait_until_ready().grpc_address,
+            [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)],
+        ) as channel,
+    ):
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub.ModelInfer(asked)
+        before = server.resident_bytes()
+        end = threading.Event()
+
+        def one_and_then_none() -> Iterator[Any]:
+            yield asked
+            end.wait(30)
+
+        calls = list[Any]()
+        try:
+            for _ in range(streams):
+                calls.append(stub.ModelStreamInfer(one_and_then_none()))
+                assert not next(calls[-1]).error_message
+            # Each would hold its inputs and its outputs.
+            assert server.resident_bytes() - before < streams * size / 2
+        finally:
+            end.set()
 
 
 def test_pings_keep_a_connection_that_is_idle_otherwise(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 from runtime_kit import onnx_models, packages
 from runtime_kit.process import seed
 
@@ -17,12 +18,8 @@ from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import InferenceFailed
 from slipway_runtime.inference.batching import key_of
 from slipway_runtime.inference.model import Model
-from slipway_runtime.inference.timing import (
-    Predictor,
-    depends_on_shapes_alone,
-    measure,
-    rehearse,
-)
+from slipway_runtime.inference.operators import depends_on_shapes_alone
+from slipway_runtime.inference.timing import Predictor, measure, rehearse
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.loader import load
 from slipway_runtime.settings import ServeSettings
@@ -95,7 +92,13 @@ def test_what_clients_choose_does_not_fill_the_memory() -> None:
 
 def test_a_model_whose_time_depends_on_values_is_never_run_on_the_loop(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    for content, expected in ((onnx_models.busy(), False), (onnx_models.linear(), True)):
+    window = onnx_models.build(
+        [helper.make_node("HannWindow", ["size"], ["y"])],
+        [onnx_models.tensor("size", [], "INT64")],
+        [onnx_models.tensor("y", ["n"])],
+    )
+    models = {onnx_models.busy(): False, window: False, onnx_models.linear(): True}
+    for content, expected in models.items():
         path.write_bytes(content)
         assert depends_on_shapes_alone(path) is expected
     with path.open("r+b") as file:

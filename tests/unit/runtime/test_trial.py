@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from runtime_kit import onnx_models
+from runtime_kit.process import Server
 
 from slipway_runtime.inference import trial
 from slipway_runtime.inference.batching import key_of
@@ -60,6 +62,35 @@ def test_by_default_a_slow_model_is_not_batched(load_model: LoadModel) -> None:
     model.infer = slow
     assert limits_for(model, 0, 0).max_rows == 1
     assert limits_for(model, 8, 0).max_rows == 8
+
+
+def test_golden_rows_that_are_equal_show_nothing_so_others_are_tried(
+    load_model: LoadModel,
+) -> None:
+    """Beside rows like itself each has the mean that it has alone."""
+    row = {"x": np.array([[1, 2]], dtype=np.float32)}
+    for typical in ([row, row], [row] * 8):
+        model = load_model(onnx_models.mean_over_rows())
+        assert limits_for(model, 8, 0, typical=typical).max_rows == 1
+
+
+def test_rows_that_all_have_the_same_outputs_show_nothing(
+    load_model: LoadModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    model: Any = load_model(onnx_models.linear())
+    plain = model.infer
+    model.infer = lambda *more: {name: array * 0 for name, array in plain(*more).items()}
+    assert limits_for(model, 8, 0).max_rows == 1
+    assert "all trial rows have the same outputs" in caplog.text
+
+
+def test_a_model_that_scales_by_all_rows_of_a_run_is_not_batched(tmp_path: Path) -> None:
+    """Only its labels can be seen, which rows of one magnitude seldom change for each other."""
+    extra = {"SLIPWAY_MAX_BATCH_SIZE": "8"}
+    with Server(tmp_path, onnx_models.quantizes_dynamically(), extra=extra) as server:
+        server.start().wait_until_ready()
+        assert server.get("/v2/models/m/config").json["max_batch_size"] == 0
+        assert "DynamicQuantizeLinear computes a row otherwise beside other rows" in server.log
 
 
 # ---- the largest batch ----

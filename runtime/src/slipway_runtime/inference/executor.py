@@ -37,6 +37,8 @@ from slipway_runtime.inference.tensors import Array
 from slipway_runtime.inference.timing import Predictor, work_clock
 
 _INLINE_TURN_SECONDS: Final = 0.001
+# Shapes whose outputs could not be cut apart by rows, before nothing is batched any more.
+_MOST_APART: Final = 64
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +126,7 @@ class Executor:
         self._turn = 0
         self._crowded = True
         self._delay: asyncio.TimerHandle | None = None
+        self._apart = set[Key]()
         self.on_run: Callable[[int, float], None] = lambda _rows, _seconds: None
 
     @property
@@ -244,7 +247,7 @@ class Executor:
         """
         head = self._queue[0]
         tickets = [head]
-        if self.limits.max_rows > 1:
+        if self.limits.max_rows > 1 and not (self._apart and head.key in self._apart):
             room = self.limits.max_rows - (head.rows or self.limits.max_rows)
             for ticket in itertools.islice(self._queue, 1, None):
                 if room <= 0:
@@ -268,7 +271,7 @@ class Executor:
 
     def _wait_for_company(self, head: Ticket) -> bool:
         left = head.submitted + self.limits.max_delay - time.perf_counter()
-        if self.limits.max_delay <= 0 or left <= 0:
+        if self.limits.max_delay <= 0 or left <= 0 or len(self._queue) >= self._max_queue:
             return False
         if self._delay is not None:
             self._delay.cancel()
@@ -344,16 +347,24 @@ class Executor:
             run.seconds = time.perf_counter() - run.started
 
     def _together(self, run: _Run) -> _Result:
-        inputs = merge([ticket.inputs for ticket in run.tickets])
         try:
+            inputs = merge([ticket.inputs for ticket in run.tickets])
             outputs = self._model.infer(inputs, run.tickets[0].outputs, run.options)
             return [*cut(outputs, [ticket.rows or 1 for ticket in run.tickets])]
         except BatchMismatchError as error:
+            self._keep_apart(run.tickets[0].key, error)
+        except (BadRequest, InferenceFailed, MemoryError):
+            pass  # One request of the batch is at fault, or all are too much: each runs by itself.
+        return [self._alone(run, number) for number in range(len(run.tickets))]
+
+    def _keep_apart(self, key: Key, error: BatchMismatchError) -> None:
+        """Batch no more of what proved that it cannot be; after many such cases, nothing."""
+        self._apart.add(key)
+        if len(self._apart) <= _MOST_APART:
+            logger.warning("requests of these shapes are not batched any more: %s", error)
+        else:
             logger.warning("requests are not batched any more: %s", error)
             self.limits = BatchLimits()
-        except (BadRequest, InferenceFailed):
-            pass  # One request of the batch is at fault: each gets its own answer.
-        return [self._alone(run, number) for number in range(len(run.tickets))]
 
     def _alone(self, run: _Run, number: int) -> dict[str, Array] | Exception:
         ticket = run.tickets[number]

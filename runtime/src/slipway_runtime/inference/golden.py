@@ -159,10 +159,11 @@ def difference(
 def rows(model: Model, samples: Sequence[Sample]) -> list[dict[str, Array]]:
     """Return the single rows of samples whose inputs have rows; shapes as those of the first."""
     found: list[dict[str, Array]] = []
+    inputs = model.signature.inputs
+    if not inputs or not all(spec.batchable for spec in inputs):
+        return found
     for sample in samples:
         arrays = sample.inputs
-        if not all(spec.batchable for spec in model.signature.inputs):
-            return []
         for row in range(min(array.shape[0] for array in arrays.values())):
             one = {name: array[row : row + 1] for name, array in arrays.items()}
             if not found or all(one[name].shape == found[0][name].shape for name in one):

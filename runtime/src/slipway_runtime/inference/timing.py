@@ -12,7 +12,6 @@ import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final
 
 from slipway_runtime.errors import RequestError
@@ -26,44 +25,6 @@ _FELT_SECONDS: Final = 0.02
 _REPEATS: Final = 3
 _REPEATING_SECONDS: Final = 0.1
 _REHEARSAL_SECONDS: Final = 0.2
-_MAX_SCANNED_BYTES: Final = 16 * 1024 * 1024
-# Operators whose time, or whose output's size, follows from values and not from shapes.
-_DEPENDS_ON_VALUES: Final = (
-    *("Loop", "Scan", "If", "Range", "Expand", "Tile", "ConstantOfShape", "NonZero", "Resize"),
-    *(
-        "Upsample",
-        "Pad",
-        "OneHot",
-        "Compress",
-        "Unique",
-        "NonMaxSuppression",
-        "TopK",
-        "SequenceMap",
-    ),
-    *(
-        "StringSplit",
-        "RegexFullMatch",
-        "StringNormalizer",
-        "BeamSearch",
-        "GreedySearch",
-        "Sampling",
-    ),
-)
-_OP_TYPE_TAG: Final = 0x22
-
-
-def depends_on_shapes_alone(path: Path) -> bool:
-    """Return whether a model's time can be told from the shapes of its inputs.
-
-    Looks for operators with a loop or a size of their own in the file, by the bytes that their
-    names have in a node. A large file is not looked at: its runs are long anyway.
-    """
-    if path.stat().st_size > _MAX_SCANNED_BYTES:
-        return False
-    content = path.read_bytes()
-    return not any(
-        bytes((_OP_TYPE_TAG, len(name))) + name.encode() in content for name in _DEPENDS_ON_VALUES
-    )
 
 
 class Predictor:

@@ -51,12 +51,14 @@ def limits_for(
     typical: Sequence[Arrays] = (),
     tolerance: Tolerance = DEFAULT_TOLERANCE,
     predictor: Predictor | None = None,
+    mixing: str | None = None,
 ) -> BatchLimits:
     """Return the limits for a warm model: ``max_rows`` of 0 batches where that gains.
 
     It batches up to ``hint`` rows then, of the model's package, or else up to 32. ``typical`` are
-    single rows to try, such as those of golden samples; fewer than two are made up. ``predictor``
-    hears how long the runs took.
+    single rows to try, such as those of golden samples; fewer than two different ones are made up.
+    ``predictor`` hears how long the runs took. ``mixing`` names an operator of the model that is
+    known to let rows depend on each other.
 
     A model batches only if dimension 0 of all its inputs and outputs is symbolic and a trial shows
     that rows do not depend on their neighbours, and only up to as many rows as were tried. Where
@@ -68,6 +70,8 @@ def limits_for(
     log = logger.info if max_rows == 0 else logger.warning
     trial = _Trial(model, tolerance, predictor or Predictor(), must_gain=max_rows == 0)
     try:
+        if mixing is not None:
+            raise _NotBatchedError(f"{mixing} computes a row otherwise beside other rows")
         _check_signature(model.signature)
         rows = trial.most_rows(asked, typical)
     except (_NotBatchedError, BatchMismatchError) as reason:
@@ -134,8 +138,9 @@ class _Trial:
         raise _NotBatchedError(f"trial rows cannot be run: {failure}")
 
     def _candidates(self, typical: Sequence[Arrays]) -> Iterator[Sequence[Arrays]]:
-        if len(typical) > 1:
-            yield typical[:_TRIAL_ROWS]
+        different = _different(typical)
+        if len(different) > 1:
+            yield different[:_TRIAL_ROWS]
             return
         for inner in _INNER_SIZES:
             yield [_row(self.model.signature, number, inner) for number in range(_TRIAL_ROWS)]
@@ -150,6 +155,12 @@ class _Trial:
         together = self._run_together(known, tried, at_least=1)
         if not slow:
             known = self._run_alone(rows)
+        if len(_different(known.outputs)) == 1:
+            raise _NotBatchedError(
+                "all trial rows have the same outputs, so they cannot show whether rows depend on"
+                " each other (golden samples with different outputs can)"
+            )
+        if not slow:
             tried = min(asked, _TRIAL_ROWS)
             together = self._run_together(known, tried)
             if self.must_gain and together > _WORTH_BATCHING * alone * tried:
@@ -199,6 +210,21 @@ class _Trial:
             within = {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
             return bool(np.allclose(together, alone, **within, equal_nan=True))
         return bool(np.all(together == alone))
+
+
+def _different(rows: Sequence[Arrays]) -> list[Arrays]:
+    """Return the rows without those that equal an earlier one."""
+    found: list[Arrays] = []
+    for row in rows:
+        if not any(all(_same(row[name], other[name]) for name in row) for other in found):
+            found.append(row)
+    return found
+
+
+def _same(one: Array, other: Array) -> bool:
+    if one.dtype == np.object_:
+        return np.array_equal(one, other)
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _worth_trying(asked: int, row_bytes: int, row_seconds: float) -> int:

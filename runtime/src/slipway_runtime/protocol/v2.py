@@ -20,6 +20,10 @@ from slipway_runtime.inference.tensors import Array, TensorSpec, check_names, ch
 from slipway_runtime.protocol.request import BINARY, Body, Call, Payload, encode_json, parse_json
 
 _MAX_SHAPE_SIZE: Final = 2**40
+# Of a tensor without elements, which no bytes of the request bound: a run may still have as many.
+_MAX_EMPTY_SIZE: Final = 2**20
+# As NumPy has it.
+_MAX_RANK: Final = 64
 _MICROSECONDS: Final = 1e-6
 
 
@@ -304,6 +308,10 @@ def check_sizes(spec: TensorSpec, value: object) -> list[int]:
             f"input {spec.name!r}: shape must be a list of integers, got {name_value(value)}"
         )
     sizes = cast("list[object]", value)
+    if len(sizes) > _MAX_RANK:
+        raise BadRequest(
+            f"input {spec.name!r}: the shape has {len(sizes)} dimensions, up to {_MAX_RANK} may be"
+        )
     total = 1
     for size in sizes:
         if type(size) is not int or size < 0:
@@ -311,8 +319,8 @@ def check_sizes(spec: TensorSpec, value: object) -> list[int]:
                 f"input {spec.name!r}: shape must hold integers of at least 0,"
                 f" got {name_value(size)}"
             )
-        total *= size
-    if total > _MAX_SHAPE_SIZE:
+        total *= size or 1
+    if total > (_MAX_EMPTY_SIZE if 0 in sizes else _MAX_SHAPE_SIZE):
         raise BadRequest(f"input {spec.name!r}: the shape {sizes} is too large")
     shape = cast("list[int]", sizes)
     check_shape(spec, shape)

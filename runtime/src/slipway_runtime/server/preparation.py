@@ -18,11 +18,12 @@ from slipway_runtime.inference import model as models
 from slipway_runtime.inference.engine_cache import Engines, engines
 from slipway_runtime.inference.executor import Executor
 from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.operators import depends_on_shapes_alone, mixing_rows
 from slipway_runtime.inference.providers import Providers
 from slipway_runtime.inference.session import Tuning, available_providers
 from slipway_runtime.inference.tensors import Array
 from slipway_runtime.inference.threads import available_cpus
-from slipway_runtime.inference.timing import Predictor, depends_on_shapes_alone, rehearse
+from slipway_runtime.inference.timing import Predictor, rehearse
 from slipway_runtime.inference.trial import limits_for
 from slipway_runtime.metrics import Metrics
 from slipway_runtime.server.lifecycle import Phase
@@ -145,6 +146,7 @@ def _executor(
         typical=golden.rows(model, typical.samples),
         tolerance=typical.tolerance,
         predictor=predictor,
+        mixing=mixing_rows(artifact.model),
     )
     return Executor(
         model,

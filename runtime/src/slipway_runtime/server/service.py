@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-from slipway_runtime.errors import AbandonedError, DeadlineExceeded, RequestError
+from slipway_runtime.errors import AbandonedError, DeadlineExceeded
 from slipway_runtime.inference.executor import Execution, Executor
 from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
@@ -109,7 +109,9 @@ class Service:
                 answer = call.encode(outputs, self._non_finite)
             else:
                 answer = await self._codec.call(partial(call.encode, outputs, self._non_finite))
-        except RequestError:
+        except AbandonedError:
+            raise
+        except Exception:
             self.failed(started)
             raise
         ended = time.perf_counter()

@@ -380,6 +380,8 @@ class StreamCall(Call):
         """
         assembler = self._assembler
         while True:
+            # It was about the message before, which may be large.
+            self._on_loss = None
             message = assembler.take()
             self._welcome()
             if message is not None:

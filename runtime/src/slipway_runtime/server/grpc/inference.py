@@ -159,9 +159,12 @@ class InferenceService:
         response = message("ModelStreamInferResponse")
         async for request in call.messages():
             started, code = time.perf_counter(), Code.OK
-            answer = None
+            request_id, answer = request.id, None
+            answering = self._infer(request, call)
+            # They may be large, and the next message may be long in coming.
+            del request
             try:
-                answer = response(infer_response=await self._infer(request, call))
+                answer = response(infer_response=await answering)
             except RequestError as error:
                 code = status.code_of(error)
                 answer = response(error_message=error.message)
@@ -170,8 +173,9 @@ class InferenceService:
                 code = Code.CANCELLED if gone else Code.INTERNAL
                 raise
             finally:
-                self._note(call, request.id, answer, time.perf_counter() - started, code)
+                self._note(call, request_id, answer, time.perf_counter() - started, code)
             await call.send(answer)
+            del answer, answering
 
 
 async def _not_offered(_request: Any, _call: Call) -> Any:
