@@ -74,6 +74,8 @@ def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
 @click.option("--golden", is_flag=True, help="Serve only what computes SLIPWAY_GOLDEN.")
 def serve_command(digest: str, name: str, golden: bool) -> None:
     """Serve the artifact that `fetch` has put into the cache."""
+    # As process 1 of a container it would be ignored until the server handles it.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     settings = _settings(ServeSettings)
     # The variable alone would be ignored by a runtime that does not know it; a flag is refused.
     if golden and settings.golden is None:

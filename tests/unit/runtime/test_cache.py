@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runtime_kit.process import digest_of
@@ -61,6 +66,74 @@ def test_a_commit_replaces_what_another_has_put_there(cache: Cache) -> None:
     put(cache, b"earlier")
     assert put(cache).read_bytes() == CONTENT
     assert temporaries(cache) == []
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_writers_of_one_entry_do_not_disturb_each_other(
+    cache: Cache, swaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not swaps:  # as on a file system that cannot
+        monkeypatch.setattr("slipway_runtime.artifact.cache._exchange", lambda *_: False)
+    put(cache)
+    done = threading.Event()
+
+    def look() -> int:
+        missed = 0
+        while not done.is_set():
+            missed += not cache.entry(DIGEST).exists()
+        return missed
+
+    with ThreadPoolExecutor(5) as pool:
+        looking = pool.submit(look)
+        writers = [pool.submit(lambda: [put(cache) for _ in range(30)]) for _ in range(3)]
+        for writer in writers:
+            writer.result()
+        done.set()
+        missed = looking.result()
+    assert (cache.entry(DIGEST) / "model.onnx").read_bytes() == CONTENT
+    assert temporaries(cache) == []
+    assert not (swaps and missed)
+
+
+def test_a_workspace_that_is_being_removed_is_nobody_elses(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, real = list[str](), shutil.rmtree
+
+    def rmtree(path: Path, **more: Any) -> None:
+        if path.name == DIGEST.hex:
+            with cache.workspace(DIGEST) as other:
+                others.append(other.name)
+        real(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    with cache.workspace(DIGEST) as path:
+        assert path.name == DIGEST.hex
+    assert len(others) == 1
+    assert others[0] != DIGEST.hex
+
+
+def test_a_lock_on_a_directory_that_is_no_longer_there_is_none(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer has removed it before the lock, and a third has made it anew."""
+    replaced, real = list[Path](), fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if not replaced:
+            replaced.append(path)
+            path.rmdir()
+            path.mkdir()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with cache.workspace(DIGEST) as path:
+        descriptor = os.open(path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            real(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+    assert [path.name for path in replaced] == [DIGEST.hex]
 
 
 def test_files_and_directories_are_on_disk_before_the_name_is(

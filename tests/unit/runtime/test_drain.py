@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -231,3 +234,27 @@ def test_sigint_or_a_second_sigterm_skip_the_delay(
             server.process.send_signal(number)
             time.sleep(0.2)
         assert server.wait_for_end(5).code == 0
+
+
+_ASKED_TO_STOP_EARLY = """
+import os, signal
+from slipway_runtime import cli
+
+def settings(_kind):
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise RuntimeError("still here")
+
+cli._settings = settings
+cli.main()
+"""
+
+
+def test_who_is_asked_to_stop_while_it_starts_ends_well(tmp_path: Path) -> None:
+    """As process 1 of a container it would not even notice, for want of a handler."""
+    arguments = ("serve", "--digest", f"sha256:{'0' * 64}", "--name", "m")
+    command = [sys.executable, "-c", _ASKED_TO_STOP_EARLY, *arguments]
+    extra = {"SLIPWAY_TERMINATION_LOG": str(tmp_path / "termination")}
+    ended = subprocess.run(
+        command, env=os.environ | extra, capture_output=True, check=False, timeout=30
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.inference.engine_cache import (
     EngineKey,
@@ -109,6 +111,18 @@ def test_what_a_start_compiled_that_never_got_warm_is_not_kept(tmp_path: Path) -
     load(tmp_path, warm=False)
     assert entries(tmp_path) == []
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_engines_that_cannot_be_kept_cost_a_warning_and_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Cache, "commit", full)
+    assert load(tmp_path) is False
+    assert f"no engines are kept: {tmp_path}: No space left on device" in caplog.text
+    assert entries(tmp_path) == []
 
 
 def test_nothing_is_kept_without_a_folder_or_on_an_unknown_machine(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -27,6 +28,7 @@ from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.artifact.fetch import fetch
 from slipway_runtime.artifact.retry import Retry
 from slipway_runtime.artifact.sources import Range, ReplacedError, TransientError
+from slipway_runtime.artifact.stored import find
 
 CONTENT = b"0123456789" * 1000
 DIGEST = Digest.parse(digest_of(CONTENT))
@@ -162,6 +164,18 @@ def test_a_cached_file_that_does_not_verify_is_fetched_again(tmp_path: Path) -> 
     assert source.count == 1
 
 
+def test_a_cached_link_is_not_followed(tmp_path: Path) -> None:
+    """What it leads to could be changed after it was verified."""
+    path = run(tmp_path, Scripted(whole))
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    path.symlink_to(elsewhere)
+    with pytest.raises(errors.DigestMismatch, match="is a link"):
+        find(Cache(tmp_path), DIGEST)
+    again = Scripted(whole)
+    assert not run(tmp_path, again).is_symlink()
+    assert again.asked
+
+
 def test_a_cut_is_gone_on_with_from_where_it_was(tmp_path: Path) -> None:
     clock = Clock()
     source = Scripted(cut, cut, dead, dead, whole)
@@ -284,6 +298,30 @@ def test_a_full_volume_is_too_large(
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(errors.TooLarge, match="cache volume"):
         run(tmp_path, Scripted(whole))
+
+
+@pytest.mark.parametrize("step", ["mkdir", "commit"])
+def test_a_volume_that_is_full_beside_the_bytes_is_too_large(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object, **_more: object) -> Path:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(*{"mkdir": (Path, "mkdir"), "commit": (Cache, "commit")}[step], full)
+    with pytest.raises(errors.TooLarge, match="cache volume"):
+        run(tmp_path, Scripted(whole))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_what_lies_there_needs_no_room_though_the_journal_knows_of_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_EVERY_BYTES", 4000)
+    with pytest.raises(errors.SourceUnavailable):
+        run(tmp_path, Scripted(until(7000)), connections=1)
+    usage = shutil.disk_usage(tmp_path)._replace(free=4000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    assert run(tmp_path, Scripted(whole)).read_bytes() == CONTENT
 
 
 def test_a_transfer_that_trickles_past_the_deadline_stops_and_says_how_far_it_came(

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -496,6 +497,29 @@ def test_the_files_that_a_graph_needs_are_found(
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     assert graph.external_locations(path) == found
+
+
+def test_a_graph_that_other_readers_would_find_elsewhere_is_refused(tmp_path: Path) -> None:
+    """ONNX Runtime drops what a field's number has beyond 32 bits, and sees the graph."""
+    model = onnx_models.onnx_from(packages.external_model("w.bin"))
+    graph_bytes = model.graph.SerializeToString()
+    model.ClearField("graph")
+    tag, size = _varint((1 << 32) + (7 << 3) + 2), _varint(len(graph_bytes))
+    content = model.SerializeToString() + tag + size + graph_bytes
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    (tmp_path / "w.bin").write_bytes(packages.WEIGHTS)
+    assert onnxruntime.InferenceSession(path).get_outputs()
+    with pytest.raises(errors.InvalidModel, match="beyond 32 bits"):
+        graph.external_locations(path)
+
+
+def _varint(number: int) -> bytes:
+    octets = bytearray()
+    while number > 0x7F:
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*octets, number))
 
 
 @examples(200)

@@ -92,6 +92,12 @@ def test_https_transient_faults_heal(tmp_path: Path, faults: list[Answer]) -> No
             "redirects to ftp://",
             1,
         ),
+        (
+            Answer(302, headers={"Location": "http://[bad/x"}),
+            errors.SourceUnavailable,
+            "redirects to a malformed URL",
+            1,
+        ),
     ],
 )
 def test_https_answers_become_reasons(
@@ -216,7 +222,7 @@ def test_a_file_of_a_claim_is_copied(tmp_path: Path) -> None:
     [
         ("pvc://models", errors.InvalidArguments, "pvc://CLAIM/PATH"),
         ("pvc://models/../other.onnx", errors.InvalidArguments, "without '..'"),
-        ("pvc://models/link.onnx", errors.InvalidArguments, "leads out of the claim models"),
+        ("pvc://models/link.onnx", errors.InvalidArguments, "leads out of its claim"),
         ("pvc://models/none.onnx", errors.ArtifactNotFound, "no file pvc://models/none.onnx"),
         ("pvc://models/folder", errors.ArtifactNotFound, "pvc://models/folder is not a file"),
     ],
@@ -230,6 +236,18 @@ def test_what_a_claim_does_not_hold_is_told(
     (claim / "link.onnx").symlink_to(tmp_path / "other.onnx")
     with pytest.raises(kind, match=message):
         run(tmp_path, uri, claim_dir=claim)
+
+
+def test_no_file_of_a_package_is_a_link_out_of_the_claim(tmp_path: Path) -> None:
+    folder = tmp_path / "claim/fraud"
+    digest = packages.write(folder, {"model.onnx": ("model", onnx_models.linear())})
+    outside = (folder / "model.onnx").rename(tmp_path / "model.onnx")
+    (folder / "model.onnx").symlink_to(outside)
+    values = FetchSettings.model_validate({"claim_dir": tmp_path / "claim"})
+    source = open_source("pvc://models/fraud/slipway.json", values)
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(errors.InvalidArguments, match="leads out of its claim"):
+        fetch(source, Digest.parse(digest), cache, max_bytes=None, retry=Retry(attempts=1))
 
 
 def test_a_claim_that_is_not_mounted_is_told(tmp_path: Path) -> None:
@@ -353,6 +371,36 @@ def test_s3_refusals_become_reasons_without_retries(
     assert caught.value.__notes__ in (["1 requests"], ["2 requests"])
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (404, errors.ArtifactNotFound, "no object 'a/key.onnx'"),
+        (401, errors.AccessDenied, r"denied.*\(401\)"),
+        (403, errors.AccessDenied, r"denied, or the object does not exist \(403\)"),
+        (418, errors.SourceUnavailable, "answered 418, which another attempt cannot mend"),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", b"<html>no</html>"], ids=["empty", "page"])
+def test_s3_refusals_without_its_document_become_reasons_by_their_status(
+    tmp_path: Path, status: int, kind: type[errors.Failure], message: str, body: bytes
+) -> None:
+    page = Answer(status, body, headers={"Content-Type": "text/html"})
+    with pytest.raises(kind, match=message):
+        s3(tmp_path, lambda _seen: page)
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 412, 502])
+def test_s3_what_a_gateway_refuses_for_now_is_tried_again(tmp_path: Path, status: int) -> None:
+    answered: list[Seen] = []
+
+    def answer(seen: Seen) -> Answer:
+        answered.append(seen)
+        page = Answer(status, b"<html>later</html>", headers={"Content-Type": "text/html"})
+        return page if len(answered) <= 2 else s3_object(seen)
+
+    s3(tmp_path, answer)
+
+
 def test_s3_server_errors_are_retried_and_heal(tmp_path: Path) -> None:
     answered: list[Seen] = []
 
@@ -429,7 +477,11 @@ def test_https_ranges_are_used_where_the_server_has_them(
         assert [seen.headers.get("If-Match") for seen in server.seen].count('"e"') == 3
 
 
-@pytest.mark.parametrize("told", ["bytes 5-9/100000", "bytes 0-9/*", "pages 0-9/3", ""])
+@pytest.mark.parametrize(
+    "told",
+    ["bytes 5-9/100000", "bytes 0-9/*", "pages 0-9/3", "", "bytes 0-9/" + "9" * 5000],
+    ids=["other place", "no total", "other unit", "none", "too long"],
+)
 def test_a_range_that_was_not_asked_for_is_not_taken(tmp_path: Path, told: str) -> None:
     odd = Answer(206, CONTENT[:10], headers={"Content-Range": told})
     with FaultyServer([odd, OK]) as server:
@@ -666,3 +718,10 @@ def test_a_package_in_azure_is_fetched_with_the_token_of_its_container(tmp_path:
         )
         assert {seen.path.partition("?")[0] for seen in server.seen} == set(files)
     assert (path.parent / "w.bin").read_bytes() == b"\1" * 99
+
+
+def test_a_file_beside_a_url_without_a_path_is_at_the_same_host() -> None:
+    source = open_source("https://store.example?sig=s", FetchSettings())
+    assert source.beside("other.example/w.bin").description == (
+        "https://store.example/other.example/w.bin?…"
+    )

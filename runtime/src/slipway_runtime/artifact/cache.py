@@ -8,12 +8,13 @@
 An entry is a directory, so that a package of several files becomes visible by one rename, and
 ONNX Runtime finds external data beside the graph. Writers lock their temporary directory; whoever
 comes later goes on with one of the same digest, and sweeps the others that nobody holds any more.
-That also suits a cache that pods share.
+That also suits a cache that pods of one node share (locks on directories hold within a node).
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import logging
@@ -34,6 +35,11 @@ from slipway_runtime.errors import (
 MODEL_FILE = "model.onnx"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# As often as other writers may have been faster.
+_RENAMES = 100
+# Linux: fcntl.h, and renameat2(2).
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 _DIRECTORY_MODE = 0o755
 _FILE_MODE = 0o644
 
@@ -67,6 +73,8 @@ class Cache:
                 directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
             self._sweep(wanted.hex if wanted is not None else None)
         except OSError as error:
+            if (full := space_error(error, self.root)) is not None:
+                raise full from error
             raise InvalidArguments(
                 f"the cache directory {self.root} (SLIPWAY_CACHE_DIR) cannot be written:"
                 f" {error.strerror}"
@@ -79,8 +87,8 @@ class Cache:
         try:
             yield path
         finally:
-            os.close(lock)
             shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
 
     @contextlib.contextmanager
     def workspace(self, digest: Digest) -> Generator[Path, None, None]:
@@ -96,15 +104,17 @@ class Cache:
             keep = path.name == digest.hex
             raise
         finally:
-            os.close(lock)
+            # Who gets the lock next may write there at once.
             if not keep:
                 shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
 
     def commit(self, temporary: Path, digest: Digest) -> Path:
         """Make a written directory the entry of this digest, durably and in one step.
 
         Every file is on disk before its name is. An entry that another writer has put there in
-        the meantime is replaced: what is committed has just been verified.
+        the meantime is replaced: what is committed has just been verified. It takes its place in
+        ``temporary``, so that there is an entry at any time.
 
         Returns the directory of the entry.
         """
@@ -113,13 +123,17 @@ class Cache:
             _sync(path)
         _sync(temporary)
         entry = self.entry(digest)
-        try:
-            temporary.rename(entry)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        for left in reversed(range(_RENAMES)):
+            # Another writer may put an entry there, or take it away, between any two of these.
+            try:
+                temporary.rename(entry)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
+                    raise
+            if _exchange(temporary, entry):
+                break
             self.discard(digest)
-            temporary.rename(entry)
         _sync(entry.parent)
         return entry
 
@@ -128,17 +142,18 @@ class Cache:
         with self.temporary() as grave, contextlib.suppress(FileNotFoundError):
             self.entry(digest).rename(grave / "discarded")
 
-    def require_space(self, size: int) -> None:
-        """Check that ``size`` bytes fit.
+    def require_space(self, size: int, present: int = 0) -> None:
+        """Check that ``size`` bytes fit, of which some are there already.
 
         Raises:
             TooLarge: the volume has less space free.
         """
         free = shutil.disk_usage(self.root).free
-        if size > free:
+        if size - present > free:
+            here = f", {present} of them here," if present else ""
             raise TooLarge(
-                f"the artifact has {size} bytes and the cache volume at {self.root} has {free}"
-                " bytes free: give the cache volume more space",
+                f"the artifact has {size} bytes{here} and the cache volume at {self.root} has"
+                f" {free} bytes free: give the cache volume more space",
                 size=size,
             )
 
@@ -153,9 +168,10 @@ class Cache:
             name = ""
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
                 lock = _lock(path)
-                # A sweeper may have been faster than the lock.
-                if path.exists():
-                    return path, lock
+                # A sweeper may have been faster than the lock, and another writer than both.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock), path.stat()):
+                        return path, lock
                 os.close(lock)
 
     def _sweep(self, kept: str | None) -> None:
@@ -174,6 +190,15 @@ class Cache:
                     path.unlink(missing_ok=True)
             finally:
                 os.close(lock)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step; False where the file system cannot, or one is gone."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, there = os.fsencode(one), os.fsencode(other)
+    return renameat2(_AT_FDCWD, here, _AT_FDCWD, there, _RENAME_EXCHANGE) == 0
 
 
 def space_error(error: OSError, root: Path) -> TooLarge | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway_runtime.artifact import record
-from slipway_runtime.artifact.cache import MODEL_FILE, Cache
+from slipway_runtime.artifact.cache import MODEL_FILE, Cache, space_error
 from slipway_runtime.artifact.digest import Digest, digest_of_file, mismatch
 from slipway_runtime.artifact.graph import require_pinned
 from slipway_runtime.artifact.journal import Journal
@@ -87,7 +87,12 @@ def fetch(
                 fetched_bytes=progress.count,
                 total_bytes=progress.total or 0,
             ) from error
-        entry = cache.commit(job.folder, digest)
+        except OSError as error:
+            raise space_error(error, cache.root) or error from error
+        try:
+            entry = cache.commit(job.folder, digest)
+        except OSError as error:
+            raise space_error(error, cache.root) or error from error
     record.write(cache.root, digest, record.Fetched(progress.brought, progress.seconds))
     logger.info(
         "fetched and verified %s from %s: %d bytes at %.1f MB/s",
@@ -140,11 +145,11 @@ class _Job:
         path = self.folder / MODEL_FILE
         journal = Journal(self.workspace / "progress.json", path)
         kept = journal.read()
-        received = self._receive(source, path, _RootObserver(self, source, kept, journal), kept)
+        received = self._receive(source, path, _RootObserver(self, source, journal), kept)
         if received.digest != digest and kept is not None:
             logger.warning("what an earlier fetch has left is of no use: fetching anew")
             self.progress.count = 0
-            received = self._receive(source, path, _RootObserver(self, source, None, journal))
+            received = self._receive(source, path, _RootObserver(self, source, journal))
         if received.digest != digest:
             assert received.digest is not None
             raise mismatch(digest, received.digest, received.size, source.description, _REPLACED)
@@ -158,7 +163,7 @@ class _Job:
         total = self.progress.count + manifest.size
         check_limit(total, self.max_bytes, f"the package at {source.description}")
         self.progress.expect(total)
-        self.cache.require_space(manifest.size - _present(self.folder))
+        self.cache.require_space(manifest.size, _present(self.folder))
         logger.info(
             "the package %s has %d files of %d bytes",
             manifest.name,
@@ -224,16 +229,15 @@ class _Job:
 class _RootObserver(Observer):
     """Holds the first file to the limits, and writes down how far it has come."""
 
-    def __init__(self, job: _Job, source: Source, kept: Kept | None, journal: Journal) -> None:
+    def __init__(self, job: _Job, source: Source, journal: Journal) -> None:
         self._job = job
         self._where = source.description
-        self._kept = kept.count if kept is not None else 0
         self._journal = journal
 
     def begins(self, total: int | None, validator: str | None) -> None:
         if total is not None:
             check_limit(total, self._job.max_bytes, self._where)
-            self._job.cache.require_space(total - self._kept)
+            self._job.cache.require_space(total, _present(self._job.folder))
             self._job.progress.expect(total)
         self._journal.begins(total, validator)
 

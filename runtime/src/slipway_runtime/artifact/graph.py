@@ -19,6 +19,7 @@ _EXTERNAL_DATA: Final = 13
 _KEY, _VALUE = 1, 2
 _LOCATION: Final = b"location"
 _MAX_VARINT_BYTES: Final = 10
+_MAX_TAG: Final = 2**32 - 1
 _MAX_LOCATION_BYTES: Final = 4096
 
 # Field numbers of onnx.proto: message -> {field: message}.
@@ -126,6 +127,9 @@ def _members(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, in
     position = start
     while position < end:
         tag, position = _varint(content, position, end)
+        # Other readers drop what exceeds 32 bits, and would see a field that is not seen here.
+        if tag > _MAX_TAG:
+            raise _MalformedError(f"a field before byte {position} has a number beyond 32 bits")
         match tag & 7:
             case 0:  # a number
                 _, position = _varint(content, position, end)

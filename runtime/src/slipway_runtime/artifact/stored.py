@@ -53,6 +53,8 @@ def find(cache: Cache, digest: Digest) -> Artifact:
     bare = not manifest_path.is_file()
     path = folder / MODEL_FILE if bare else manifest_path
     try:
+        if path.is_symlink() or folder.is_symlink():
+            raise DigestMismatch(f"{path} is a link: {_CHANGED}", expected=str(digest))
         actual, size = digest_of_file(path), path.stat().st_size
     except OSError as error:
         raise ArtifactNotFound(

@@ -229,7 +229,10 @@ class Transfer:
                     file.seek(block.start)
                     filled = 0
                     while filled < block.count:
-                        filled += file.readinto(view[filled:])
+                        count = file.readinto(view[filled:])
+                        if not count:
+                            raise TransientError(f"{self._path.name} was cut while it was written")
+                        filled += count
                 hasher.update(view)
                 if block.buffer is not own:
                     with self._changed:

@@ -125,9 +125,14 @@ def engines(
     with cache.temporary() as folder:
 
         def keep() -> None:
-            if any(path.is_file() for path in folder.rglob("*")):
+            if not any(path.is_file() for path in folder.rglob("*")):
+                return
+            try:
                 _record(folder, key)
                 cache.commit(folder, key.digest)
+            except OSError as error:
+                logger.warning("no engines are kept: %s: %s", root, error.strerror)
+            else:
                 logger.info("engines of %s are kept for the next start: %s", provider, entry)
 
         logger.info("%s compiles its engines, which may take minutes", provider)

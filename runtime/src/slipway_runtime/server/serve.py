@@ -41,6 +41,7 @@ def serve(name: str, digest: Digest, settings: ServeSettings) -> None:
 async def _serve(
     name: str, digest: Digest, settings: ServeSettings, listener: socket.socket
 ) -> None:
+    signals = Signals()
     instance = Instance(name, digest, settings)
     await instance.start_tracing()
     await instance.plain.listen(listener)
@@ -54,7 +55,6 @@ async def _serve(
         rpc = await instance.start_grpc()
         await rpc.listen(called)
         logger.info("gRPC listening on port %d", called.getsockname()[1])
-    signals = Signals()
     logger.info("listening on port %d", listener.getsockname()[1])
 
     stopping = asyncio.create_task(signals.stop.wait())

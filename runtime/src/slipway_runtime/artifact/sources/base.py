@@ -8,6 +8,8 @@ from typing import Protocol, Self
 
 from slipway_runtime.errors import SlipwayError
 
+_MAX_DIGITS = 18
+
 
 class TransientError(SlipwayError):
     """The source failed in a way that may heal by itself: worth another attempt."""
@@ -98,7 +100,12 @@ def total_of(content_range: str, wanted: Range, where: str) -> int:
     unit, _, rest = content_range.partition(" ")
     span, _, total = rest.partition("/")
     start, _, _ = span.partition("-")
-    if unit != "bytes" or start != str(wanted.start) or not total.isdecimal():
+    if (
+        unit != "bytes"
+        or start != str(wanted.start)
+        or not total.isdecimal()
+        or len(total) > _MAX_DIGITS
+    ):
         raise TransientError(
             f"{where} was asked for {wanted.header} and answered {content_range[:60]!r}"
         )

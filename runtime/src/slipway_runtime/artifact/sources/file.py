@@ -18,9 +18,10 @@ from slipway_runtime.errors import AccessDenied, ArtifactNotFound, InvalidArgume
 class FileSource:
     """Copies a local file into the cache, where nothing else can change it afterwards."""
 
-    def __init__(self, path: Path, uri: str) -> None:
+    def __init__(self, path: Path, uri: str, root: Path | None = None) -> None:
         self._path = path
         self._uri = uri
+        self._root = root  # which no link may lead out of
 
     @classmethod
     def from_uri(cls, uri: str) -> FileSource:
@@ -53,14 +54,14 @@ class FileSource:
                 f"the claim {claim} is not mounted here: SLIPWAY_CLAIM_DIR must name the directory"
                 " where it is"
             )
-        if not (mounted / path).resolve().is_relative_to(mounted.resolve()):
-            raise InvalidArguments(f"{path} is a link that leads out of the claim {claim}")
-        return cls(mounted / path, f"pvc://{claim}/{path}")
+        source = cls(mounted / path, f"pvc://{claim}/{path}", mounted)
+        source._require_inside()
+        return source
 
     def beside(self, path: str) -> FileSource:
         """Return the file of this path in the same folder."""
         folder = self._uri.rpartition("/")[0]
-        return FileSource(self._path.parent / path, f"{folder}/{path}")
+        return FileSource(self._path.parent / path, f"{folder}/{path}", self._root)
 
     @property
     def description(self) -> str:
@@ -70,6 +71,7 @@ class FileSource:
     @contextmanager
     def open(self, wanted: Range, seconds_left: float) -> Generator[_Piece]:  # noqa: ARG002
         """Open the file at the start of the range. See `Source.open`."""
+        self._require_inside()
         try:
             file = self._path.open("rb", buffering=0)
         except FileNotFoundError as error:
@@ -85,6 +87,11 @@ class FileSource:
                 raise ReplacedError(f"{self.description} was changed while it was read")
             file.seek(wanted.start)
             yield _Piece(file, found.st_size, validator, self, wanted.end - wanted.start)
+
+    def _require_inside(self) -> None:
+        if self._root is None or self._path.resolve().is_relative_to(self._root.resolve()):
+            return
+        raise InvalidArguments(f"{self._uri} is a link that leads out of its claim")
 
     def unreadable(self, error: OSError) -> ArtifactNotFound | TransientError:
         """Return what it means that the file cannot be read."""

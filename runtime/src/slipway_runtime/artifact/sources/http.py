@@ -86,9 +86,10 @@ class HttpSource:
 
         A query that signs a folder or container holds for its files too.
         """
-        before, question_mark, query = self._uri.partition("?")
+        parts = urlsplit(self._uri)
+        folder = parts.path.rpartition("/")[0]
         other = copy.copy(self)
-        other._uri = f"{before.rpartition('/')[0]}/{quote(path)}{question_mark}{query}"
+        other._uri = parts._replace(path=f"{folder}/{quote(path)}").geturl()
         other._description = _without_query(other._uri)
         return other
 
@@ -136,6 +137,10 @@ class HttpSource:
             raise self.no_answer(error.reason) from error
         except (http.client.HTTPException, OSError) as error:
             raise self.no_answer(error) from error
+        except ValueError as error:
+            # The URL of the source has been read before; what a server redirects to has not.
+            where = self.description
+            raise SourceUnavailable(f"{where} redirects to a malformed URL") from error
         with response:
             if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
                 raise self._refused(response.status)

@@ -65,6 +65,9 @@ _DENIED = {
     "TokenRefreshRequired",
 }
 _TRANSIENT = {
+    "408",
+    "425",
+    "429",
     "InternalError",
     "OperationAborted",
     "RequestTimeout",
@@ -74,6 +77,8 @@ _TRANSIENT = {
     "TooManyRequests",
 }
 _REPLACED = {"PreconditionFailed", "412"}
+_NO_BUCKET = "NoSuchBucket"
+_KNOWN = _NOT_FOUND | _DENIED | _TRANSIENT | _REPLACED | {_NO_BUCKET}
 _CUT = (aws.IncompleteReadError, aws.ResponseStreamingError, http.client.HTTPException)
 _NO_ANSWER = (aws.BotoCoreError, aws.HTTPClientError, urllib3.exceptions.HTTPError)
 
@@ -163,8 +168,11 @@ class S3Source:
 
     def _refused(self, error: aws.ClientError) -> SlipwayError:
         code, status = _code_and_status(error)
+        if code not in _KNOWN and str(status) in _KNOWN:
+            # Gateways and other stores answer without S3's document, or with codes of their own.
+            code = str(status)
         where = self.description
-        if code == "NoSuchBucket":
+        if code == _NO_BUCKET:
             return ArtifactNotFound(
                 f"there is no bucket {self._bucket!r}{self._at()}, so no {where}"
             )
@@ -277,6 +285,5 @@ def _authorities(ca_bundle: Path | None) -> str | bool:
 
 def _code_and_status(error: aws.ClientError) -> tuple[str, int]:
     response = cast("Mapping[str, Any]", error.response)
-    code = str(response.get("Error", {}).get("Code", "unknown"))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return code, status
+    return str(response.get("Error", {}).get("Code") or status), status
