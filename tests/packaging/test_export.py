@@ -231,6 +231,34 @@ def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:
     assert export("p.pkl", "--trust-pickle", cwd=folder).code == 0
 
 
+def test_a_pickle_may_be_joblibs_and_one_that_cannot_be_read_is_told(folder: Path) -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import iris, joblib;"
+    code += "joblib.dump(iris.pipeline, 'j.pkl')"
+    python("-c", code, EXAMPLES / "scikit-learn", cwd=folder)
+    assert export("j.pkl", "--trust-pickle", cwd=folder).code == 0
+    (folder / "broken.pkl").write_bytes(b"no pickle")
+    ended = export("broken.pkl", "--trust-pickle", cwd=folder)
+    assert ended.code == 2
+    assert "broken.pkl is no pickle that can be read here" in ended.err
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    ["KMeans(3, n_init=1)", "LinearSVC()", "RidgeClassifier()", "GaussianMixture(2)"],
+)
+def test_an_estimator_without_probabilities_is_compared_by_what_it_predicts(
+    folder: Path, estimator: str
+) -> None:
+    text = "import numpy as np\nfrom sklearn.cluster import KMeans\n"
+    text += "from sklearn.linear_model import RidgeClassifier\n"
+    text += "from sklearn.mixture import GaussianMixture\nfrom sklearn.svm import LinearSVC\n"
+    text += "x = np.random.default_rng(0).normal(size=(99, 3)).astype(np.float32)\n"
+    (folder / "fitted.py").write_text(f"{text}model = {estimator}.fit(x, x[:, 0] > 0)\n")
+    ended = export("fitted:model", "--json", cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    assert {item["output"] for item in ended.json["validation"]["differences"]} == {"label"}
+
+
 def test_a_plain_file_is_served_as_it_is(folder: Path) -> None:
     subprocess.run(
         [sys.executable, EXAMPLES / "plain-onnx" / "make.py", folder / "model.onnx"], check=True

@@ -122,6 +122,20 @@ def test_what_the_cluster_would_refuse_is_refused_here(flags: list[str], told: s
     assert told in ended.err
 
 
+@pytest.mark.parametrize("name", ["no", "on", "y"])
+def test_a_name_that_yaml_takes_for_a_boolean_is_quoted(name: str) -> None:
+    uri = f"s3://models/sha256/{64 * 'a'}/model.onnx"
+    ended = slipway("manifest", "--name", name, "--uri", uri)
+    assert f'  name: "{name}"\n' in ended.out
+
+
+def test_an_uri_that_tells_another_digest_is_refused() -> None:
+    uri = f"s3://models/sha256/{64 * 'a'}/model.onnx"
+    ended = slipway("manifest", "--name", "m", "--uri", uri, "--digest", f"sha256:{64 * 'b'}")
+    assert ended.code == 2
+    assert f"is the place of sha256:{64 * 'a'}" in ended.err
+
+
 def test_a_digest_that_is_not_the_artifacts_is_refused(linear: Path) -> None:
     ended = slipway("manifest", linear, "--digest", NEW, "--uri", NEW_URI, "--name", "m")
     assert ended.code == 2

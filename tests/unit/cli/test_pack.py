@@ -72,6 +72,18 @@ def test_golden_samples_are_what_the_model_gives(linear: Path, folder: Path) -> 
     assert manifest_of(folder / "p")["golden"] == {"atol": 0.01, "rtol": 0.001}
 
 
+def test_samples_whose_outputs_the_model_does_not_give_are_refused(
+    linear: Path, folder: Path
+) -> None:
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    np.savez(folder / "s.npz", x=x, y=np.array([[41, 52]], np.float32))
+    ended = slipway("pack", linear, "--out", "p", "--samples", "s.npz")
+    assert ended.code == 4
+    assert "s.npz holds 'y', from which what the model gives is 1 apart" in ended.err
+    assert not (folder / "p").exists()
+    assert slipway("pack", linear, "--out", "p", "--samples", "s.npz", "--atol", "2").code == 0
+
+
 def test_golden_numbers_are_exact(saved: Save, folder: Path) -> None:
     values = np.array([[0.1, 1 / 3, 1e-40, 3.4e38]], np.float32)
     np.savez(folder / "s.npz", x=values)
@@ -141,6 +153,16 @@ def test_a_folder_that_holds_something_else_is_left_alone(linear: Path, folder: 
     assert ended.code == 6
     assert [path.name for path in (folder / "p").iterdir()] == ["mine.txt"]
     assert not list(folder.glob(".*.tmp"))
+
+
+def test_a_package_whose_files_were_changed_is_not_taken_for_the_same(
+    linear: Path, folder: Path
+) -> None:
+    assert slipway("pack", linear, "--out", "p").code == 0
+    assert slipway("pack", linear, "--out", "p").code == 0
+    (folder / "p" / "model.onnx").write_bytes(b"other")
+    assert slipway("pack", linear, "--out", "p").code == 6
+    assert (folder / "p" / "model.onnx").read_bytes() == b"other"
 
 
 def test_verify_finds_a_changed_a_missing_and_a_grown_file(linear: Path, folder: Path) -> None:

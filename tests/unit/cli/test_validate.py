@@ -180,3 +180,22 @@ def test_values_without_arithmetic_are_compared_all_the_same(
 ) -> None:
     found = difference("case", "y", np.array(actual), np.array(wanted), Tolerance())
     assert found.close is close
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "absolute", "close"),
+    [
+        ([20000], [20015], 0.0, False),
+        ([20000], [20001], 1.0, True),
+        ([2**62], [2**62 + 1], 0.5, False),
+        ([7, 8], [7, 8], 0.0, True),
+    ],
+)
+def test_whole_numbers_may_be_apart_by_the_absolute_tolerance_alone(
+    left: list[int], right: list[int], absolute: float, close: bool
+) -> None:
+    tolerance = Tolerance(relative=0.001, absolute=absolute)
+    one, other = np.array(left, np.int64), np.array(right, np.int64)
+    found = difference("case", "ids", one, other, tolerance)
+    assert found.close is close
+    assert (found.absolute > 0) is (left != right)

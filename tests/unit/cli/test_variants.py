@@ -328,6 +328,36 @@ def test_a_direction_is_compared_row_by_row() -> None:
     assert found.max_absolute == 1
 
 
+@pytest.mark.parametrize("shape", [(200,), (200, 1)], ids=["[n]", "[n, 1]"])
+def test_rows_of_one_number_are_compared_by_how_they_move_together(shape: tuple[int, ...]) -> None:
+    """Their signs alone would be the same, and so the cosine of each row 1."""
+    random = np.random.default_rng(0)
+    one = (0.6 + 0.05 * random.standard_normal(shape)).astype(np.float32)
+    near = one + 0.0005 * random.standard_normal(shape).astype(np.float32)
+    for other, least, most in ((near, 0.999, 1), (np.full_like(one, 0.5), -0.01, 0.01)):
+        found = agreement(one, other)
+        assert found.cosine is not None
+        assert least <= found.cosine <= most
+    constant = np.full(shape, 3.0, np.float32)
+    assert agreement(constant, constant + np.float32(1e-6)).cosine == 1
+    assert agreement(constant, one).cosine == 0
+
+
+def test_values_that_are_lost_miss_every_bound() -> None:
+    """The largest of nothing but NaN is the first, which may be the original's class."""
+    one = np.array([[2.0, 1.0], [3.0, np.inf]], np.float32)
+    found = agreement(one, np.full_like(one, np.nan))
+    assert (found.lost, found.top1) == (3, 0.5)
+    assert verdict._apart(found, Bounds(min_top1=0.5)) == (
+        "'y' has 3 values that are not finite, the original's are"
+    )
+
+
+def agreement(one: Any, other: Any) -> Agreement:
+    (found,) = measure.agreements(lambda _: {"y": one}, lambda _: {"y": other}, [{}])
+    return found
+
+
 # ---- the report ----
 
 

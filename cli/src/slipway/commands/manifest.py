@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from slipway import files, terminal
 from slipway.commands import pushing
@@ -22,6 +23,9 @@ from slipway.package import source
 from slipway.package.manifest import is_digest
 from slipway.storage.client import Location
 from slipway.storage.verify import digest_in
+
+# True or false in YAML 1.1, and text in 1.2, which ruamel writes.
+_BOOLEANS = frozenset(("y", "n", "yes", "no", "on", "off"))
 
 
 @click.command("manifest")
@@ -86,6 +90,8 @@ def command(
             f"{digest!r} is no digest" if digest else "it is not known which digest is meant",
             "give --digest sha256:…, --pushed FILE, or the package or .onnx file itself",
         )
+    if (told := _digest_in(uri)) not in (None, digest):
+        raise InvalidArguments(f"{uri} is the place of {told}, not of {digest}", "check both")
     if local is not None and digest != local.digest:
         raise InvalidArguments(f"{artifact} has the digest {local.digest}, not {digest}")
     if edited:
@@ -151,5 +157,16 @@ def _yaml(manifest: dict[str, Any]) -> str:
     writer: Any = YAML()
     writer.default_flow_style = False
     writer.width = 4096
-    writer.dump(manifest, text)
+    writer.dump(_quoted(manifest), text)
     return text.getvalue()
+
+
+def _quoted(value: Any) -> Any:
+    """Return a document in which text that YAML 1.1, Kubernetes' form, takes for more is quoted."""
+    if isinstance(value, dict):
+        return {key: _quoted(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in cast("list[Any]", value)]
+    if isinstance(value, str) and value.lower() in _BOOLEANS:
+        return DoubleQuotedScalarString(value)
+    return value

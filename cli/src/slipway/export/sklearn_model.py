@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pickle
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from slipway.errors import InvalidArguments
 from slipway.export import boosting, source
 from slipway.export.attempt import Attempt, Exportable
+from slipway.export.obstacles import summary
 from slipway.model.signature import Array
 from slipway.model.tensor import Tensor
 
@@ -21,13 +23,24 @@ _INPUT = "features"
 
 def unpickle(path: Path) -> Any:
     """Read an estimator; the caller has made sure that this is wanted, since it runs code."""
+    # It reads what pickle writes as well, and many call its own files .pkl.
+    joblib = None
+    with contextlib.suppress(ModuleNotFoundError):
+        joblib = importlib.import_module("joblib")
+    if joblib is None and path.suffix == ".joblib":
+        raise source.missing("joblib")
     try:
-        if path.suffix == ".joblib":
-            return importlib.import_module("joblib").load(path)
+        if joblib is not None:
+            return joblib.load(path)
         with path.open("rb") as file:
             return pickle.load(file)  # noqa: S301 - see above
     except ModuleNotFoundError as error:
         raise source.missing(str(error.name).partition(".")[0]) from None
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
+        raise InvalidArguments(
+            f"{path} is no pickle that can be read here: {error}",
+            "write it anew with joblib.dump(), by the versions that are installed here",
+        ) from None
 
 
 def is_estimator(candidate: Any) -> bool:
@@ -38,7 +51,8 @@ def is_estimator(candidate: Any) -> bool:
 def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Exportable:
     """Prepare the conversion; without ``inputs`` it takes features [batch, n] FP32.
 
-    A classifier gives label and probabilities, anything else what predict() gives.
+    A classifier gives label and probabilities, anything else what predict() gives; only that is
+    compared where the converted model has more.
 
     Raises:
         InvalidArguments: the estimator takes something else than one matrix of numbers.
@@ -54,7 +68,10 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
             "an estimator takes one input of FP32 or FP64", f"--input x=FP32[batch,{count}]"
         )
     (tensor,) = chosen
-    classifier = hasattr(estimator, "predict_proba")
+    # Mixtures have probabilities, and no classes that they are of.
+    classifier = hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_")
+    # The output of the converted model that is what predict() gives, and its rank.
+    predicted, rank = "variable", 2
 
     def write(path: Path) -> Sequence[str]:
         skl2onnx = _skl2onnx()
@@ -68,6 +85,8 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
         )
         graph = model.graph
         graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+        nonlocal predicted, rank
+        predicted, rank = graph.output[0].name, len(graph.output[0].type.tensor_type.shape.dim)
         for output in graph.output:
             if output.type.tensor_type.shape.dim:
                 output.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -76,11 +95,18 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
 
     def reference(feeds: Mapping[str, Array]) -> dict[str, Array]:
         features = feeds[tensor.name]
-        found = np.asarray(estimator.predict(features))
-        if classifier:
-            probabilities = np.asarray(estimator.predict_proba(features))
-            return {"label": found, "probabilities": probabilities}
-        return {"variable": found.reshape(len(found), -1)}
+        try:
+            found = np.asarray(estimator.predict(features))
+            probabilities = estimator.predict_proba(features) if classifier else None
+        except Exception as error:  # estimators raise everything there is
+            raise InvalidArguments(
+                f"{type(estimator).__name__} itself cannot predict {features.dtype}"
+                f" {list(features.shape)}: {summary(error)}",
+                f"--input x=FP64[batch,{count}] or --samples of values that it takes",
+            ) from error
+        if probabilities is not None:
+            return {"label": found, "probabilities": np.asarray(probabilities)}
+        return {predicted: found if rank == 1 else found.reshape(len(found), -1)}
 
     version = str(importlib.import_module("sklearn").__version__)
     return Exportable(

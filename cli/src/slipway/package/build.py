@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import secrets
 import shutil
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway import files, terminal
-from slipway.errors import Conflict, InvalidArguments, InvalidModel
+from slipway.errors import Conflict, Differs, InvalidArguments, InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import names, ort
 from slipway.model.signature import inputs_of, outputs_of
@@ -20,7 +21,7 @@ from slipway.package import golden, hashing
 from slipway.package.manifest import FILE_NAME, GOLDEN_NAME, MODEL_NAME, Manifest, PackagedFile
 from slipway.validation import cases
 from slipway.validation.cases import Plan
-from slipway.validation.compare import Tolerance
+from slipway.validation.compare import Tolerance, differences
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,19 @@ def _golden(
     if not chosen:
         return None
     session = ort.Session(model)
-    found = [(case, case.expected or session.run_tensors(case.inputs)) for case in chosen]
-    return golden.encode(found, inputs, outputs)
+    found = [(case, session.run_tensors(case.inputs)) for case in chosen]
+    for case, actual in found:
+        for item in differences(case.label, actual, case.expected, wishes.tolerance):
+            if not item.close:
+                raise Differs(
+                    f"{case.label} holds {item.output!r}, from which what the model gives is"
+                    f" {item.absolute:g} apart{f' ({item.problem})' if item.problem else ''}",
+                    "pack the model that the samples are of, leave the outputs out of the samples,"
+                    " or allow more with --rtol and --atol",
+                )
+    return golden.encode(
+        [(case, case.expected or actual) for case, actual in found], inputs, outputs
+    )
 
 
 def _add(source: Path, folder: Path, name: str, role: str) -> PackagedFile:
@@ -142,5 +154,7 @@ def _appearing(folder: Path) -> Generator[Path, None, None]:
 
 
 def _same(folder: Path, other: Path) -> bool:
-    first, second = folder / FILE_NAME, other / FILE_NAME
-    return first.is_file() and first.read_bytes() == second.read_bytes()
+    """Return whether a folder holds all files of another, to the byte."""
+    files_of = [path.relative_to(other) for path in other.rglob("*") if path.is_file()]
+    _, different, failed = filecmp.cmpfiles(folder, other, map(str, files_of), shallow=False)
+    return not different and not failed

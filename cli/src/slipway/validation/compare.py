@@ -13,7 +13,10 @@ from slipway.model.signature import Array
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Values are close when |a - b| <= absolute + relative * |b|, b being the reference."""
+    """Values are close when |a - b| <= absolute + relative * |b|, b being the reference.
+
+    For whole numbers, which may be classes or tokens, the relative part does not count.
+    """
 
     relative: float = 1e-3
     absolute: float = 1e-5
@@ -71,12 +74,15 @@ def difference(
         problem = f"{count} of {actual.size} elements differ" if count else ""
         return Difference(case, output, float(count), share, count == 0, problem)
     left, right = actual.astype(np.float64), wanted.astype(np.float64)
-    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    whole = actual.dtype.kind in "iu" and wanted.dtype.kind in "iu"
+    # Beyond 2**53 doubles would call different numbers the same.
+    same = actual == wanted if whole else (left == right) | (np.isnan(left) & np.isnan(right))
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         apart = np.where(same, 0.0, np.abs(left - right))
         apart = np.where(np.isnan(apart), np.inf, apart)
+        apart = np.where(same, 0.0, np.maximum(apart, 1.0)) if whole else apart
         relative = np.where(same, 0.0, apart / np.maximum(np.abs(right), tolerance.absolute))
-        limit = tolerance.absolute + tolerance.relative * np.abs(right)
+        limit = tolerance.absolute + (0.0 if whole else tolerance.relative) * np.abs(right)
         close = bool(np.all(same | (np.isfinite(apart) & (apart <= limit))))
     lost = int(np.count_nonzero(np.isfinite(right) & ~np.isfinite(left)))
     problem = f"{lost} values are not finite, the reference's are" if lost else ""

@@ -19,6 +19,7 @@ Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 _SHORTEST_SECONDS = 0.002
 _WARM_UP = 3
 _MATRIX = 2
+_SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class SpeedUp:
 class Agreement:
     """How an output of a variant agrees with the original's.
 
-    ``cosine`` is the mean over rows, ``lowest_cosine`` that of the worst row; ``top1`` is the
-    share of rows whose largest element (for whole numbers: every element) is the same, None where
-    an output has no classes.
+    ``cosine`` is the mean over rows, ``lowest_cosine`` that of the worst row. Where a row is one
+    number it has no direction: then both are that of all rows, from their mean in the original
+    (1 at best; 0 where a variant knows nothing but the mean). ``top1`` is the share of rows whose
+    largest element (for whole numbers: every element) is the same, None where an output has no
+    classes. ``lost`` is how many elements are not finite where the original's are.
     """
 
     output: str
@@ -71,6 +74,7 @@ class Agreement:
     cosine: float | None
     lowest_cosine: float | None
     top1: float | None
+    lost: int = 0
 
 
 def latencies(runs: Sequence[Callable[[], object]], rounds: int) -> list[Latency]:
@@ -145,11 +149,16 @@ def _agreement(name: str, parts: Sequence[tuple[Array, Array]]) -> Agreement:
     if parts[0][0].dtype.kind in "iub":
         same = np.concatenate([np.atleast_1d(np.asarray(a == b)).ravel() for a, b in parts])
         return Agreement(name, apart, None, None, float(same.mean()))
-    cosines = np.concatenate([_cosines(a, b) for a, b in parts])
+    if all(a.ndim <= 1 or math.prod(a.shape[1:]) == 1 for a, _ in parts):
+        one, other = (np.concatenate([np.ravel(pair[i]) for pair in parts]) for i in (0, 1))
+        cosines = np.asarray([_correlation(_double(one), _double(other))])
+    else:
+        cosines = np.concatenate([_cosines(a, b) for a, b in parts])
     top1 = None
     if parts[0][0].ndim == _MATRIX and parts[0][0].shape[1] > 1:
         top1 = float(np.mean(np.concatenate([_largest(a) == _largest(b) for a, b in parts])))
-    return Agreement(name, apart, float(cosines.mean()), float(cosines.min()), top1)
+    lost = sum(int(np.count_nonzero(np.isfinite(a) & ~np.isfinite(b))) for a, b in parts)
+    return Agreement(name, apart, float(cosines.mean()), float(cosines.min()), top1, lost)
 
 
 def _cosines(left: Array, right: Array) -> Array:
@@ -161,6 +170,14 @@ def _cosines(left: Array, right: Array) -> Array:
     # Rows of zeros have no direction: they agree with rows of zeros alone.
     found = np.where(lengths > 0, found, (one == other).all(axis=1))
     return np.asarray(np.nan_to_num(found, nan=0.0))
+
+
+def _correlation(one: Array, other: Array) -> float:
+    if np.allclose(one, other, rtol=_SAME, atol=_SAME, equal_nan=True):
+        return 1.0  # what hardly varies has no direction either
+    mean = np.mean(one)
+    (found,) = _cosines((one - mean)[None], (other - mean)[None])
+    return float(found)
 
 
 def _largest(array: Array) -> Array:

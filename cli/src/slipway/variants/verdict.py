@@ -66,6 +66,8 @@ def slower(measured: Measured) -> bool:
 
 
 def _apart(item: Agreement, bounds: Bounds) -> str:
+    if item.lost:
+        return f"{item.output!r} has {item.lost} values that are not finite, the original's are"
     by_class = item.top1 is not None and item.top1 >= bounds.min_top1
     by_direction = item.cosine is not None and item.cosine >= bounds.min_cosine
     if by_class or by_direction:

@@ -127,7 +127,10 @@ def check(model: Model, samples: Sequence[Sample], tolerance: Tolerance) -> None
 def difference(
     spec: TensorSpec, got: Array, golden: Array, tolerance: Tolerance
 ) -> Difference | None:
-    """Return how an output differs, None where |got - golden| <= atol + rtol * |golden|."""
+    """Return how an output differs, None where |got - golden| <= atol + rtol * |golden|.
+
+    For whole numbers, which may be classes or tokens, ``rtol`` does not count.
+    """
     if got.shape != golden.shape:
         shapes = f"the shape is {list(got.shape)}, not {list(golden.shape)}"
         return Difference(float("inf"), golden.size, shapes)
@@ -144,7 +147,12 @@ def difference(
         with np.errstate(invalid="ignore", over="ignore"):
             apart = np.where(different, np.abs(got.astype(np.float64) - wanted), 0.0)
             apart = np.where(np.isnan(apart), np.inf, apart)
-            excess = apart - (tolerance.atol + tolerance.rtol * np.abs(wanted))
+            if spec.datatype.kind in "iu":
+                # Beyond 2**53 doubles would call different numbers the same.
+                apart = np.where(different, np.maximum(apart, 1.0), 0.0)
+                excess = apart - tolerance.atol
+            else:
+                excess = apart - (tolerance.atol + tolerance.rtol * np.abs(wanted))
         largest = float(np.max(apart, initial=0.0))
     count = int(np.count_nonzero(excess > 0))
     if count == 0:
