@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import secrets
 import shutil
 import signal
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from slipway.errors import AccessDenied, InvalidArguments, NotFound
+from slipway.errors import AccessDenied, Conflict, InvalidArguments, NotFound
 
 _BLOCK_BYTES = 1024 * 1024
 
@@ -70,14 +71,31 @@ def _uninterrupted() -> Generator[None, None, None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def place(path: Path, target: Path) -> None:
+def place(path: Path, target: Path, replaced: Collection[str] = ()) -> None:
     """Move a model out of a temporary folder of its own, with the files that lie beside it there.
 
-    The model comes last, since it refers to the others.
+    The model comes last, since it refers to the others. ``replaced`` are those that an earlier
+    model at ``target`` has beside it, relative to its folder.
+
+    Raises:
+        Conflict: a file of another model is in the way; nothing was moved.
     """
-    for beside in path.parent.iterdir():
-        if beside != path and beside.is_file():
-            shutil.move(beside, target.parent / beside.name)
+    beside = {
+        str(file.relative_to(path.parent)): file
+        for file in path.parent.rglob("*")
+        if file.is_file() and file != path
+    }
+    for name, file in beside.items():
+        there = target.parent / name
+        if there.exists() and name not in replaced and not filecmp.cmp(file, there, shallow=False):
+            raise Conflict(
+                f"{there} exists and is not of {target.name}; it was left as it is",
+                "name a folder of its own with --out, or move that file",
+            )
+    for name, file in beside.items():
+        there = target.parent / name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, there)
     with replacing(target) as temporary:
         shutil.move(path, temporary)
 

@@ -80,7 +80,7 @@ def export(
                 rejected = rejected or done
                 failures.append(f"{attempt.name}: the file computes something else")
                 continue
-            files.place(path, target)
+            files.place(path, target, graphs.files_beside(target))
             return done
     if rejected is not None:
         return rejected

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from slipway import files
-from slipway.errors import InvalidModel
+from slipway.errors import InvalidModel, NotFound
 from slipway.model import form
 
 
@@ -58,6 +58,14 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 *([attribute.g] if attribute.HasField("g") else []),
             ):
                 yield from tensors(subgraph)
+
+
+def files_beside(path: Path) -> list[str]:
+    """Return `external_files` of a model that may be there, or be none."""
+    try:
+        return external_files(read(path))
+    except (NotFound, InvalidModel):
+        return []
 
 
 def external_files(model: onnx.ModelProto) -> list[str]:

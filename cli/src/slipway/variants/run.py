@@ -98,7 +98,8 @@ def run(model: Path, target: Path, plan: Plan) -> Outcome:
             made[method] = path
         outcome = _measured(model, made, plan, refused)
         if outcome.kept is not None:
-            files.place(made[outcome.kept.candidate.method], target)
+            best = made[outcome.kept.candidate.method]
+            files.place(best, target, graphs.files_beside(target))
         return outcome
 
 

@@ -52,6 +52,7 @@ def copied(model: MlflowModel) -> Exportable:
 
     def write(path: Path) -> Sequence[str]:
         for name in graphs.external_files(proto):
+            (path.parent / name).parent.mkdir(parents=True, exist_ok=True)
             (path.parent / name).write_bytes((model.file.parent / name).read_bytes())
         path.write_bytes(model.file.read_bytes())
         return []
