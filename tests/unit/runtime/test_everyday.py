@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import time
 from collections.abc import Callable
 from itertools import permutations
 from typing import Any
@@ -11,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 from runtime_kit import onnx_models
 from runtime_kit.process import Server
 
@@ -197,6 +200,12 @@ def test_permuted_columns_give_equal_answers(load_model: LoadModel) -> None:
             "dataframe_records[1] and dataframe_records[0] differ in the columns 'c', 'd'",
         ),
         (mlflow.decode, abc, {"dataframe_records": []}, "at least one object"),
+        (
+            mlflow.decode,
+            abc,
+            {"dataframe_split": {"columns": ["a", "b", "c"], "data": []}},
+            "columns and no rows",
+        ),
         (mlflow.decode, abc, {"dataframe_records": [{**RECORDS[0], "a": None}]}, "got null"),
         (
             mlflow.decode,
@@ -225,11 +234,44 @@ def test_what_is_wrong_or_would_be_a_guess_is_refused_with_a_sentence(
     assert message in caught.value.message
 
 
+def test_many_columns_take_no_more_than_their_number(load_model: LoadModel) -> None:
+    """They are looked at on the event loop: with their square, a small body would hold it."""
+    columns = [f"c{number}" for number in range(50_000)]
+    names = {"columns": json.dumps({"x": columns})}
+    shape = ["n", len(columns)]
+    model = load_model(
+        onnx_models.build(
+            [helper.make_node("Identity", ["x"], ["y"])],
+            [onnx_models.tensor("x", shape)],
+            [onnx_models.tensor("y", shape)],
+            metadata=names,
+        )
+    )
+    row = list(range(len(columns)))
+    split = {"columns": columns[::-1], "data": [row]}
+    began = time.process_time()
+    answer = ask(mlflow.decode, model, {"dataframe_split": split})
+    with pytest.raises(BadRequest, match="'c0' is there 2 times"):
+        ask(mlflow.decode, model, {"dataframe_split": {"columns": [*columns, "c0"], "data": []}})
+    # It was half a minute.
+    assert time.process_time() - began < 3
+    assert answer == {"predictions": [row[::-1]]}
+
+
+def test_a_cell_of_csv_may_be_long(load_model: LoadModel) -> None:
+    text = "a" * 200_000
+    model = load_model(onnx_models.identity("BYTES"))
+    answer = ask(mlflow.decode, model, f"x\n{text}\n".encode(), b"text/csv")
+    assert answer == {"predictions": [[text]]}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "the body is empty"),
         (b"a,b,c\n1,2\n", "line 2 of the CSV has 2 cells"),
+        (b'a,b,c\n\n1,"2\n",3\n\n\n1,2\n', "line 7 of the CSV has 2 cells"),
+        (b"a,b,c\n", "columns and no rows"),
         (b"a,b,c\n1,2,x\n", "column 'c': 'x' is no FP32"),
         (b"a,b,c\n1,2,1_0\n", "'1_0' is no FP32"),
         (b"a,b,c\n1,2,\n", "'' is no FP32"),

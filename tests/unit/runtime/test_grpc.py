@@ -80,6 +80,8 @@ def test_tritonclient_finds_everything_it_asks_for(client: Any, server: Server) 
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("m", version)
+    assert not client.is_model_ready("nobody")
+    assert not client.is_model_ready("m", "9")
     assert client.get_server_metadata().name == "slipway-runtime"
     metadata = client.get_model_metadata("m", "1")
     assert list(metadata.versions) == [version]
@@ -450,3 +452,14 @@ def test_the_access_log_has_calls_beside_requests(tmp_path: Path) -> None:
     assert all(line["digest"] == server.digest for line in told)
     assert all(line["milliseconds"] > 0 for line in told)
     assert [line["bytes"] > 0 for line in told] == [True, True, False, True, True]
+
+
+def test_an_error_in_a_stream_says_which_request_it_is_of(server: Server) -> None:
+    requests = [
+        service_pb2.ModelInferRequest(model_name=name, id=name) for name in ("nobody", "none")
+    ]
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answers = list(stub.ModelStreamInfer(iter(requests)))
+    assert all(answer.error_message for answer in answers)
+    assert [answer.infer_response.id for answer in answers] == ["nobody", "none"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
+from onnx import helper, numpy_helper
 from runtime_kit import onnx_models
 
 from slipway_runtime.errors import BadRequest
@@ -29,6 +31,16 @@ def ask(model: Model, document: Any) -> Any:
 
 def named_input() -> bytes:
     return onnx_models.identity(input_name="input")
+
+
+def nothing() -> bytes:
+    value = numpy_helper.from_array(np.ones(2, np.float32))
+    constant = helper.make_node("Constant", [], ["y"], value=value)
+    return onnx_models.build([constant], [], [onnx_models.tensor("y", [2])])
+
+
+def scalar() -> bytes:
+    return onnx_models.identity(shape=())
 
 
 def vector() -> bytes:
@@ -63,6 +75,8 @@ def fixed_batch() -> bytes:
             {"total": [[2, 3, 4]], "difference": [[0, 1, 2]]},
         ),
         (named_input, {"input": [1, 2]}, {"prediction": [1, 2]}),
+        (nothing, {}, {"y": [1, 1]}),
+        (scalar, {"x": 0.1}, {"y": 0.1}),
         (named_input, [1, 2], {"y": [1, 2]}),
         (vector, [1, 2], {"y": [1, 2]}),
         (vector, {"x": 5}, {"y": 5}),

@@ -84,7 +84,8 @@ def to_json_ready(
                 raise _not_finite(spec, array, finite)
             return _with_substitutes(array, finite, non_finite)
     if array.ndim == 0:
-        return array.item()
+        # As NumPy's own number: a Python float would show a float32 with the digits of a double.
+        return array[()]
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array)

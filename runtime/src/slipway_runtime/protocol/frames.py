@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -20,6 +22,8 @@ from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import Array, TensorSpec, check_shape
 
 _SHOWN: Final = 20
+# A request's size is bounded already; Python's own limit is 128 KiB a cell.
+csv.field_size_limit(sys.maxsize)
 _BOOLEANS: Final = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -87,20 +91,22 @@ def from_csv(content: bytes) -> Frame:
     """
     try:
         text = content.decode("utf-8-sig")
-        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = [(line, reader.line_num) for line in reader if line]
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: byte {error.start} cannot be decoded") from None
     except csv.Error as error:
         raise BadRequest(f"the body is not CSV: {error}") from None
     if not lines:
         raise BadRequest("the body is empty, expected CSV with the column names in its first line")
-    columns = [name.strip() for name in lines[0]]
-    for number, line in enumerate(lines[1:], 2):
+    columns = [name.strip() for name in lines[0][0]]
+    rows = lines[1:]
+    for line, number in rows:
         if len(line) != len(columns):
             raise BadRequest(
                 f"line {number} of the CSV has {len(line)} cells, its first has {len(columns)}"
             )
-    return Frame(columns, cast("list[list[object]]", lines[1:]), text=True)
+    return Frame(columns, [cast("list[object]", line) for line, _ in rows], text=True)
 
 
 def to_inputs(model: Model, frame: Frame) -> dict[str, Array]:
@@ -112,31 +118,33 @@ def to_inputs(model: Model, frame: Frame) -> dict[str, Array]:
         BadRequest: a column is missing or there twice, which column is meant cannot be known, or
             a cell does not fit.
     """
-    for name in frame.columns:
-        if frame.columns.count(name) > 1:
-            raise BadRequest(
-                f"the column {name[:100]!r} is there {frame.columns.count(name)} times"
-            )
+    places = {name: place for place, name in enumerate(frame.columns)}
+    if len(places) < len(frame.columns):
+        ((name, count),) = Counter(frame.columns).most_common(1)
+        raise BadRequest(f"the column {name[:100]!r} is there {count} times")
+    if not frame.rows:
+        raise BadRequest("the data have columns and no rows: there is nothing to predict")
     inputs: dict[str, Array] = {}
     for spec in model.signature.inputs:
-        array = from_nested(spec, _values(spec, frame, _wanted(model, spec, frame)))
+        wanted = _wanted(model, spec, frame, places)
+        array = from_nested(spec, _values(spec, frame, wanted, places))
         check_shape(spec, array.shape)
         inputs[spec.name] = array
     return inputs
 
 
-def _wanted(model: Model, spec: TensorSpec, frame: Frame) -> list[str]:
+def _wanted(model: Model, spec: TensorSpec, frame: Frame, places: Mapping[str, int]) -> list[str]:
     """Return the columns of an input, in its order."""
     listed = model.columns.get(spec.name)
     if listed is not None:
-        missing = [name for name in listed if name not in frame.columns]
+        missing = [name for name in listed if name not in places]
         if missing:
             raise BadRequest(
                 f"input {spec.name!r} needs the columns {_listed(listed)};"
                 f" missing: {_listed(missing)}"
             )
         return list(listed)
-    if spec.name in frame.columns:
+    if spec.name in places:
         return [spec.name]
     if len(model.signature.inputs) == 1 and len(frame.columns) == 1:
         return frame.columns
@@ -152,10 +160,12 @@ def _wanted(model: Model, spec: TensorSpec, frame: Frame) -> list[str]:
     )
 
 
-def _values(spec: TensorSpec, frame: Frame, wanted: Sequence[str]) -> list[object]:
+def _values(
+    spec: TensorSpec, frame: Frame, wanted: Sequence[str], places: Mapping[str, int]
+) -> list[object]:
     """Return the cells as nested lists of the input's shape: a row is a cell, or a list of them."""
-    places = [frame.columns.index(name) for name in wanted]
-    rows = [[row[place] for place in places] for row in frame.rows]
+    chosen = [places[name] for name in wanted]
+    rows = [[row[place] for place in chosen] for row in frame.rows]
     if frame.text:
         rows = [
             [_parse(spec, cell, name) for cell, name in zip(row, wanted, strict=True)]

@@ -94,6 +94,8 @@ def _by_name(model: Model, document: object) -> tuple[dict[str, object], bool]:
     if not isinstance(document, dict):
         raise _ambiguous(model, f"the body is {name_value(document)}")
     fields = cast("dict[str, object]", document)
+    if not names and not fields:
+        return {}, False
     if list(fields) == ["inputs"]:
         return _inputs_form(model, fields["inputs"]), False
     if list(fields) == ["input"] and len(names) == 1:

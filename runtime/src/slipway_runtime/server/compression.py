@@ -11,6 +11,9 @@ from slipway_runtime.errors import BadRequest, BodyTooLarge, UnsupportedMediaTyp
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 # What may be inflated on the event loop: it grows a thousandfold at most, which takes some 5 ms.
 INLINE_BYTES: Final = 2 * 1024
+# Of each stream these are given to zlib, which copies what it has not used of them.
+_LEAST_PIECE: Final = 512
+_LARGEST_PIECE: Final = 256 * 1024
 _FAST: Final = 1
 _ENCODINGS: Final = (b"gzip", b"deflate")
 
@@ -32,24 +35,26 @@ def inflate(encoding: bytes, data: bytes, limit: int) -> bytes:
             f"the content encoding {encoding.decode('latin-1')[:100]!r} is not supported: send the"
             " body as gzip, deflate or uncompressed"
         )
-    plain = bytearray()
-    rest = data
-    while rest or not plain:
-        stream = zlib.decompressobj(window)
-        try:
-            plain += stream.decompress(rest, limit - len(plain) + 1)
-        except zlib.error as error:
-            raise BadRequest(f"the body is not {encoding.decode()}: {error}") from None
-        if len(plain) > limit:
-            raise BodyTooLarge(f"the inflated body is larger than the limit of {limit} bytes")
-        if not stream.eof:
-            raise BadRequest(f"the body ends before its {encoding.decode()} stream does")
+    plain, view, position = bytearray(), memoryview(data), 0
+    while position < len(data) or not position:
+        stream, size = zlib.decompressobj(window), _LEAST_PIECE
+        while not stream.eof:
+            piece = view[position : position + size]
+            if not piece:
+                raise BadRequest(f"the body ends before its {encoding.decode()} stream does")
+            try:
+                plain += stream.decompress(piece, limit - len(plain) + 1)
+            except zlib.error as error:
+                raise BadRequest(f"the body is not {encoding.decode()}: {error}") from None
+            if len(plain) > limit:
+                raise BodyTooLarge(f"the inflated body is larger than the limit of {limit} bytes")
+            position += len(piece)
+            size = min(4 * size, _LARGEST_PIECE)
         # A gzip file may be several streams, one behind the other.
-        rest = stream.unused_data
-        if rest and window != _GZIP_WINDOW:
-            raise BadRequest(f"{len(rest)} bytes follow the {encoding.decode()} stream")
-        if not rest:
-            break
+        position -= len(stream.unused_data)
+        if position < len(data) and window != _GZIP_WINDOW:
+            left = len(data) - position
+            raise BadRequest(f"{left} bytes follow the {encoding.decode()} stream")
     return bytes(plain)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import json_format
 
 from slipway_runtime import __version__
-from slipway_runtime.errors import NotReady, NotSupported, RequestError
+from slipway_runtime.errors import NotReady, NotSupported, RequestError, UnknownResource
 from slipway_runtime.protocol import v2_info
 from slipway_runtime.protocol.messages import INFERENCE, message, methods
 from slipway_runtime.server.grpc import status
@@ -96,9 +96,14 @@ class InferenceService:
         return message("ServerReadyResponse")(ready=self._lifecycle.ready)
 
     async def _model_ready(self, request: Any, _call: Call) -> Any:
+        ready = self._lifecycle.ready
         if self._service is not None:
-            self._loaded(request.name, request.version)
-        return message("ModelReadyResponse")(ready=self._lifecycle.ready)
+            # As Triton does, which polling clients rely on: who is not there is not ready.
+            try:
+                self._loaded(request.name, request.version)
+            except UnknownResource:
+                ready = False
+        return message("ModelReadyResponse")(ready=ready)
 
     async def _server_metadata(self, _request: Any, _call: Call) -> Any:
         return message("ServerMetadataResponse")(
@@ -167,7 +172,8 @@ class InferenceService:
                 answer = response(infer_response=await answering)
             except RequestError as error:
                 code = status.code_of(error)
-                answer = response(error_message=error.message)
+                told = message("ModelInferResponse")(id=request_id)
+                answer = response(error_message=error.message, infer_response=told)
             except BaseException as error:
                 gone = isinstance(error, asyncio.CancelledError)
                 code = Code.CANCELLED if gone else Code.INTERNAL
