@@ -288,17 +288,19 @@ def test_calls_that_end_behind_a_large_answer_leave_nothing(tmp_path: Path, how:
             connection.wait(lambda: bool(large.header), "the head of the large answer")
             before = server.resident_bytes()
             fields = {"grpc_timeout": "300m"} if how == "deadline" else {}
-            stream = large
-            for _ in range(80):
-                stream = connection.open(request_fields(INFER, **fields))
-                connection.send_data(stream, content)
-                if how == "reset":
-                    connection.send(reset(stream.number))
-            connection.barrier()
-            if how == "deadline":
-                assert connection.finish(stream).grpc_status == DEADLINE_EXCEEDED, stream
+            for _ in range(5):
+                stream = large
+                for _ in range(80):
+                    stream = connection.open(request_fields(INFER, **fields))
+                    connection.send_data(stream, content)
+                    if how == "reset":
+                        connection.send(reset(stream.number))
+                connection.barrier()
+                if how == "deadline":
+                    assert connection.finish(stream).grpc_status == DEADLINE_EXCEEDED, stream
             assert not large.done, large
-            assert server.resident_bytes() - before < 32 * MEBIBYTE
+            # The allocator may keep what one of the rounds held at once; never that of two.
+            assert server.resident_bytes() - before < 2 * 80 * MEBIBYTE
 
 
 # ---- refusals ----
