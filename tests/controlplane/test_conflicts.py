@@ -132,8 +132,16 @@ def test_a_rollout_that_could_never_end_is_refused_and_what_serves_goes_on(
             "must be less than or equal to cpu limit",
         ),
         ({"rollout": {"maxSurge": "some"}}, "maxSurge"),
+        ({"template": {"affinity": {"nodeAffinty": {}}}}, "affinity.nodeAffinty"),
     ],
-    ids=["node selector", "toleration", "service account", "requests above limits", "surge"],
+    ids=[
+        "node selector",
+        "toleration",
+        "service account",
+        "requests above limits",
+        "surge",
+        "misspelt field",
+    ],
 )
 def test_what_the_api_server_refuses_is_told_in_its_words_and_heals(
     spec: Json, says: str, operator: OperatorProcess, space: Space
@@ -147,3 +155,12 @@ def test_what_the_api_server_refuses_is_told_in_its_words_and_heals(
     assert view.row == ("False", "-", "True", "True")
     assert view.serving == space.digest("v1")
     space.settle(version="v3")
+
+
+def test_a_misspelt_field_of_a_new_model_is_told_and_not_left_out(
+    operator: OperatorProcess, space: Space
+) -> None:
+    space.apply(template={"affinity": {"nodeAffinty": {}}})
+    view = space.until("is refused", lambda m: m.current and m.stalled == "ApplyRejected")
+    assert 'unknown field "spec.template.spec.affinity.nodeAffinty"' in view.message
+    space.settle(version="v2")

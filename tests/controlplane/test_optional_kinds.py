@@ -110,10 +110,23 @@ def test_a_kind_is_used_as_soon_as_it_is_installed_and_missed_when_it_goes(
     view = space.until("has its route", lambda m: m.settled, within=10.0)
     assert view.status["url"] == "https://models.example.com/fraud"
     route = space.child("httproutes")["spec"]
-    assert [ref["sectionName"] for ref in route["parentRefs"]] == ["https", "https-internal"]
     (rule,) = route["rules"]
     assert rule["backendRefs"][0]["name"] == MODEL
     assert rule["filters"][0]["urlRewrite"]["path"]["replacePrefixMatch"] == "/"
+
+    def parents() -> list[str]:
+        found = space.child("httproutes")["spec"]["parentRefs"]
+        return [reference["sectionName"] for reference in found]
+
+    for wanted in (["https"], ["https", "https-internal"]):
+        references = ROUTE["gateway"]["parentRefs"][: len(wanted)]
+        space.apply(route={**ROUTE, "gateway": {"parentRefs": references}})
+
+        def changed(wanted: list[str] = wanted) -> None:
+            assert parents() == wanted
+
+        space.eventually(changed)
+    space.until("is settled again", lambda m: m.settled)
 
     # The API server's defaults are no difference, and nobody asks again and again.
     mark = audit.mark()

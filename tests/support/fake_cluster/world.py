@@ -74,7 +74,7 @@ class World:
             StatusPace(monotonic=self._seconds),
             self.settings,
             lambda: self.clock,
-            lambda: self.served,
+            lambda _namespace: self.served,
         )
 
     def _seconds(self) -> float:

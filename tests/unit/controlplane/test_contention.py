@@ -54,6 +54,15 @@ async def world() -> World:
     return made
 
 
+def good(world: World) -> set[str]:
+    """Digests of the revisions that the operator would return to."""
+    return {
+        revision["data"]["digest"]
+        for revision in world.revisions
+        if "slipway.dev/good-as" in revision["metadata"]["annotations"]
+    }
+
+
 async def test_three_times_are_put_back_and_the_fourth_is_left_and_told(world: World):
     await fights(world, 3)
     assert world.deployment["spec"][FIELD] == 0
@@ -181,6 +190,32 @@ async def test_a_verdict_is_recorded_and_the_other_children_are_healed(world: Wo
     await world.run()
     assert world.status["lastFailure"]["reason"] == "DigestMismatch"
     assert world.applied_digest == samples.A
+
+
+async def test_a_version_whose_pods_are_of_somebody_elses_making_is_not_called_good(world: World):
+    def other_image(obj: dict) -> None:
+        obj["spec"]["template"]["spec"]["containers"][0]["image"] = "other"
+        for entry in obj["metadata"]["managedFields"]:
+            entry["fieldsV1"] = {}
+        entry = {"manager": "kubectl-set", "operation": "Update", "time": world.api.now()}
+        obj["metadata"]["managedFields"].append({**entry, "fieldsV1": {"f:spec": {}}})
+
+    world.behaviours["b"] = pods.loading
+    world.apply(digest=samples.B)
+    await world.run()
+    for _ in range(4):
+        world.change(kinds.DEPLOYMENT, other_image)
+        world.advance(1)
+        await world.run()
+    assert world.condition("Stalled")["reason"] == "FieldConflict"
+    world.behaviours["b"] = pods.ready
+    world.controllers()
+    await world.run()
+    assert world.applied_digest == samples.B
+    assert good(world) == {samples.A}
+    world.advance(BACKOFF + 1)
+    await world.run()
+    assert good(world) == {samples.A, samples.B}
 
 
 async def test_a_restarted_operator_counts_anew(world: World):

@@ -157,8 +157,19 @@ def test_a_kill_of_a_container_that_others_have_added_is_only_told():
     assert found.reason is Reason.CRASH
 
 
-def test_a_pod_that_the_node_gave_up_is_told_with_the_reason_of_the_node():
-    status = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no GPU"}
-    (found,) = collect([{"metadata": {}, "status": status}], ())
-    assert found.reason is Reason.CRASH
-    assert "UnexpectedAdmissionError: no GPU" in found.message
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("UnexpectedAdmissionError", Reason.UNSCHEDULABLE),
+        ("OutOfnvidia.com/gpu", Reason.UNSCHEDULABLE),
+        ("NodeAffinity", Reason.UNSCHEDULABLE),
+        ("Terminated", Reason.NODE_LOST),
+        ("Evicted", Reason.EVICTED),
+    ],
+)
+def test_a_pod_that_the_node_gave_up_is_told_with_the_reason_of_the_node(told, reason):
+    status = {"phase": "Failed", "reason": told, "message": "no GPU"}
+    (found,) = collect([{"metadata": {"name": "fraud-1"}, "status": status}], ())
+    assert found.reason is reason
+    assert "no GPU" in found.message
+    assert told in found.message or told == "Evicted"

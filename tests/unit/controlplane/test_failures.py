@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 from fake_cluster import pods, samples
+from fake_cluster.api import Write
 from fake_cluster.world import World
 
 from slipway_operator.api.reasons import CLASS_OF, FailureClass, Reason
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.decide import decide
+from slipway_operator.reconcile.kube import ApiError
 
 ENOUGH = 3
 """Restarts after which an ambiguous failure is one, as the settings say by default."""
@@ -52,6 +55,16 @@ async def asked_for_b(world: World, behaviour: pods.Behaviour, **changes: object
     world.behaviours["b"] = behaviour
     world.apply(digest=samples.B, **changes)
     await world.run()
+
+
+def denies(kind: str) -> Callable[[Write], None]:
+    """An admission webhook that lets no object of a kind be deleted."""
+
+    def before(write: Write) -> None:
+        if (write.verb, write.kind) == ("delete", kind):
+            raise ApiError(403, "Forbidden", "admission webhook denied the request")
+
+    return before
 
 
 def named(world: World, reason: Reason) -> None:
@@ -207,6 +220,17 @@ async def test_pods_that_are_evicted_again_and_again_are_a_failure(world):
     await serving_a(world, replicas=ENOUGH)
     await asked_for_b(world, pods.evicted)
     rolled_back_to_a(world, Reason.EVICTED)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [("UnexpectedAdmissionError", "Unschedulable"), ("Terminated", "NodeLost")],
+)
+async def test_pods_that_their_node_gives_up_however_many_are_no_verdict(world, told, reason):
+    await serving_a(world, replicas=ENOUGH)
+    await asked_for_b(world, lambda now: {**pods.evicted(now), "reason": told})
+    named(world, reason)
+    assert world.applied_digest == samples.B
 
 
 async def test_a_rollout_with_nothing_to_say_fails_at_the_deadline(world):
@@ -719,6 +743,33 @@ class TestADamagedCache:
         for _ in range(3):
             await world.reconciler.reconcile((samples.NAMESPACE, samples.NAME))
         assert len([w for w in world.api.writes if w.verb == "delete"]) == 1
+
+    async def test_of_a_pod_that_is_ready_again_is_no_reason_to_delete_it(self, world):
+        await serving_a(world)
+
+        def came_back(now):
+            status = pods.ready(now)
+            serve = status["containerStatuses"][0]
+            serve["lastState"] = {"terminated": pods.termination(20, None, now)}
+            return status
+
+        world.behaviours["a"] = came_back
+        world.controllers()
+        world.advance(60)
+        await world.run()
+        assert [w for w in world.api.writes if w.verb == "delete"] == []
+        assert world.results[-1].requeue_after is None
+
+    async def test_of_a_pod_that_may_not_be_deleted_holds_nothing_up(self, world):
+        await serving_a(world)
+        world.behaviours["a"] = pods.serve_ends(20)
+        await world.run()
+        world.api.before = denies("Pod")
+        world.advance(30)
+        world.apply(replicas=0)
+        await world.run()
+        assert world.deployment["spec"]["replicas"] == 0
+        assert world.condition("Ready")["reason"] == "ScaledToZero"
 
     async def test_no_intrinsic_verdict_comes_of_it(self, world):
         await serving_a(world)

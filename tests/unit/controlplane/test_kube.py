@@ -74,3 +74,10 @@ async def test_a_leader_that_stays_one_sends_each_write_once():
         await client.guarded(lambda: True).create(CONTROLLER_REVISION, REVISION)
     assert server.received.count(b"POST ") == 1
     assert server.received.endswith(b'{"metadata":{"name":"fraud-1","namespace":"payments"}}')
+
+
+async def test_what_is_created_may_have_no_field_that_the_kind_has_not():
+    server = Server()
+    async with client_of(server) as client:
+        await client.guarded(lambda: True).create(CONTROLLER_REVISION, REVISION)
+    assert b"fieldValidation=Strict" in server.received.split(b" ")[1]

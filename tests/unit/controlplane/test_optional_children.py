@@ -116,6 +116,16 @@ class TestWhatIsAskedFor:
         assert cluster.own(kind) is None
         assert cluster.conditions["Ready"] == "True"
 
+    async def test_stays_where_it_is_while_the_operator_has_lost_the_rights(self, asked: str):
+        spec, kind, _ = ASKED[asked]
+        cluster = world(kind)
+        cluster.apply(**spec)
+        await cluster.run()
+        cluster.served = frozenset()
+        await cluster.run()
+        assert cluster.own(kind) is not None
+        assert cluster.condition("Stalled")["reason"] == "KindMissing"
+
     async def test_changes_no_pod(self, asked: str):
         spec, kind, _ = ASKED[asked]
         cluster = world(kind)
@@ -290,6 +300,30 @@ class TestWhatTheSpecTakesAwayAgain:
         assert made is not None
         (parent,) = made["spec"]["parentRefs"]
         assert "sectionName" not in parent
+
+    async def test_is_taken_away_from_the_gateways_of_the_route(self):
+        cluster = world(kinds.HTTP_ROUTE)
+        both = [{"name": "public"}, {"name": "internal"}]
+        cluster.apply(route={**GATEWAY, "gateway": {"parentRefs": both}})
+        await cluster.run()
+        cluster.apply(route={**GATEWAY, "gateway": {"parentRefs": both[1:]}})
+        await cluster.run()
+        made = cluster.own(kinds.HTTP_ROUTE)
+        assert made is not None
+        assert [parent["name"] for parent in made["spec"]["parentRefs"]] == ["internal"]
+
+    async def test_is_taken_away_from_the_named_triggers(self):
+        cluster = world(kinds.SCALED_OBJECT)
+        both = [{"type": "cron", "name": name, "metadata": {"x": "1"}} for name in ("one", "two")]
+        cluster.apply(autoscaling={**SCALING, "triggers": both})
+        await cluster.run()
+        cluster.apply(autoscaling={**SCALING, "triggers": both[:1]})
+        await cluster.run()
+        made = cluster.own(kinds.SCALED_OBJECT)
+        assert made is not None
+        assert [trigger["name"] for trigger in made["spec"]["triggers"] if "name" in trigger] == [
+            "one"
+        ]
 
     async def test_is_not_the_class_that_the_cluster_gave_to_the_ingress(self):
         cluster = world(kinds.INGRESS)

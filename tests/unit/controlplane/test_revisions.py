@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fake_cluster import pods, samples
+from fake_cluster.api import Write
 from fake_cluster.world import World
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from slipway_operator.api.spec import ModelDeploymentSpec
 from slipway_operator.api.status import Outcome
 from slipway_operator.build.revision import Revision, controller_revision, render, spec_hash
 from slipway_operator.reconcile import kinds
+from slipway_operator.reconcile.kube import ApiError
 from slipway_operator.reconcile.target import surplus
 
 POOL = samples.settings().pools["cpu"]
@@ -156,6 +158,11 @@ def test_a_revision_reads_back_as_it_was_written():
         {names.ANNOTATION_EVIDENCE: "{"},
         {names.ANNOTATION_EVIDENCE: "[]"},
         {names.ANNOTATION_EVIDENCE: "{}"},
+        {names.ANNOTATION_EVIDENCE: '{"reason": [], "message": "x"}'},
+        {names.ANNOTATION_EVIDENCE: '{"reason": "Not a word", "message": "x"}'},
+        {names.ANNOTATION_EVIDENCE: '{"reason": "Crash", "message": "x", "exitCode": "1"}'},
+        {names.ANNOTATION_OUTCOME_TIME: "yesterday"},
+        {names.ANNOTATION_OUTCOME_TIME: "2026-11-21T12:00:00"},
     ],
     ids=str,
 )
@@ -166,6 +173,7 @@ def test_annotations_that_somebody_spoilt_say_nothing(spoilt):
     obj["metadata"]["labels"] = {}
     revision = Revision.parse(obj)
     assert (revision.outcome, revision.good_as, revision.evidence) == (Outcome.PENDING, None, None)
+    assert revision.outcome_time is None
 
 
 CHANGED = {
@@ -242,6 +250,21 @@ class TestPruning:
             await world.run()
         assert [r["revision"] for r in world.revisions] == [8, 9, 10]
         assert [h["revision"] for h in world.status["history"]] == [10, 9, 8]
+
+    async def test_one_that_may_not_be_deleted_holds_nothing_up(self):
+        world = World(samples.settings(revisionHistoryLimit=2))
+
+        def before(write: Write) -> None:
+            if (write.verb, write.kind) == ("delete", "ControllerRevision"):
+                raise ApiError(500, "InternalError", "failed calling webhook")
+
+        world.api.before = before
+        for letter in "abcde":
+            world.apply(digest=samples.digest(letter))
+            await world.run()
+            assert world.status["serving"]["digest"] == samples.digest(letter)
+        assert len(world.revisions) == 5
+        assert world.conditions["Ready"] == "True"
 
     async def test_the_last_good_one_stays_however_many_fail(self, world):
         world.settings = samples.settings(revisionHistoryLimit=3)

@@ -163,6 +163,11 @@ async def test_a_revision_that_is_not_there_is_refused_with_those_that_are(
     assert world.conditions["Ready"] == "True"
 
 
+async def test_of_a_long_annotation_only_the_beginning_is_told(world: World):
+    await ask(world, "9" * 30_000)
+    assert len(world.condition("Stalled")["message"]) < 500
+
+
 async def test_a_revision_that_never_was_rolled_out_is_refused(world: World):
     world.behaviours["d"] = pods.fetch_ends(20)
     world.apply(digest=samples.D)

@@ -185,6 +185,19 @@ def expanded(value: str) -> str:
     )
 
 
+def test_no_part_of_what_is_given_is_taken_for_the_name_of_a_variable():
+    uri = "s3://models/a$$b/$(AWS_SECRET_ACCESS_KEY).onnx"
+    template = pod(
+        model={"uri": uri, "digest": samples.A},
+        runtime={"sessionOptions": {"session.x": "$$(HOME)"}},
+    )
+    args = template["initContainers"][0]["args"]
+    assert expanded(args[args.index("--uri") + 1]) == uri
+    env = values(template["containers"][0])
+    options = json.loads(expanded(env["SLIPWAY_SESSION_OPTIONS"]))
+    assert options == {"session.x": "$$(HOME)"}
+
+
 class TestGolden:
     @staticmethod
     def sample(text: str = "a") -> Json:

@@ -45,6 +45,16 @@ def test_what_is_new_is_taken_in_and_told():
     assert known(store) == 6
 
 
+def test_a_number_of_more_than_64_bits_is_taken_in():
+    store = Store()
+    changed = obj(5)
+    changed["spec"]["golden"] = -(10**20)
+    assert store.put(kinds.MODEL_DEPLOYMENT, changed) == KEY
+    found = store.model(KEY)
+    assert found is not None
+    assert found["spec"]["golden"] == -1e20
+
+
 @pytest.mark.parametrize("version", [5, 4])
 def test_what_is_not_newer_is_neither_taken_in_nor_told(version):
     store = Store()

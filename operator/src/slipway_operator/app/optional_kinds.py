@@ -42,11 +42,15 @@ class OptionalKinds:
         self._kinds = enabled_kinds(settings)
         self._namespaces: list[str | None] = [*settings.namespaces] or [None]
         self._period = settings.resync_seconds
-        self._found: dict[Kind, _Found] = {}
+        self._found: dict[Kind, dict[str | None, _Found]] = {}
 
-    def served(self) -> frozenset[str]:
-        """Names of the kinds that can be used now."""
-        return frozenset(kind.name for kind, found in self._found.items() if found is _Found.SERVED)
+    def served(self, namespace: str) -> frozenset[str]:
+        """Names of the kinds that can be used now in a namespace."""
+        return frozenset(
+            kind.name
+            for kind, found in self._found.items()
+            if _Found.SERVED in (found.get(None), found.get(namespace))
+        )
 
     async def once(self) -> None:
         """Find out which kinds there are, and list their objects.
@@ -84,31 +88,40 @@ class OptionalKinds:
                 await asyncio.sleep(min(_AFTER_AN_ERROR, self._period))
 
     async def _list(self, kind: Kind) -> dict[str | None, str] | None:
-        """Take in all objects; the version of each namespace's list, None without such a kind."""
+        """Take in all objects; the version of each list that could be had, None if there is none.
+
+        Namespaces may differ in what rights the operator has there.
+        """
         versions: dict[str | None, str] = {}
-        try:
-            for namespace in self._namespaces:
+        found: dict[str | None, _Found] = {}
+        for namespace in self._namespaces:
+            try:
                 versions[namespace] = await take_in(
                     self._kube, self._store, self._queue, kind, namespace
                 )
-        except ApiError as error:
-            if error.status == _NOT_FOUND:
-                self._store.forget(kind)
-                self._note(kind, _Found.MISSING)
-            elif error.status == _FORBIDDEN:
-                self._note(kind, _Found.FORBIDDEN)
-            else:
-                raise
-            return None
-        self._note(kind, _Found.SERVED)
-        return versions
+                found[namespace] = _Found.SERVED
+            except ApiError as error:
+                if error.status == _NOT_FOUND:
+                    self._store.forget(kind)
+                    self._note(kind, dict.fromkeys(self._namespaces, _Found.MISSING))
+                    return None
+                if error.status != _FORBIDDEN:
+                    raise
+                found[namespace] = _Found.FORBIDDEN
+        self._note(kind, found)
+        return versions or None
 
-    def _note(self, kind: Kind, found: "_Found") -> None:
+    def _note(self, kind: Kind, found: "dict[str | None, _Found]") -> None:
         """A kind that comes or goes concerns every model: it may be what one asked for."""
-        if self._found.get(kind) is found:
+        before = self._found.get(kind, {})
+        if before == found:
             return
         self._found[kind] = found
-        logger.info("optional kind", extra={"kind": kind.name, "found": found.value})
+        for namespace, what in found.items():
+            if before.get(namespace) is not what:
+                where = {} if namespace is None else {"where": namespace}
+                told = {"kind": kind.name, "found": what.value, **where}
+                logger.info("optional kind", extra=told)
         for key in self._store.models():
             self._queue.add(key)
 

@@ -21,6 +21,7 @@ from slipway_operator.api.spec import (
 )
 from slipway_operator.build.cache import CACHE_DIR, ENGINES_DIR, keeps_engines
 from slipway_operator.build.claim import CLAIM_DIR, claim_volume
+from slipway_operator.build.literal import literal
 from slipway_operator.build.resolve import RejectedSpecError, ResolvedServing
 
 CA_DIR = "/etc/slipway/ca"
@@ -51,7 +52,9 @@ def fetch_environment(model: Model, proxy: Proxy, log_level: LogLevel | None) ->
         "NO_PROXY": proxy.no_proxy,
     }
     env: list[Json] = [
-        {"name": key, "value": str(value)} for key, value in values.items() if value is not None
+        {"name": key, "value": literal(str(value))}
+        for key, value in values.items()
+        if value is not None
     ]
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         if storage.secret_name:
@@ -87,7 +90,8 @@ def serve_environment(
     if golden is not None:
         env["SLIPWAY_GOLDEN"] = _golden(golden)
     own = {variable.name: variable.value for variable in runtime.env or []}
-    return [{"name": key, "value": value} for key, value in {**own, **env}.items()]
+    ours = {key: literal(value) for key, value in env.items()}
+    return [{"name": key, "value": value} for key, value in {**own, **ours}.items()]
 
 
 def _optional(runtime: Runtime) -> dict[str, int | str | None]:
@@ -127,12 +131,12 @@ def _optional(runtime: Runtime) -> dict[str, int | str | None]:
 
 
 def _golden(golden: Golden) -> str:
-    # Kubernetes takes $(NAME) for a reference, and $$ for a $.
-    text = golden.model_dump_json(by_alias=True, exclude_none=True).replace("$", "$$")
-    if len(text.encode()) > _MOST_GOLDEN_BYTES:
+    text = golden.model_dump_json(by_alias=True, exclude_none=True)
+    size = len(literal(text).encode())
+    if size > _MOST_GOLDEN_BYTES:
         raise RejectedSpecError(
             "InvalidGolden",
-            f"spec.golden has {len(text.encode())} bytes as JSON, at most {_MOST_GOLDEN_BYTES} may "
+            f"spec.golden has {size} bytes as JSON, at most {_MOST_GOLDEN_BYTES} may "
             "be: give fewer or smaller samples, or put them into a package (slipway pack)",
         )
     return text

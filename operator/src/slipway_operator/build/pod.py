@@ -26,6 +26,7 @@ from slipway_operator.build.environment import (
     serve_environment,
 )
 from slipway_operator.build.labels import selector
+from slipway_operator.build.literal import literal
 from slipway_operator.build.resolve import ResolvedServing, resolve_serving
 
 HTTPS_NAME = "https"
@@ -179,7 +180,7 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
         "args": [
             "fetch",
             "--uri",
-            spec.model.uri,
+            literal(spec.model.uri),
             "--digest",
             spec.model.digest,
             # The kubelet would evict the pod, and name neither the cause nor the field.

@@ -7,6 +7,8 @@ became of it is written to its annotations.
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
+from types import UnionType
 from typing import Any, cast
 
 from slipway_operator.api import names
@@ -123,7 +125,7 @@ class Revision:
             digest=data["digest"],
             uri=data["uri"],
             outcome=_OUTCOMES.get(annotations.get(names.ANNOTATION_OUTCOME, ""), Outcome.PENDING),
-            outcome_time=annotations.get(names.ANNOTATION_OUTCOME_TIME) or None,
+            outcome_time=_time(annotations.get(names.ANNOTATION_OUTCOME_TIME)),
             good_as=int(good_as) if good_as.isdecimal() else None,
             evidence=_evidence(annotations.get(names.ANNOTATION_EVIDENCE)),
             retry_seen=annotations.get(names.ANNOTATION_RETRY_SEEN) or None,
@@ -137,6 +139,15 @@ class Revision:
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+_EVIDENCE: dict[str, type | UnionType] = {
+    "reason": str,
+    "message": str,
+    "class": str | None,
+    "pod": str | None,
+    "container": str | None,
+    "exitCode": int | None,
+    "action": str | None,
+}
 
 
 def _evidence(annotation: str | None) -> Json | None:
@@ -145,9 +156,21 @@ def _evidence(annotation: str | None) -> Json | None:
         recorded = json.loads(annotation or "null")
     except ValueError:
         return None
-    if not isinstance(recorded, dict) or not {"reason", "message"} <= recorded.keys():
+    if not isinstance(recorded, dict):
         return None
-    return cast("Json", recorded)
+    fields = cast("Json", recorded)
+    sound = all(isinstance(fields.get(name), kind) for name, kind in _EVIDENCE.items())
+    # Another reason the API server would refuse in a condition.
+    return fields if sound and str(fields["reason"]).isidentifier() else None
+
+
+def _time(annotation: str | None) -> str | None:
+    """A time with its zone; None when there is none, or somebody spoilt it by hand."""
+    try:
+        zone = datetime.fromisoformat(annotation or "").tzinfo
+    except ValueError:
+        return None
+    return annotation if zone is not None else None
 
 
 def revision_labels(model_name: str, revision_hash: str) -> dict[str, str]:

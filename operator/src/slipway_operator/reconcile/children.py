@@ -62,13 +62,18 @@ def _possible(obs: Observation, kind: str) -> bool:
 
 
 def unwanted_kinds(obs: Observation, wanted: tuple[Json, ...]) -> tuple[str, ...]:
-    """Kinds of children that exist and should not, unless they are about to go."""
+    """Kinds of children that exist and should not, unless they are about to go.
+
+    One of a kind that cannot be had now is left alone: it may well be wanted, and rights that were
+    lost for a while must take no route away.
+    """
     kinds = {child["kind"] for child in wanted}
     return tuple(
         kind
         for kind, child in obs.children.items()
         if kind not in kinds
         and kind not in _INDISPENSABLE
+        and (kind not in _OPTIONAL or kind in obs.served)
         and "deletionTimestamp" not in child["metadata"]
     )
 

@@ -274,7 +274,9 @@ def _pods_to_replace(
     retry should not have to wait for the kubelet's back-off of up to five minutes.
     """
     damaged = [
-        pod for pod in obs.pods if damaged_cache(pod) and _age(pod, clock) >= _DAMAGED_CACHE_GRACE
+        pod
+        for pod in obs.pods
+        if damaged_cache(pod) and not _is_ready(pod) and _age(pod, clock) >= _DAMAGED_CACHE_GRACE
     ]
     stuck = [
         pod
@@ -307,7 +309,7 @@ def _look_again(
         due.append(LOOK_SECONDS)
     if settings.fetch_progress and any(phase_of(pod) is Phase.FETCHING for pod in obs.pods):
         due.append(LOOK_SECONDS)
-    if any(damaged_cache(pod) for pod in obs.pods):
+    if any(damaged_cache(pod) and not _is_ready(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())
     if (held := until_stuck(obs, clock)) is not None:
         due.append(held)

@@ -19,7 +19,19 @@ _QUANTITY_FIELDS = {"sizeLimit", "averageValue"}
 Path = tuple[str, ...]
 """The way to a field; an item of a list keyed by name (mounts: by path) is written ``[name]``."""
 
-_LIST_KEYS = ("mountPath", "name")
+_LIST_KEYS = {
+    "containers": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "initContainers": "name",
+    "ownerReferences": "uid",
+    "ports": "name",
+    "volumeMounts": "mountPath",
+    "volumes": "name",
+}
+"""The lists to which others may add items; any other is one value, whose items have places."""
+
+_ITEM_NAMES = set(_LIST_KEYS.values())
 
 
 _REMOVABLE: dict[str, tuple[Path, ...]] = {
@@ -71,8 +83,8 @@ def _same(wanted: Any, live: Any, path: Path) -> bool:
 
 
 def _differing_items(wanted: list[Any], live: list[Any], path: Path) -> Iterator[Path]:
-    if (key := _list_key(wanted)) is not None:
-        # A list keyed by name: others may add items, so those of ours are looked up.
+    key = _LIST_KEYS.get(path[-1])
+    if key is not None and _tells_apart(key, wanted):
         by_name = {cast("Json", item).get(key): item for item in live}
         for item in wanted:
             yield from _differing(item, by_name.get(item[key]), (*path, f"[{item[key]}]"))
@@ -83,13 +95,9 @@ def _differing_items(wanted: list[Any], live: list[Any], path: Path) -> Iterator
         yield path
 
 
-def _list_key(items: list[Any]) -> str | None:
-    """The field by which the items of a list are told apart; None if there is none."""
-    for key in _LIST_KEYS:
-        names = [cast("Json", item).get(key) for item in items if isinstance(item, dict)]
-        if items and None not in names and len(set(names)) == len(items):
-            return key
-    return None
+def _tells_apart(key: str, items: list[Any]) -> bool:
+    names = [cast("Json", item).get(key) for item in items if isinstance(item, dict)]
+    return bool(names) and None not in names and len(set(names)) == len(items)
 
 
 def taken_over(live: Json) -> list[Json] | None:
@@ -227,7 +235,7 @@ def _item(fields: Json, name: str) -> Json | None:
             below
             for key, below in fields.items()
             if key.startswith("k:")
-            and name in (json.loads(key[2:]).get(field) for field in _LIST_KEYS)
+            and name in (json.loads(key[2:]).get(field) for field in _ITEM_NAMES)
         ),
         None,
     )

@@ -24,6 +24,8 @@ _WAITING: dict[str, Reason] = {
     "RunContainerError": Reason.CONTAINER_CONFIG,
 }
 
+_NODE_ENDS = {"Terminated", "NodeShutdown", "Shutdown", "NodeLost", "Preempting"}
+
 # The most telling first, when several pods or containers have something to say.
 _WEIGHT = {
     FailureClass.INTRINSIC: 0,
@@ -93,10 +95,9 @@ def collect(
         for pod in pods
         if (told := mount_failures.get(pod["metadata"].get("uid", ""))) is not None
     )
-    lost = sum(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
-    if lost:
-        # Such a pod is never started again; each one in its place counts as a restart.
-        found = [replace(e, restarts=lost) if e.container is None else e for e in found]
+    evicted = sum(e.reason is Reason.EVICTED for e in found)
+    # Such a pod is never started again; each one in its place counts as a restart.
+    found = [replace(e, restarts=evicted) if e.reason is Reason.EVICTED else e for e in found]
     for replica_set in replica_sets:
         found.extend(_of_replica_set(replica_set))
     return found
@@ -118,11 +119,7 @@ def _of_replica_set(replica_set: Json) -> Iterator[Evidence]:
 def _of_pod(pod: Json) -> Iterator[Evidence]:
     status: Json = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
-        told = f"{status['reason']}: {status.get('message', '')}"
-        if status["reason"] == "Evicted":
-            yield _evidence(Reason.EVICTED, f"pod evicted: {status.get('message', '')}")
-        else:
-            yield _evidence(Reason.CRASH, f"the node gave the pod up: {told}")
+        yield _of_a_pod_given_up(pod["metadata"], status["reason"], status.get("message", ""))
         return
     for condition in status.get("conditions", ()):
         if (
@@ -146,6 +143,19 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
         for item in _of_container(pod, container):
             metadata: Json = pod["metadata"]
             yield replace(item, born=metadata.get("creationTimestamp"), pod=metadata.get("name"))
+
+
+def _of_a_pod_given_up(metadata: Json, reason: str, message: str) -> Evidence:
+    """What the kubelet gave up, or never took: it is the node's doing, save an eviction."""
+    if reason == "Evicted":
+        return _evidence(Reason.EVICTED, f"pod evicted: {message}")
+    told = f"{reason}: {message}"
+    if reason in _NODE_ENDS:
+        return _evidence(Reason.NODE_LOST, f"the node that ran the pod shut down: {told}")
+    return _evidence(
+        Reason.UNSCHEDULABLE,
+        f"the node that the pod '{metadata.get('name', '')}' was given to turned it away: {told}",
+    )
 
 
 def _containers(status: Json) -> Iterator[Json]:

@@ -36,6 +36,7 @@ _NOT_FOUND = 404
 _REFUSALS = (400, 403, 413, 422)
 _FAILURE = 500
 _IN_THE_WAY = (Impediment.NAME_CONFLICT.value, Impediment.NAMESAKE_DELETING.value)
+_UNDECLARED = "failed to create typed patch object"  # what comes as 500 of a misspelt field
 _ENDING = ("being terminated", "definition is terminating")  # a namespace, a kind
 _TOLD = 1024  # characters of a refusal: some repeat the whole object
 
@@ -195,13 +196,16 @@ class Executor:
     @staticmethod
     def _refusal(kind: Kind, name: str, error: ApiError, what: str = "") -> Exception:
         told = without_noise(str(error))[:_TOLD]
-        if error.status == _FAILURE:
+        misspelt = _UNDECLARED in str(error)
+        if error.status == _FAILURE and not misspelt:
             return _ObstacleError(
                 Obstacle(
                     Impediment.FAILING, f"the API server fails on the {kind.name} '{name}': {told}"
                 )
             )
-        if error.status not in _REFUSALS or any(sign in str(error) for sign in _ENDING):
+        if not (misspelt or error.status in _REFUSALS) or any(
+            sign in str(error) for sign in _ENDING
+        ):
             return error
         return _ObstacleError(
             Obstacle(
@@ -287,7 +291,7 @@ class Executor:
             self._log("deleted", kind, child["metadata"]["name"], obs.model)
         for revision in obs.revisions:
             if revision.object_name in plan.delete_revisions:
-                await self._delete(
+                await self._try_to_delete(
                     kinds.CONTROLLER_REVISION, namespace, revision.object_name, revision.uid
                 )
 
@@ -297,14 +301,22 @@ class Executor:
         except ApiError as error:
             raise self._refusal(kind, name, error, "to delete ") from error
 
+    async def _try_to_delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> bool:
+        """Delete what nothing else depends on: a refusal is logged, and met again next time."""
+        try:
+            await self._delete(kind, namespace, name, uid)
+        except _ObstacleError as refused:
+            logger.warning("not deleted", extra={"kind": kind.name, "error": str(refused)})
+            return False
+        return True
+
     async def _replace_pods(self, plan: Plan, obs: Observation) -> None:
         """Delete pods, and forget them at once: they answer for nothing any more."""
         for pod in obs.pods:
-            metadata = pod["metadata"]
-            if (metadata["name"], metadata["uid"]) in plan.delete_pods:
-                await self._delete(
-                    kinds.POD, obs.model.namespace, metadata["name"], metadata["uid"]
-                )
+            name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+            if (name, uid) in plan.delete_pods and await self._try_to_delete(
+                kinds.POD, obs.model.namespace, name, uid
+            ):
                 self._store.remove(kinds.POD, pod)
 
     async def _report(self, status: Json, model: ModelDeployment) -> None:

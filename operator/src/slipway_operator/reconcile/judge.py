@@ -12,6 +12,7 @@ from slipway_operator.api.reasons import CLASS_OF, FailureClass, Reason
 from slipway_operator.api.spec import OnFailure
 from slipway_operator.api.status import Outcome
 from slipway_operator.build.revision import Revision
+from slipway_operator.reconcile.contention import rivals
 from slipway_operator.reconcile.evidence import (
     Evidence,
     collect,
@@ -69,6 +70,14 @@ def settled(deployment: Json, revision: Revision) -> bool:
             for count in ("replicas", "updatedReplicas", "availableReplicas")
         )
     )
+
+
+def _changed_by_others(deployment: Json, revision: Revision) -> bool:
+    """Whether the pods that run are not those of the revision, though they bear its label."""
+    if revision.outcome is Outcome.GOOD:
+        return False
+    wanted: Json = {"spec": {"template": revision.template}}
+    return any(manager for _, manager in rivals(wanted, deployment))
 
 
 def _deadline_left(
@@ -150,7 +159,11 @@ def judge(
     deployment = obs.children.get("Deployment")
     if deployment is None or live_hash(deployment) != revision.hash:
         return Judgement(revision)
-    if settled(deployment, revision) and deployment["spec"].get("replicas", 1) > 0:
+    if (
+        settled(deployment, revision)
+        and deployment["spec"].get("replicas", 1) > 0
+        and not _changed_by_others(deployment, revision)
+    ):
         return _completed(revision, complete_as, now)
     pods = _of_this_try(obs.pods_of(revision.hash), revision)
     against = collect(pods, obs.replica_sets.get(revision.hash, ()), obs.mount_failures)

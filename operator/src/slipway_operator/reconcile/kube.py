@@ -255,7 +255,7 @@ class KubeClient:
         path = f"{kind.path(namespace)}?{urlencode(query)}"
         async with aclosing(self._transport.lines(path, {"Accept": _JSON})) as lines:
             async for line in lines:
-                event: Json = json.loads(line)
+                event: Json = orjson.loads(line)
                 if event["type"] == "ERROR":
                     return
                 yield event["type"], event["object"]
@@ -273,9 +273,13 @@ class KubeClient:
         return (await self._send("GET", path)).decode(errors="replace")
 
     async def create(self, kind: Kind, obj: Json) -> Json:
-        """POST; the fields sent are then owned by the operator."""
+        """POST; the fields sent are then owned by the operator.
+
+        A field that the kind does not have is an error, and not left out in silence.
+        """
         namespace: str = obj["metadata"]["namespace"]
-        return await self._write("POST", kind.path(namespace), canonical(obj))
+        strict = {"fieldValidation": "Strict"}
+        return await self._write("POST", kind.path(namespace), canonical(obj), strict)
 
     async def apply(self, kind: Kind, obj: Json, uid: str, subresource: str = "") -> Json:
         """Server-side apply to an existing object, only while it still has that uid."""

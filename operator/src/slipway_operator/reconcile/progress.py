@@ -60,7 +60,8 @@ def phase_of(pod: Json) -> Phase:
     conditions = {c["type"]: c["status"] for c in status.get("conditions", ())}
     if conditions.get("Ready") == "True":
         return Phase.READY
-    if any(item.reason is not Reason.UNSCHEDULABLE for item in collect([pod], ())):
+    over = status.get("phase") == "Failed"
+    if over or any(item.reason is not Reason.UNSCHEDULABLE for item in collect([pod], ())):
         return Phase.FAILING
     if fetched(pod):
         return Phase.LOADING

@@ -59,9 +59,9 @@ class Reconciler:
         pace: StatusPace,
         settings: Settings,
         clock: Callable[[], datetime],
-        served: Callable[[], frozenset[str]] = frozenset,
+        served: Callable[[str], frozenset[str]] = lambda _namespace: frozenset(),
     ) -> None:
-        """``served`` tells the names of the optional kinds that can be used now."""
+        """``served`` tells the names of the optional kinds that can be used now in a namespace."""
         self._store = store
         self._executor = executor
         self._pod_events = pod_events
@@ -87,7 +87,7 @@ class Reconciler:
                 return Result("gone")
             log_context.add(digest=_digest(obs))
             failures = await self._pod_events.mount_failures(obs)
-            obs = replace(obs, mount_failures=failures, served=self._served())
+            obs = replace(obs, mount_failures=failures, served=self._served(key[0]))
             if self._settings.fetch_progress:
                 obs = replace(obs, download=await self._fetch_log.download(obs))
             plan = decide(obs, self._settings, self._clock())

@@ -15,6 +15,8 @@ from slipway_operator.build.revision import Revision
 from slipway_operator.reconcile.plan import RevisionMark
 from slipway_operator.reconcile.target import Target
 
+_SHOWN = 64  # characters
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -87,9 +89,10 @@ def _find(asked: str, revisions: tuple[Revision, ...]) -> Revision:
     if asked in good:
         return good[asked]
     known = ", ".join(sorted(good, key=int)) or "none yet"
+    shown = asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]}..."
     raise RejectedSpecError(
         "UnknownRevision",
-        f"the annotation {names.ANNOTATION_ROLLBACK_TO} asks for revision '{asked}', which is not "
+        f"the annotation {names.ANNOTATION_ROLLBACK_TO} asks for revision '{shown}', which is not "
         f"one that was rolled out completely and is still kept ({known}): use one of these, or "
         "remove the annotation",
     )

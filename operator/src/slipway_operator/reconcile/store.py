@@ -7,6 +7,7 @@ dictionaries they would take some thirty times the memory, all of it walked by t
 again and again, and unpacking takes little longer than parsing does.
 """
 
+import json
 import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Container
@@ -85,6 +86,14 @@ def key_of(kind: Kind, obj: Json) -> Key | None:
     return (metadata["namespace"], name) if name else None
 
 
+def _json(obj: Json) -> bytes:
+    try:
+        return orjson.dumps(obj)
+    except TypeError:
+        # An integer of more than 64 bits, as kopf reads them; read again it is a float.
+        return json.dumps(obj).encode()
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """One object: what tells it from others of its name and age, and the rest packed."""
@@ -96,7 +105,7 @@ class _Known:
     @classmethod
     def of(cls, kind: Kind, obj: Json) -> "_Known":
         # Not as orjson gives it: its bytes keep the buffer that they were written into.
-        packed = zlib.compress(orjson.dumps(_trim(kind, obj)), _FASTEST)
+        packed = zlib.compress(_json(_trim(kind, obj)), _FASTEST)
         return cls(obj["metadata"]["uid"], _version(obj), packed)
 
     def unpacked(self) -> Json:
