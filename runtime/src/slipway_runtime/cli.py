@@ -18,6 +18,7 @@ import click
 from slipway_runtime import __version__, logs, termination
 from slipway_runtime.errors import Failure, InternalError, InvalidArguments, SourceUnavailable
 from slipway_runtime.settings import (
+    MODEL_NAME,
     CommonSettings,
     FetchSettings,
     ServeSettings,
@@ -74,6 +75,8 @@ def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
 @click.option("--golden", is_flag=True, help="Serve only what computes SLIPWAY_GOLDEN.")
 def serve_command(digest: str, name: str, golden: bool) -> None:
     """Serve the artifact that `fetch` has put into the cache."""
+    if not MODEL_NAME.fullmatch(name):
+        raise InvalidArguments(f"--name {name!r} is not a model name (letters, digits, - _ .)")
     # As process 1 of a container it would be ignored until the server handles it.
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     settings = _settings(ServeSettings)

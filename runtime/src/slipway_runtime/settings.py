@@ -27,7 +27,7 @@ MIN_CONNECTIONS = 8
 MAX_WORKERS = 64
 CPU_PROVIDER = "CPUExecutionProvider"
 _BODIES = 4
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
 
 
@@ -55,7 +55,7 @@ def _aliases(value: object) -> object:
     names = _split(value)
     if isinstance(names, list):
         for name in names:  # pyright: ignore[reportUnknownVariableType]
-            if not _NAME.fullmatch(str(name)):  # pyright: ignore[reportUnknownArgumentType]
+            if not MODEL_NAME.fullmatch(str(name)):  # pyright: ignore[reportUnknownArgumentType]
                 raise ValueError(f"{str(name)!r} is not a model name (letters, digits, - _ .)")  # pyright: ignore[reportUnknownArgumentType]
     return names  # pyright: ignore[reportUnknownVariableType]
 

@@ -176,6 +176,23 @@ def test_a_full_batch_waits_for_nobody(load_model: LoadModel) -> None:
     run(ask())
 
 
+def test_what_is_full_does_not_wait_behind_another_shape_that_is_not(load_model: LoadModel) -> None:
+    limits = BatchLimits(2, 1)
+    executor = Executor(load_model(onnx_models.identity()), limits=limits)
+    runs = recorded(executor)
+
+    async def ask() -> tuple[bool, bool]:
+        first = executor.submit(x(1))
+        others = [executor.submit(x(rows, width=5)) for rows in (1, 1, 3)]
+        await asyncio.wait_for(outcomes(others), 0.9)
+        waits = not first.future.done()
+        await outcomes([first])
+        return waits, executor.pending == 0
+
+    assert run(ask()) == (True, True)
+    assert runs == [2, 3, 1]
+
+
 def test_a_request_that_fails_in_a_batch_fails_alone(load_model: LoadModel) -> None:
     executor = Executor(load_model(onnx_models.lookup()), limits=BatchLimits(32))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from runtime_kit import onnx_models
 from runtime_kit.in_process import InProcess
 from runtime_kit.process import Server
@@ -88,6 +89,53 @@ async def test_every_example_of_the_document_is_answered(
         body = example.encode() if kind == CSV else json.dumps(example).encode()
         reply = await served.request("POST", path, body, {"content-type": kind})
         assert reply.status == 200, (path, kind, reply.body[:200])
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (onnx_models.identity(), [[[1, 2], [3, 4]], [1, 2]]),
+        (onnx_models.identity(shape=None), [[[1, 2]], 1]),
+        (onnx_models.identity(shape=(2,)), [[1, 2]]),
+        (onnx_models.classifier(), [[[0.25, 0.75]], [0.25, 0.75]]),
+    ],
+    ids=["matrix", "of no told shape", "vector", "map per row"],
+)
+async def test_answers_are_as_the_document_says(
+    tmp_path: Path, content: bytes, values: list[object]
+) -> None:
+    served, document = await described(tmp_path, content)
+    operation = document["paths"]["/predict"]["post"]
+    asked = operation["requestBody"]["content"][JSON]["schema"]
+    told = operation["responses"]["200"]["content"][JSON]["schema"]
+    (x,) = asked["properties"]
+    Draft202012Validator(asked).validate({x: values[0]})
+    for value in values:
+        reply = await served.request("POST", "/predict", json.dumps({x: value}).encode())
+        assert reply.status == 200, reply.json
+        assert reply.json.keys() == told["properties"].keys()
+        Draft202012Validator(told).validate(reply.json)
+
+
+async def test_no_other_answer_is_as_the_document_says(tmp_path: Path) -> None:
+    _, document = await described(tmp_path, onnx_models.identity())
+    (content,) = document["paths"]["/predict"]["post"]["responses"]["200"]["content"].values()
+    told = Draft202012Validator(content["schema"])
+    assert [told.is_valid({"y": value}) for value in ([[1.5]], [1.5], 1.5, ["a word"])] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+async def test_the_document_is_asked_for_as_any_other_route(tmp_path: Path) -> None:
+    served, _ = await described(tmp_path, onnx_models.linear())
+    assert (await served.request("HEAD", "/openapi.json")).status == 200
+    assert (await served.request("GET", "/openapi.json/")).status == 200
+    refused = await served.request("POST", "/openapi.json", b"{}")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert "takes GET, HEAD, not POST" in refused.json["error"]
 
 
 async def test_an_example_that_would_be_too_large_is_left_out_with_a_sentence(

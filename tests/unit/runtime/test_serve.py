@@ -543,3 +543,11 @@ def test_no_line_of_the_access_log_is_lost_at_the_end(tmp_path: Path, log_format
         )
     assert len(told) == len(paths)
     assert "GET /\N{REPLACEMENT CHARACTER} 404" in ended.log
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a model", "-m", "m\n"])
+def test_a_name_that_no_route_could_have_is_refused(tmp_path: Path, name: str) -> None:
+    with Server(tmp_path, onnx_models.linear(), name=name) as server:
+        ended = server.start().wait_for_end()
+    assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
+    assert "is not a model name" in ended.termination["message"]

@@ -242,24 +242,58 @@ class Executor:
     def _next_batch(self) -> list[Ticket]:
         """Return the oldest request and, in order, those that may share its run.
 
-        Returns nothing while the oldest may still wait for company. Nobody leaves the queue before
-        the run begins, so nobody changes place in it.
+        While the oldest may still wait for company, the first batch that is full goes instead, if
+        there is one. Nobody leaves the queue before the run begins, so nobody changes place in it.
         """
         head = self._queue[0]
+        if self.limits.max_rows <= 1 or self._is_apart(head):
+            return [head]
+        left = head.submitted + self.limits.max_delay - time.perf_counter()
+        if self.limits.max_delay <= 0 or left <= 0 or len(self._queue) >= self._max_queue:
+            return self._batch_of(head)
+        batch = self._full_batch()
+        if not batch:
+            if self._delay is not None:
+                self._delay.cancel()
+            self._delay = asyncio.get_running_loop().call_later(left, self._flush)
+        return batch
+
+    def _batch_of(self, head: Ticket) -> list[Ticket]:
         tickets = [head]
-        if self.limits.max_rows > 1 and not (self._apart and head.key in self._apart):
-            room = self.limits.max_rows - (head.rows or self.limits.max_rows)
-            for ticket in itertools.islice(self._queue, 1, None):
-                if room <= 0:
-                    break
-                if ticket.key == head.key:
-                    # Who does not fit in ends the run: nobody of the same shape overtakes.
-                    room -= ticket.rows or 1
-                    if room >= 0:
-                        tickets.append(ticket)
-            if room > 0 and self._wait_for_company(head):
-                return []
+        room = self._room_beside(head)
+        for ticket in itertools.islice(self._queue, 1, None):
+            if room <= 0:
+                break
+            if ticket.key == head.key:
+                # Who does not fit in ends the run: nobody of the same shape overtakes.
+                room -= ticket.rows or 1
+                if room >= 0:
+                    tickets.append(ticket)
         return tickets
+
+    def _full_batch(self) -> list[Ticket]:
+        """Return requests of one shape that leave no room for another, if there are such."""
+        batches: dict[Key, list[Ticket]] = {}
+        rooms: dict[Key, int] = {}
+        for ticket in self._queue:
+            key = ticket.key
+            if key not in batches:
+                batches[key] = [ticket]
+                rooms[key] = 0 if self._is_apart(ticket) else self._room_beside(ticket)
+            else:
+                rooms[key] -= ticket.rows or 1
+                if rooms[key] >= 0:
+                    batches[key].append(ticket)
+            if rooms[key] <= 0:
+                return batches[key]
+        return []
+
+    def _room_beside(self, ticket: Ticket) -> int:
+        """How many rows may run together with a request."""
+        return self.limits.max_rows - (ticket.rows or self.limits.max_rows)
+
+    def _is_apart(self, ticket: Ticket) -> bool:
+        return bool(self._apart) and ticket.key in self._apart
 
     def _take(self, tickets: list[Ticket]) -> None:
         if all(map(operator.is_, self._queue, tickets)):
@@ -268,15 +302,6 @@ class Executor:
         else:
             chosen = set(map(id, tickets))
             self._queue = deque(ticket for ticket in self._queue if id(ticket) not in chosen)
-
-    def _wait_for_company(self, head: Ticket) -> bool:
-        left = head.submitted + self.limits.max_delay - time.perf_counter()
-        if self.limits.max_delay <= 0 or left <= 0 or len(self._queue) >= self._max_queue:
-            return False
-        if self._delay is not None:
-            self._delay.cancel()
-        self._delay = asyncio.get_running_loop().call_later(left, self._flush)
-        return True
 
     def _run_inline(self, run: _Run) -> float:
         self._begin(run)

@@ -82,6 +82,7 @@ class App:
         self._routes = routes
         identity = routes.model.identity
         table = routes.table()
+        table[_DOCUMENT] = {"GET": self._document}
         for name in identity.names:
             for version in ("", f"/versions/{identity.version}", "/versions/1", "/versions/"):
                 path = f"/v2/models/{name}{version}{_READY_SUFFIX}"
@@ -168,8 +169,6 @@ class App:
 
     def _handler(self, exchange: Exchange) -> Handler:
         path = exchange.path
-        if path == _DOCUMENT and self._routes is not None:
-            return self._document
         methods = self._table.get(path)
         if methods is None and len(path) > 1 and path.endswith("/"):
             methods = self._table.get(path.rstrip("/"))
@@ -244,7 +243,7 @@ class App:
                     return application(model, examples, tokens=tokens)
 
                 self._documentation = await asyncio.to_thread(build)
-        return await asgi.call(self._documentation, exchange)
+        return await asgi.call(self._documentation, exchange, _DOCUMENT)
 
 
 async def _compressed(response: Response, accepted: bytes) -> Response:

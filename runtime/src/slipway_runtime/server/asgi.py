@@ -19,8 +19,8 @@ Application: TypeAlias = Callable[
 ]
 
 
-async def call(application: Application, exchange: Exchange) -> Response:
-    """Return the application's whole answer to a request without a body."""
+async def call(application: Application, exchange: Exchange, path: str) -> Response:
+    """Return the application's whole answer at a path to a request without a body."""
     status = 500
     headers: list[tuple[bytes, bytes]] = []
     parts: list[bytes] = []
@@ -42,8 +42,8 @@ async def call(application: Application, exchange: Exchange) -> Response:
         "http_version": "1.1",
         "method": exchange.method,
         "scheme": "http",
-        "path": exchange.path,
-        "raw_path": exchange.path.encode(),
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": exchange.query,
         "root_path": "",
         "headers": list(exchange.headers),

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 
 from slipway_runtime import __version__
 from slipway_runtime.inference.model import Model
-from slipway_runtime.inference.tensors import TensorSpec
+from slipway_runtime.inference.tensors import Shape, TensorSpec
 from slipway_runtime.protocol import examples
 from slipway_runtime.protocol.examples import Examples
 from slipway_runtime.protocol.request import encode_json
@@ -60,7 +60,7 @@ def application(model: Model, given: Examples | None, *, tokens: bool) -> FastAP
         return Response(content, media_type=_JSON)
 
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.add_api_route("/openapi.json", send)
+    app.add_api_route("/openapi.json", send, methods=["GET", "HEAD"])
     return app
 
 
@@ -171,7 +171,7 @@ def _predict(model: Model, given: Examples | None) -> dict[str, Any]:
     }
     answer = {
         "type": "object",
-        "properties": {spec.name: _nested_schema(spec) for spec in model.signature.outputs},
+        "properties": {spec.name: _answered_schema(spec) for spec in model.signature.outputs},
     }
     example = None if given is None else examples.by_name(given)
     return _post(
@@ -239,9 +239,35 @@ def _infer(model: Model, given: Examples | None) -> dict[str, Any]:
 
 
 def _nested_schema(spec: TensorSpec) -> dict[str, Any]:
+    if spec.shape is None:
+        # A scalar, or of a shape that the model does not tell.
+        return {"description": spec.datatype.name}
+    return _array_schema(spec, spec.shape) | {
+        "description": f"{spec.datatype.name} {spec.wire_shape}"
+    }
+
+
+def _array_schema(spec: TensorSpec, shape: Shape) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": _JSON_TYPES[spec.datatype.kind]}
-    for size in reversed(spec.shape or ()):
+    for size in reversed(shape):
         schema = {"type": "array", "items": schema}
         if size is not None:
             schema |= {"minItems": size, "maxItems": size}
-    return schema | {"description": f"{spec.datatype.name} {spec.wire_shape}"}
+    return schema
+
+
+def _answered_schema(spec: TensorSpec) -> dict[str, Any]:
+    """Of an output as /predict answers it: for several rows, or for one alone."""
+    if spec.is_map:
+        labels = spec.labels or ()
+        row: dict[str, Any] = {
+            "type": "object",
+            "properties": {label: {"type": "number"} for label in labels},
+            "required": list(labels),
+        }
+        rows: dict[str, Any] = {"type": "array", "items": row}
+    elif spec.shape is not None and spec.batchable:
+        row, rows = _array_schema(spec, spec.shape[1:]), _array_schema(spec, spec.shape)
+    else:
+        return _nested_schema(spec)
+    return {"anyOf": [rows, row], "description": f"{spec.datatype.name} {spec.wire_shape}"}
