@@ -218,7 +218,32 @@ def test_gradient_boosting_is_converted_and_compared(folder: Path, library: str)
     ended = export("boosted:model", "--range", "0:8", "--json", cwd=folder)
     assert ended.code == 0, ended.err + ended.out
     assert ended.json["validation"]["close"] is True
+    assert ended.json["warnings"] == []
     assert slipway("inspect", "model.onnx", "--json").json["batchable"] is True
+
+
+@pytest.mark.parametrize(
+    ("estimator", "differs"),
+    [
+        ("make_pipeline(SimpleImputer(), RandomForestRegressor(5))", False),
+        ("RandomForestRegressor(5)", True),
+    ],
+    ids=["filled in", "left to the trees"],
+)
+def test_an_estimator_that_makes_something_else_of_missing_values_is_told(
+    folder: Path, estimator: str, *, differs: bool
+) -> None:
+    text = "import numpy as np\nfrom sklearn.ensemble import RandomForestRegressor\n"
+    text += "from sklearn.impute import SimpleImputer\n"
+    text += "from sklearn.pipeline import make_pipeline\n"
+    text += "x = np.random.default_rng(0).normal(size=(99, 3)).astype(np.float32)\n"
+    text += "y = x[:, 0] * 2 + x[:, 1]\nx[::7, 0] = np.nan\n"
+    (folder / "fitted.py").write_text(f"{text}model = {estimator}.fit(x, y)\n")
+    ended = export("fitted:model", "--json", cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    told = [text for text in ended.json["warnings"] if "missing values" in text]
+    assert len(told) == (1 if differs else 0)
+    assert ("SimpleImputer" in ended.err) is differs
 
 
 def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 
 from slipway import files
 from slipway.errors import ExportFailed, InvalidArguments, InvalidModel, SlipwayError
+from slipway.export import missing_values
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import recognise, summary
 from slipway.model import graph as graphs
@@ -80,8 +81,9 @@ def export(
                 rejected = rejected or done
                 failures.append(f"{attempt.name}: the file computes something else")
                 continue
+            of_holes = missing_values.warnings(path, exportable, cases, tolerance)
             files.place(path, target, graphs.files_beside(target))
-            return done
+            return replace(done, warnings=[*warned, *of_holes])
     if rejected is not None:
         return rejected
     raise ExportFailed(
