@@ -23,7 +23,6 @@ from slipway.errors import AccessDenied, InvalidArguments, NotFound, SlipwayErro
 from slipway.lazy import Entry, LazyGroup, options_of
 
 _SIGNALLED = 128
-_DEFECT = 1
 
 
 class Slipway(LazyGroup):
@@ -121,7 +120,7 @@ def run(arguments: Sequence[str]) -> int:
     except PermissionError as error:
         return _tell(AccessDenied(f"{error.filename}: {error.strerror}"), arguments)
     except Exception as error:  # noqa: BLE001 - the last resort: no stack trace for people
-        return _defect(error)
+        return _defect(error, arguments)
 
 
 def _tell(error: SlipwayError, arguments: Sequence[str]) -> int:
@@ -137,12 +136,11 @@ def _tell(error: SlipwayError, arguments: Sequence[str]) -> int:
     return error.exit_code
 
 
-def _defect(error: Exception) -> int:
+def _defect(error: Exception, arguments: Sequence[str]) -> int:
     if os.environ.get("SLIPWAY_TRACEBACK"):
         traceback.print_exception(error)
-    click.echo(f"error: a defect of slipway: {type(error).__name__}: {error}", err=True)
-    click.echo("  try: SLIPWAY_TRACEBACK=1 shows where; please report it", err=True)
-    return _DEFECT
+    told = f"a defect of slipway: {type(error).__name__}: {error}"
+    return _tell(SlipwayError(told, "SLIPWAY_TRACEBACK=1 shows where; please report it"), arguments)
 
 
 def _usage_hint(error: click.UsageError) -> str:

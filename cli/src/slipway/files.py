@@ -21,12 +21,14 @@ _BLOCK_BYTES = 1024 * 1024
 def replacing(path: Path) -> Generator[Path, None, None]:
     """Yield a temporary path beside ``path``; it takes its place when the block ends well.
 
-    The file is on disk before its name is. After an error, or Ctrl-C, nothing is left.
+    The file is on disk before its name is. After an error, or Ctrl-C, nothing is left. Where
+    ``path`` is a link, what it leads to is replaced, and the link stays.
 
     Raises:
         NotFound: the folder does not exist.
         AccessDenied: the folder cannot be written.
     """
+    path = path.resolve() if path.is_symlink() else path
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary

@@ -149,6 +149,18 @@ def test_a_defect_is_named_as_one_without_a_trace(monkeypatch: pytest.MonkeyPatc
     assert "Traceback" not in ended.err
 
 
+def test_a_defect_is_json_where_that_is_asked_for(
+    linear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("slipway.commands.inspect.gather", fail)
+    ended = slipway("inspect", linear, "--json")
+    assert (ended.code, ended.json["error"]["reason"]) == (1, "SlipwayError")
+    assert "a defect of slipway: ZeroDivisionError" in ended.json["error"]["message"]
+
+
 def test_an_option_comes_from_flag_then_variable_then_file(
     folder: Path, linear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -281,6 +281,15 @@ def test_a_file_that_is_not_changed_is_not_written(written: Write) -> None:
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_link_stays_one_and_what_it_leads_to_is_changed(written: Write) -> None:
+    path = written(PLAIN)
+    link = path.with_name("link.yaml")
+    link.symlink_to(path.name)
+    assert slipway("manifest", "--set-digest", link, "--digest", NEW).code == 0
+    assert link.is_symlink()
+    assert path.read_text() == PLAIN.replace(OLD, NEW)
+
+
 def test_rights_of_the_file_stay(written: Write) -> None:
     path = written(PLAIN)
     path.chmod(0o640)
