@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,17 +27,28 @@ def x(shape: Sequence[int]) -> dict[str, Any]:
     return {"x": np.zeros(shape, dtype=np.float32)}
 
 
-def runs_as_they_begin(executor: Executor) -> list[list[Ticket]]:
-    """The requests of each run, as they leave the queue: on a thread it starts a little later."""
+def runs_as_they_begin(executor: Executor, times: list[float] | None = None) -> list[list[Ticket]]:
+    """The requests of each run, as they leave the queue: on a thread it starts a little later.
+
+    ``times`` gets when it was decided what should run.
+    """
     runs: list[list[Ticket]] = []
     watched: Any = executor
-    begin = watched._begin
+    begin, choose = watched._begin, watched._next_batch
+    decided = 0.0
 
     def noted(run: Any) -> None:
         runs.append(list(run.tickets))
+        if times is not None:
+            times.append(decided)
         begin(run)
 
-    watched._begin = noted
+    def timed() -> Any:
+        nonlocal decided
+        decided = time.perf_counter()
+        return choose()
+
+    watched._begin, watched._next_batch = noted, timed
     return runs
 
 
@@ -46,14 +58,18 @@ def runs_as_they_begin(executor: Executor) -> list[list[Ticket]]:
 def test_a_request_waits_for_at_most_as_many_runs_as_requests_wait_before_it(
     load_model: LoadModel, threads: int, inline: float, delay: float
 ) -> None:
-    """Though one shape comes in a stream that could fill every run."""
+    """Though one shape comes in a stream that could fill every run.
+
+    While a request waits for company, as it is told to, what is full may run; after that it counts.
+    """
     executor = Executor(
         load_model(onnx_models.identity()),
         threads=threads,
         limits=BatchLimits(MAX_ROWS, delay),
         inline_seconds=inline,
     )
-    runs = runs_as_they_begin(executor)
+    decided_at: list[float] = []
+    runs = runs_as_they_begin(executor, decided_at)
     answered = dict.fromkeys(SHAPES, 0)
 
     async def client(kind: str, requests: int) -> None:
@@ -61,7 +77,11 @@ def test_a_request_waits_for_at_most_as_many_runs_as_requests_wait_before_it(
             waiting, begun = executor.pending, len(runs)
             ticket = executor.submit(x(SHAPES[kind]))
             await ticket.future
-            before = next(number for number, run in enumerate(runs[begun:]) if ticket in run)
+            own = next(
+                number for number, run in enumerate(runs) if number >= begun and ticket in run
+            )
+            due = ticket.submitted + delay
+            before = sum(at > due for at in decided_at[begun:own])
             assert before <= waiting, f"{kind} waited for {before} runs behind {waiting} requests"
             answered[kind] += 1
 
