@@ -40,7 +40,7 @@ logFormat: {{ .Values.controller.logFormat }}
 pools:
 {{- range $name, $pool := .Values.pools }}
 {{- if $pool }}
-  {{ $name }}:
+  {{ $name | quote }}:
     {{- include "slipway.pool" (dict "root" $ "pool" $pool) | nindent 4 }}
 {{- end }}
 {{- end }}

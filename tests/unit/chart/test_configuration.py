@@ -95,6 +95,18 @@ def test_a_pool_may_name_an_image_of_its_own(settings):
     assert pool.image == "other.io/x:1"
 
 
+@pytest.mark.parametrize("name", ["no", "1", "null"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(settings, render, name):
+    values = {"pools": {name: {"providers": ["CPUExecutionProvider"]}}}
+    values |= {"watch": {"namespaces": [name]}, "nameOverride": name, "fullnameOverride": "slipway"}
+    made = settings(values)
+    assert name in made.pools
+    assert made.namespaces == [name]
+    for item in render(values):
+        assert all(isinstance(value, str) for value in item["metadata"]["labels"].values())
+        assert item["metadata"].get("namespace", name) in ("slipway-system", name)
+
+
 def test_a_namespaced_install_tells_the_operator_its_namespaces(settings):
     assert settings(ci="namespaced").namespaces == ["team-a", "team-b"]
     assert settings().namespaces == []
