@@ -23,6 +23,7 @@ BODY = json.dumps({"x": [[1.0, 2.0, 3.0, 4.0]]}).encode()
 @pytest.fixture(scope="session")
 def installed() -> Iterator[Installed]:
     testbed = Testbed("e2e")
+    testbed.down()  # What a run that was killed has left.
     try:
         yield Installed(testbed, testbed.up(VALUES))
     finally:

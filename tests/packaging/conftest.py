@@ -14,9 +14,7 @@ from slipway_dev.s3 import S3Server
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[S3Server]:
-    packaging = S3Server("packaging")
-    packaging.down()  # what a run that was killed has left
-    with packaging as running:
+    with S3Server("packaging") as running:
         running.root_client().create_bucket(Bucket="models")
         yield running
 

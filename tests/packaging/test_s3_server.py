@@ -17,3 +17,13 @@ def test_rights_that_are_given_at_once_are_all_given(server: S3Server, client: A
     for user in users:
         answer = server.client(user).get_object(Bucket="shared", Key="m")
         assert answer["Body"].read() == b"content"
+
+
+def test_what_a_killed_run_has_left_is_gone_at_the_next() -> None:
+    left = S3Server("left")
+    left.up()
+    left.root_client().create_bucket(Bucket="models")
+    left.create_user("reader", "its-secret")
+    with S3Server("left") as server:
+        assert server.root_client().list_buckets()["Buckets"] == []
+        server.create_user("reader", "another-secret")

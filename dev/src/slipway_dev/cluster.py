@@ -30,7 +30,11 @@ _MORE_PORTS = {Size.CONTROL_PLANE: (), Size.NODE: node.PORTS, Size.KWOK: kwok.PO
 
 
 class Cluster:
-    """One development cluster, known by its name to every process on this machine."""
+    """One development cluster, known by its name to every process on this machine.
+
+    As a context manager it is there for the block, new whatever a process that was killed has left;
+    with `up` and `down` it outlives the process.
+    """
 
     def __init__(self, name: str = "demo", size: Size | str = Size.CONTROL_PLANE) -> None:
         self.name = name
@@ -47,6 +51,7 @@ class Cluster:
         return cls(name, known.size)
 
     def __enter__(self) -> Self:
+        self.down()
         self.up()
         return self
 
