@@ -50,8 +50,8 @@ class _Facts:
 class S3Server:
     """One S3 server, known by its name to every process on this machine.
 
-    As a context manager it is there for the block, empty at first whatever a process that was killed
-    has left; with `up` and `down` it outlives the process.
+    As a context manager it is there for the block, empty at first, whatever a process that was
+    killed has left; with `up` and `down` it outlives the process.
     """
 
     def __init__(self, name: str = "demo", *, tls: bool = False) -> None:
