@@ -28,7 +28,7 @@ _COUNTERS: Final[tuple[tuple[str, str], ...]] = (
     ("nv_inference_compute_output_duration_us", "Time encoding outputs, summed, in microseconds"),
 )
 CLOSED_FOR: Final = ("handshake", "headers", "body", "answer", "room")
-_MAX_BATCH_SIZES: Final = 256
+MAX_BATCH_SIZES: Final = 256
 _BATCH_BUCKETS: Final = tuple(1 << power for power in range(11))
 _BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -123,7 +123,7 @@ class Metrics:
         batch = self.batches.get(size)
         if batch is None:
             batch = Batch()
-            if len(self.batches) < _MAX_BATCH_SIZES:
+            if len(self.batches) < MAX_BATCH_SIZES:
                 self.batches[size] = batch
         batch.count += 1
         batch.infer_us += infer_us

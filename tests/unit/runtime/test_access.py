@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,6 +18,10 @@ from runtime_kit import onnx_models
 from runtime_kit.browser import open_page
 from runtime_kit.process import Reply, Server, send
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from slipway_runtime.errors import Unauthorized
+from slipway_runtime.server.access import Access
+from slipway_runtime.settings import ServeSettings
 
 TOKEN = "first-token"
 OPEN = ("/v2/health/live", "/v2/health/ready", "/health", "/ping", "/metrics")
@@ -141,3 +147,31 @@ def test_files_that_cannot_be_used_end_the_process(
         ended = server.start().wait_for_end()
     assert (ended.code, ended.termination["reason"]) == (2, "InvalidArguments")
     assert next(iter(variables)) in ended.termination["message"]
+
+
+async def test_a_file_whose_rights_are_mended_is_read_without_another_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("old")
+    monkeypatch.setattr("slipway_runtime.server.access._LOOK_SECONDS", 0.01)
+    access = Access(ServeSettings(SLIPWAY_TOKEN_FILE=path))
+    plain, denied = Path.read_text, [True]
+
+    def read(self: Path, *more: Any, **named: Any) -> str:
+        if denied:
+            raise PermissionError(13, "Permission denied")
+        return plain(self, *more, **named)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    path.write_text("new-token \u00e9")
+    watching = asyncio.create_task(access.watch())
+    await asyncio.sleep(0.2)
+    assert access.tokens is not None
+    access.tokens.check("Bearer old")
+    denied.clear()
+    await asyncio.sleep(0.2)
+    watching.cancel()
+    access.tokens.check("Bearer new-token \u00c3\u00a9")  # UTF-8, as headers are shown
+    with pytest.raises(Unauthorized):
+        access.tokens.check("Bearer old")

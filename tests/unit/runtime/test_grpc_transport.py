@@ -377,6 +377,17 @@ def test_a_message_above_the_limit_is_refused_by_its_length_alone(connection: Co
     assert_works(connection)
 
 
+def test_who_needs_no_token_may_send_only_little(connection: Connection) -> None:
+    for path in (
+        "/grpc.health.v1.Health/Check",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ):
+        stream = connection.open(request_fields(path))
+        connection.send_data(stream, message(bytes(65 * 1024)))
+        assert connection.finish(stream).grpc_status == RESOURCE_EXHAUSTED
+    assert_works(connection)
+
+
 @pytest.mark.parametrize("encoding", ["unheard-of", "br"])
 def test_an_unknown_compression_is_unimplemented_and_the_known_are_named(
     connection: Connection, encoding: str

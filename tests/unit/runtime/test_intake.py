@@ -124,6 +124,26 @@ def test_small_requests_are_served_beside_large_bodies(quiet: Server) -> None:
             assert quiet.post("/v2/models/m/infer", SMALL).status == 200
 
 
+def test_a_compressed_message_counts_as_what_it_holds(tmp_path: Path) -> None:
+    asked = service_pb2.ModelInferRequest(model_name="m")
+    asked.inputs.add(name="x", datatype="FP32", shape=[NUMBERS])
+    asked.raw_input_contents.append(bytes(4 * NUMBERS))
+    with (
+        Server(tmp_path, onnx_models.identity(shape=("n",)), extra=EXTRA) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        server.start().wait_until_ready()
+        small = {"compression": grpc.Compression.Gzip}
+        channel = stack.enter_context(grpc.insecure_channel(server.grpc_address, **small))
+        infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+        assert infer(asked, timeout=20).outputs[0].shape == [NUMBERS]
+        fill(server, stack)
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(asked, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "try again later" in refused.value.details()
+
+
 def test_the_refusal_says_when_to_come_again(tmp_path: Path) -> None:
     with Server(tmp_path, onnx_models.identity(shape=("n",)), extra=EXTRA) as server:
         server.start().wait_until_ready()

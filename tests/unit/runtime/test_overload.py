@@ -239,3 +239,20 @@ def test_who_takes_in_an_answer_loses_nothing_to_who_gets_the_room_of_the_idle(
         answer = head + read_to_end(taker)
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert answer.count(b"1.0") == 5_000_000
+
+
+def test_a_body_that_is_too_slow_is_one_request_with_one_status(strict_server: Server) -> None:
+    def statuses() -> dict[str, int]:
+        page = strict_server.get("/metrics").body.decode()
+        line = r'^slipway_http_responses_total{code="(\d+)"} (\d+)$'
+        return {code: int(n) for code, n in re.findall(line, page, re.MULTILINE)}
+
+    before, closed = statuses(), closed_for(strict_server, "body")
+    with connect(strict_server) as slow:
+        slow.sendall(b"POST /predict HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\n{")
+        assert b" 408 " in read_to_end(slow)
+        time.sleep(4)  # Of the watch; the connection lingers meanwhile.
+    after = statuses()
+    assert after.get("408", 0) - before.get("408", 0) == 1
+    assert after.get("499", 0) == before.get("499", 0)
+    assert closed_for(strict_server, "body") - closed == 1

@@ -324,3 +324,5 @@ def test_statistics_are_added_by_batch_size() -> None:
 
     total = totals.of_statistics([statistics(2, 7, {1: 2, 8: 1}), statistics(3, 5, {2: 1, 8: 4})])
     assert total == statistics(5, 7, {1: 2, 2: 1, 8: 5})
+    many = [statistics(1, 1, dict.fromkeys(range(at, at + 256), 1)) for at in (1, 200, 400)]
+    assert len(totals.of_statistics(many)["model_stats"][0]["batch_stats"]) == 256

@@ -211,3 +211,59 @@ def test_what_is_not_tls_is_closed_without_noise(strict: Server) -> None:
     until(lambda: told(strict, "slipway_http_connections") == 1, strict)
     since = [json.loads(line) for line in strict.log.splitlines()[lines:]]
     assert [entry for entry in since if entry["level"] != "info"] == []
+
+
+@pytest.fixture
+def answering(authority: trustme.CA, tmp_path: Path) -> Iterator[Server]:
+    """Answers over TLS with as many ones as it is asked for."""
+    write_pair(tmp_path / "pair", authority)
+    extra = {
+        "SLIPWAY_TLS_CERTIFICATE": str(tmp_path / "pair" / "tls.crt"),
+        "SLIPWAY_TLS_KEY": str(tmp_path / "pair" / "tls.key"),
+        "SLIPWAY_TLS_PORT": "0",
+    }
+    with Server(tmp_path, onnx_models.ones(), extra=extra) as server:
+        yield server.start().wait_until_ready()
+
+
+def request(count: int, fields: str = "") -> bytes:
+    asked = {"inputs": [{"name": "shape", "datatype": "INT64", "shape": [1], "data": [count]}]}
+    body = json.dumps(asked).encode()
+    head = f"POST /v2/models/m/infer HTTP/1.1\r\nhost: m\r\n{fields}content-length: {len(body)}"
+    return head.encode() + b"\r\n\r\n" + body
+
+
+def connected(server: Server, authority: trustme.CA) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    plain = socket.socket()
+    plain.settimeout(20)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    plain.connect(("127.0.0.1", tls_port(server)))
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_a_kept_connection_over_tls_that_nobody_reads_holds_no_end_up(
+    authority: trustme.CA, answering: Server
+) -> None:
+    with connected(answering, authority) as idle:
+        idle.sendall(request(1))
+        assert b" 200 OK" in idle.recv(1024)
+        started = time.monotonic()
+        answering.terminate()
+        assert answering.wait_for_end().code == 0
+        assert time.monotonic() - started < 15  # The client's farewell would be waited for for 30.
+
+
+def test_an_answer_over_tls_that_ends_the_connection_comes_whole_however_late_it_is_read(
+    authority: trustme.CA, answering: Server
+) -> None:
+    with connected(answering, authority) as late:
+        late.sendall(request(2_000_000, "connection: close\r\n"))
+        head, _, begin = late.recv(1024).partition(b"\r\n\r\n")
+        length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
+        time.sleep(3)
+        came = len(begin)
+        while piece := late.recv(65536):
+            came += len(piece)
+    assert came == length > 8_000_000

@@ -70,7 +70,8 @@ class Tokens:
         value = authorization or ""
         if not value.lower().startswith(_SCHEME):
             raise Unauthorized("this server wants a token: send `authorization: Bearer TOKEN`")
-        given = value[len(_SCHEME) :].strip().encode("utf-8", "replace")
+        # As it came: headers are taken for Latin-1.
+        given = value[len(_SCHEME) :].strip().encode("latin-1", "replace")
         # All are compared, each in constant time: how long it takes tells nothing of them.
         if not sum(hmac.compare_digest(given, token) for token in self._tokens):
             raise Unauthorized("this token is not known here")
@@ -135,18 +136,23 @@ class _Watched:
         self._paths = paths
         self._read = read
         self._state = self._stat()
+        self._told = ""
 
     def look(self) -> None:
         state = self._stat()
-        if state == self._state:
+        # What could not be read is tried again: its rights may be mended without another change.
+        if state == self._state and not self._told:
             return
         self._state = state
         names = " and ".join(map(str, self._paths))
         try:
             self._read()
         except InvalidArguments as error:
-            logger.warning("%s changed and cannot be used, the old is kept: %s", names, error)
+            if str(error) != self._told:
+                self._told = str(error)
+                logger.warning("%s changed and cannot be used, the old is kept: %s", names, error)
         else:
+            self._told = ""
             logger.info("%s changed and was read again", names)
 
     def _stat(self) -> list[object]:
@@ -187,7 +193,7 @@ def _certificate(path: Path, key: Path) -> Certificate:
 
 def _read(path: Path, variable: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise InvalidArguments(f"{variable} names {path}, which cannot be read: {why}") from error

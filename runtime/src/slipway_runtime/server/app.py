@@ -114,7 +114,7 @@ class App:
         except RequestError as error:
             response = error_response(error)
         except ClientGoneError:
-            self._note(exchange, started, CLIENT_GONE, 0)
+            self._note(exchange, started, exchange.refused or CLIENT_GONE, 0)
             raise
         except Exception:
             logger.exception(

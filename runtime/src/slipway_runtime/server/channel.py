@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 1024 * 1024
 _MESSAGES_A_TURN: Final = 64
@@ -121,7 +124,13 @@ class Channel:
 
     def _put(self, packet: bytes, connection: socket.socket | None) -> None:
         if connection is None:
-            self._end.send(packet)
+            try:
+                self._end.send(packet)
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+                # Who waits for it gives up; the channel, by which the workers live, stays.
+                logger.error("a message of %d bytes is more than the system takes", len(packet))
         else:
             socket.send_fds(self._end, [packet], [connection.fileno()])
             connection.close()

@@ -247,14 +247,15 @@ class Connection(asyncio.Protocol):
         """
         self._ending = True
         if not linger:
-            self._transport.close()
+            self._all.close(self, self._transport)
             return
         if self._transport.can_write_eof():
             self._transport.write_eof()
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
+        loop = asyncio.get_running_loop()
+        loop.call_later(_LINGER_SECONDS, self._all.close, self, self._transport)
 
     def _pause(self) -> None:
         if not self._paused:
@@ -278,7 +279,10 @@ class Connection(asyncio.Protocol):
                 self._reader.receiving = None
             return
         if self._reader.receiving is None or self._reader.receiving is self._current:
-            self._all.metrics.responded(status)
+            if self._current is None:
+                self._all.metrics.responded(status)
+            else:
+                self._current.refused = status  # Who answers it hears of this, and counts it.
             response = Response(status, orjson.dumps({"error": message}))
             self._send(response, keep_alive=False)
         # Else what is received is the rest of a body whose request had its answer.
@@ -289,7 +293,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close after what is still to be sent."""
         self._ending = True
-        self._transport.close()
+        self._all.close(self, self._transport)
 
     def abort(self) -> None:
         """Close at once."""
@@ -336,7 +340,7 @@ class Connection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size()
         if unsent:
             return "answer", self._written - unsent
-        if self._busy:
+        if self._busy or self._ending:
             return None
         if self._reader.receiving is not None:
             return "body", self._reader.heads

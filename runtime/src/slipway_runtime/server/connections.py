@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SWEEP_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.1
 _ROOM: Final = 8  # a full server frees an eighth of its connections at once
 _OWN_FILES: Final = 128  # for the model, the log, the kernel's interfaces
 
@@ -216,6 +217,31 @@ class Connections:
             seconds = self._seconds[what]
             connection.refuse(408, f"the request's {what} took longer than {seconds:g} s")
 
+    def close(self, connection: Watched, transport: asyncio.Transport) -> None:
+        """Close a connection after what is still to be sent.
+
+        Over TLS the event loop then waits for the client's own farewell, which one that is not
+        reading, as an idle one of a pool, does not send: once it has all, the connection is cut.
+        """
+        transport.close()
+        if transport.get_extra_info("sslcontext") is not None:
+            self._see_off(connection, transport, -1, 0.0)
+
+    def _see_off(
+        self, connection: Watched, transport: asyncio.Transport, before: int, since: float
+    ) -> None:
+        if connection not in self._open:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        unsent = transport.get_write_buffer_size() + _not_acknowledged(transport)
+        if unsent != before:
+            since = now
+        if (not unsent and before >= 0) or 0 < self._seconds["answer"] < now - since:
+            transport.abort()
+            return
+        loop.call_later(_LOOK_SECONDS, self._see_off, connection, transport, unsent, since)
+
     def _make_room(self, newest: Watched) -> None:
         ranked: dict[int, list[Watched]] = {}
         for connection in self._open:
@@ -242,6 +268,16 @@ def is_on_its_way(transport: asyncio.Transport, *, reading: bool) -> bool:
     descriptor = transport.get_extra_info("socket").fileno()
     waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
     return int.from_bytes(waiting, sys.byteorder) > 0
+
+
+def _not_acknowledged(transport: asyncio.Transport) -> int:
+    """Return how many bytes the system has to send yet, or the client to acknowledge."""
+    try:
+        descriptor = transport.get_extra_info("socket").fileno()
+        sent = fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError):
+        return 0  # It is closed.
+    return int.from_bytes(sent, sys.byteorder)
 
 
 def _allowed_files() -> int:

@@ -130,6 +130,7 @@ class Exchange:
         "path",
         "phases",
         "query",
+        "refused",
         "request_id",
         "waited",
     )
@@ -148,6 +149,7 @@ class Exchange:
         self.query = query
         self.headers = headers
         self.waited = waited
+        self.refused = 0  # the status by which the connection has answered in its handler's place
         self.keep_alive = True
         self.phases: Phases | None = None
         self.complete = False

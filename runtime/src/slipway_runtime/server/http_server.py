@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Make = Callable[[Connections, Handshake | None], asyncio.Protocol]
 
 LAST_MOMENT_SECONDS: Final = 0.25
+_NO_END_SECONDS: Final = 24 * 3600.0
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class HttpServer:
                 lambda: self._make(self.connections, handshake),
                 connection,
                 ssl=self._tls(),
+                # It would cut answers off on their way: see `Connections.close`.
+                ssl_shutdown_timeout=_NO_END_SECONDS,
             )
         except (OSError, asyncio.CancelledError) as error:
             # Not TLS, no cipher in common, cut off here or there.

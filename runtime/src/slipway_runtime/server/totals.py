@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+from slipway_runtime.metrics import MAX_BATCH_SIZES
+
 # What is not a sum. The rest of what a worker exports is: counts, times, bytes, files.
 _NOT_SUMMED: Final[Mapping[str, Callable[[float, float], float]]] = {
     "slipway_model_info": max,
@@ -90,4 +92,4 @@ def _added_lists(one: list[Any], other: list[Any]) -> list[Any]:
     for entry in other:
         size = entry.get(_KEY, 0)
         by_size[size] = _added("", by_size[size], entry) if size in by_size else entry
-    return [by_size[size] for size in sorted(by_size)]
+    return [by_size[size] for size in sorted(by_size)[:MAX_BATCH_SIZES]]

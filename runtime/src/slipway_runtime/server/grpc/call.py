@@ -23,7 +23,7 @@ from slipway_runtime.http2.headers import Request, encode
 from slipway_runtime.http2.stream import Stream
 from slipway_runtime.server import eager
 from slipway_runtime.server.grpc import status
-from slipway_runtime.server.grpc.messages import ENCODINGS, Assembler, Packed, pack
+from slipway_runtime.server.grpc.messages import ENCODINGS, Assembler, Packed, pack, parse
 from slipway_runtime.server.grpc.status import Code, Fields
 from slipway_runtime.server.intake import SMALL_BYTES, Intake
 
@@ -51,9 +51,6 @@ class Method(NamedTuple):
 class Terms(Protocol):
     """What holds for all calls of a server."""
 
-    limit: int
-    """The largest message that is taken, in bytes."""
-
     told_always: Fields
     """Trailers of every call."""
 
@@ -63,6 +60,10 @@ class Terms(Protocol):
     @property
     def intake(self) -> Intake:
         """What counts the messages of all calls."""
+        ...
+
+    def limit(self, method: Method) -> int:
+        """Return the largest message that a method takes, in bytes."""
         ...
 
     def admit(self, call: Call) -> None:
@@ -109,7 +110,7 @@ class Call:
         self.started = time.perf_counter() - waited
         self.waited = waited
         self.trace_id = ""
-        self.message_bytes = 0  # of the latest message, as it came
+        self.message_bytes = 0  # of the latest message, inflated
         self.ended = False
         # What the client keeps waiting for, and since when (loop time, in seconds).
         self.waits: tuple[str, object, float] | None = None
@@ -122,7 +123,7 @@ class Call:
         self._on_loss: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         encoding = self.metadata.get(b"grpc-encoding", b"identity")
-        self._assembler = Assembler(encoding, terms.limit)
+        self._assembler = Assembler(encoding, terms.limit(method))
         timeout = self.metadata.get(b"grpc-timeout")
         if timeout is not None:
             loop, seconds = asyncio.get_running_loop(), status.timeout_of(timeout)
@@ -213,6 +214,21 @@ class Call:
             self.fail(status.code_of(error), error.message, error.retry_after)
         return not self.ended
 
+    async def _parsed(self, message: Packed) -> Any:
+        """Return the request that a message holds; inflated, it counts with all that it takes.
+
+        Raises:
+            BadRequest: it is none.
+            BodyTooLarge, ProtocolViolation: it cannot be inflated.
+            QueueFull: the messages of all calls together take too much.
+        """
+        data = await self._assembler.inflated(message)
+        self.message_bytes = len(data)
+        if message.compressed:
+            size = self._assembler.pending + len(data)
+            self._held = self._terms.intake.hold(self._held, size)
+        return parse(self.method.request, data)
+
     def _release(self) -> None:
         if self._held:
             self._terms.intake.release(self._held)
@@ -287,8 +303,7 @@ class UnaryCall(Call):
     async def _answer(self, message: Packed) -> None:
         method = self.method
         try:
-            self.message_bytes = len(message.data)
-            request = await self._assembler.decode(method.request, message)
+            request = await self._parsed(message)
             self._request_id = getattr(request, "id", "")
             answering = method.handler(request, self)
             # Only what the handler keeps of them is held while it waits; they may be large.
@@ -386,8 +401,7 @@ class StreamCall(Call):
             self._welcome()
             if message is not None:
                 self._taken += 1
-                self.message_bytes = len(message.data)
-                yield await assembler.decode(self.method.request, message)
+                yield await self._parsed(message)
             elif not self._stream.complete:
                 self.message_bytes = 0
                 self._hold(self._assembler.pending)

@@ -202,9 +202,10 @@ class GrpcConnection(asyncio.Protocol):
         self._ending = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
-            asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LINGER_SECONDS, self._all.close, self, self._transport)
         else:
-            self._transport.close()
+            self._all.close(self, self._transport)
 
     # Ending.
 

@@ -114,23 +114,31 @@ class Assembler:
             self._data, self._at = b"", 0
         return message
 
-    async def decode(self, kind: Any, packed: Packed) -> Any:
-        """Return a message of that kind.
+    async def inflated(self, packed: Packed) -> bytes:
+        """Return what a message holds.
 
         Raises:
-            BadRequest: it is none, or cannot be inflated.
+            BadRequest: it cannot be inflated.
             BodyTooLarge: it is inflated to more than the limit.
             ProtocolViolation: it says that it is compressed, and the call does not say how.
         """
         data = packed.data
-        if packed.compressed:
-            if packed.compressed != 1 or self._encoding == b"identity":
-                raise ProtocolViolation("a compressed message without a grpc-encoding")
-            if len(data) < INLINE_BYTES:
-                data = inflate(self._encoding, data, self._limit)
-            else:
-                data = await asyncio.to_thread(inflate, self._encoding, data, self._limit)
-        try:
-            return kind.FromString(data)
-        except DecodeError:
-            raise BadRequest(f"the message is no {kind.DESCRIPTOR.full_name}") from None
+        if not packed.compressed:
+            return data
+        if packed.compressed != 1 or self._encoding == b"identity":
+            raise ProtocolViolation("a compressed message without a grpc-encoding")
+        if len(data) < INLINE_BYTES:
+            return inflate(self._encoding, data, self._limit)
+        return await asyncio.to_thread(inflate, self._encoding, data, self._limit)
+
+
+def parse(kind: Any, data: bytes) -> Any:
+    """Return a message of that kind.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise BadRequest(f"the message is no {kind.DESCRIPTOR.full_name}") from None

@@ -12,23 +12,25 @@ from slipway_runtime.server import request_ids
 from slipway_runtime.server.access import Access
 from slipway_runtime.server.connections import Connections, Handshake
 from slipway_runtime.server.grpc import reflection, status
-from slipway_runtime.server.grpc.call import Call
+from slipway_runtime.server.grpc.call import Call, Method
 from slipway_runtime.server.grpc.connection import GrpcConnection
 from slipway_runtime.server.grpc.health import HealthService
 from slipway_runtime.server.grpc.inference import InferenceService
 from slipway_runtime.server.grpc.status import Code, Fields
 from slipway_runtime.server.http_server import HttpServer
+from slipway_runtime.server.intake import SMALL_BYTES, Intake
 from slipway_runtime.server.lifecycle import Lifecycle
 from slipway_runtime.settings import ServeSettings
 
 if TYPE_CHECKING:
     from slipway_runtime.server.access_log import AccessLog
-    from slipway_runtime.server.intake import Intake
     from slipway_runtime.server.service import Service
     from slipway_runtime.server.tracing import Tracing
 
 # What needs a token, and has lines in the log; health and reflection are open, as probes are.
 _GUARDED: Final = f"/{INFERENCE}/"
+# So little is not counted: who has no token takes no memory from those who have.
+_OPEN_LIMIT: Final = SMALL_BYTES
 
 
 class GrpcServer:
@@ -45,7 +47,7 @@ class GrpcServer:
     ) -> None:
         self._tokens = access.tokens
         self._access_log = access_log
-        self.limit = settings.max_body_bytes
+        self._limit = settings.max_body_bytes
         digest = str(lifecycle.digest).encode()
         self.told_always: Fields = ((b"slipway-model-digest", digest),)
         self.trailers_ok = status.trailers(Code.OK, "", self.told_always)
@@ -88,6 +90,11 @@ class GrpcServer:
     def intake(self) -> Intake:
         """What counts the messages of all calls, and the bodies of all requests."""
         return self.http.connections.intake
+
+    def limit(self, method: Method) -> int:
+        """Return the largest message that a method takes, in bytes."""
+        guarded = method.name.startswith(_GUARDED)
+        return self._limit if guarded else min(self._limit, _OPEN_LIMIT)
 
     def admit(self, call: Call) -> None:
         """Check the call's token.
