@@ -27,8 +27,8 @@ conflictBackoffSeconds: {{ .Values.controller.conflictBackoffSeconds }}
 revisionHistoryLimit: {{ .Values.controller.revisionHistoryLimit }}
 fetchProgress: {{ .Values.controller.fetchProgress }}
 leaderElection:
-  namespace: {{ .Release.Namespace }}
-  name: {{ include "slipway.fullname" . }}
+  namespace: {{ .Release.Namespace | quote }}
+  name: {{ include "slipway.fullname" . | quote }}
   durationSeconds: {{ .Values.controller.leaderElection.durationSeconds }}
   renewDeadlineSeconds: {{ .Values.controller.leaderElection.renewDeadlineSeconds }}
   retryPeriodSeconds: {{ .Values.controller.leaderElection.retryPeriodSeconds }}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from cli_kit.run import slipway
 
 from slipway.cluster import rollout
 from slipway.cluster.kubectl import meaning
+from slipway.cluster.wait import until_ready
+from slipway.errors import Unavailable
+from slipway.files import digest_of
 
 
 def model(*, seen: int = 2, suspend: bool = False, **conditions: str) -> dict[str, Any]:
@@ -125,3 +130,61 @@ def test_deploy_wants_to_know_which_artifact_and_which_resource(linear: Path) ->
     assert "--to s3://BUCKET/PREFIX" in slipway("deploy", linear, "--name", "fraud").err
     ended = slipway("deploy", "--name", "fraud")
     assert ended.code == 2
+
+
+class Answers:
+    """A cluster of which each look at the model gives the next answer."""
+
+    def __init__(self, *answers: dict[str, Any] | Unavailable) -> None:
+        self.answers = list(answers)
+
+    def get(self, _name: str) -> dict[str, Any]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    def pods(self, _name: str) -> list[dict[str, Any]]:
+        return []
+
+
+def test_waiting_bears_a_cluster_that_is_silent_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("slipway.cluster.wait._POLL_SECONDS", 0.01)
+    gone, ready = Unavailable("no answer"), model(Ready="True")
+    cluster: Any = Answers(model(Reconciling="True"), gone, gone, ready)
+    assert until_ready(cluster, "fraud", "d", 60, lambda _: None, lambda _: True) == ready
+    monkeypatch.setattr("slipway.cluster.wait._SILENCE_SECONDS", 0.05)
+    silent: Any = Answers(*[gone] * 100)
+    with pytest.raises(Unavailable):
+        until_ready(silent, "fraud", "d", 60, lambda _: None, lambda _: True)
+
+
+def test_deploy_looks_where_the_file_says(
+    folder: Path, linear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = digest_of(linear.read_bytes())
+    asked = folder / "asked"
+    kubectl = folder / "kubectl"
+    told = {**model(Ready="True"), "spec": {"model": {"digest": digest}}}
+    told["status"]["serving"] = {"digest": digest}
+    kubectl.write_text(
+        f'#!/bin/sh\necho "$@" >> {asked}\n'
+        f"case \"$*\" in *pods*) echo '{{\"items\": []}}';; *) echo '{json.dumps(told)}';; esac\n"
+    )
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    pushed = folder / "pushed.json"
+    pushed.write_text(json.dumps({"uri": "s3://m/x.onnx", "digest": digest}))
+    manifest = folder / "m.yaml"
+    manifest.write_text(
+        "apiVersion: slipway.dev/v1alpha1\nkind: ModelDeployment\n"
+        "metadata: {name: fraud, namespace: payments}\n"
+        'spec: {model: {digest: "sha256:0", uri: "s3://m/old.onnx"}}\n'
+    )
+    ended = slipway("deploy", "--pushed", pushed, "--file", manifest, "--json")
+    assert ended.code == 0, ended.err
+    looks = [line for line in asked.read_text().splitlines() if " get " in f" {line}"]
+    assert looks
+    assert all("payments" in line for line in looks), looks

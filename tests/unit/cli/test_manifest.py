@@ -263,6 +263,43 @@ def test_one_of_several_models_is_named(written: Write) -> None:
     assert path.read_text() == PLAIN + "---\n" + other.replace(OLD, NEW)
 
 
+def test_of_several_namespaces_one_is_named(written: Write) -> None:
+    def of(namespace: str) -> str:
+        named = PLAIN.replace("{name: fraud}", f"{{name: fraud, namespace: {namespace}}}")
+        assert named != PLAIN
+        return named
+
+    path = written(of("staging") + "---\n" + of("production"))
+    both = ("--set-digest", path, "--digest", NEW)
+    refused = slipway("manifest", *both)
+    assert refused.code == 2
+    assert "production, staging" in refused.err
+    assert slipway("manifest", *both, "--namespace", "staging").code == 0
+    assert path.read_text() == of("staging").replace(OLD, NEW) + "---\n" + of("production")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("s3://m/plain", "s3://m/my model #1/x.onnx"),
+        ("s3://m/plain", "s3://m/a: b/x.onnx"),
+        ("'s3://m/old'", "s3://m/o'brien/x.onnx"),
+        ('"s3://m/old"', 's3://m/a"b/x.onnx'),
+        ('"s3://m/old"', "s3://m/a\\new/x.onnx"),
+    ],
+)
+def test_a_value_that_would_be_read_as_another_is_not_written(
+    written: Write, old: str, new: str
+) -> None:
+    text = PLAIN.replace(f'"{OLD_URI}"', old)
+    assert text != PLAIN
+    path = written(text)
+    ended = slipway("manifest", "--set-digest", path, "--digest", NEW, "--uri", new)
+    assert ended.code == 2, ended.err
+    assert "quote the old value there first" in ended.err
+    assert path.read_text() == text
+
+
 def test_several_files_are_set_or_none(written: Write) -> None:
     good, bad = written(PLAIN, "good.yaml"), written("a: 1\n", "bad.yaml")
     ended = slipway("manifest", "--set-digest", good, "--set-digest", bad, "--digest", NEW)

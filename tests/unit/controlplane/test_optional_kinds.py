@@ -97,6 +97,5 @@ async def test_any_other_answer_leaves_what_was_found():
     cluster = Cluster()
     assert await cluster.served()
     cluster.kube.refusals[None] = 503
-    with pytest.raises(ApiError):
-        await cluster.optional.once()
+    await cluster.optional.once()
     assert HTTP_ROUTE.name in cluster.optional.served(KEY[0])

@@ -29,6 +29,11 @@ def test_a_configuration_needs_no_more_than_the_image_of_a_pool(load):
     assert settings.namespaces == []
 
 
+def test_a_share_of_a_cpu_needs_no_quotes(load):
+    settings = load("pools: {cpu: {image: x, resources: {limits: {cpu: 0.5, memory: 1Gi}}}}")
+    assert settings.pools["cpu"].resources.limits == {"cpu": "0.5", "memory": "1Gi"}
+
+
 def test_what_is_written_is_read(load):
     written = samples.settings(workers=3).model_dump(mode="json", by_alias=True)
     assert load(yaml.safe_dump(written)) == samples.settings(workers=3)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from slipway.cluster import rollout
 from slipway.cluster.kubectl import Cluster, Json
-from slipway.errors import RolloutFailed
+from slipway.errors import RolloutFailed, Unavailable
 
 _POLL_SECONDS = 1.0
 _GRACE_SECONDS = 15.0
+_SILENCE_SECONDS = 30.0
 
 
 def until_ready(
@@ -30,13 +31,23 @@ def until_ready(
 
     Raises:
         RolloutFailed: the operator gave up, or the time is over; with the status's own reason.
-        NotFound, AccessDenied, Unavailable: what kubectl said.
+        NotFound, AccessDenied: what kubectl said.
+        Unavailable: so it said for half a minute.
     """
     begun = time.monotonic()
     old = rollout.progress(before) if before is not None else None
     last = ""
+    answered = begun
     while True:
-        model = cluster.get(name)
+        try:
+            model, pods = cluster.get(name), cluster.pods(name)
+            answered = time.monotonic()
+        except Unavailable:
+            # The rollout goes on meanwhile, as when the control plane is upgraded.
+            if time.monotonic() - answered > _SILENCE_SECONDS:
+                raise
+            time.sleep(_POLL_SECONDS)
+            continue
         progress = rollout.progress(model)
         if progress.state == "ready" and wanted(model):
             return model
@@ -46,7 +57,7 @@ def until_ready(
                 f"{progress.reason}: {progress.message}",
                 f"slipway status {name} has the whole of it",
             )
-        stages = rollout.stages(cluster.pods(name), digest)
+        stages = rollout.stages(pods, digest)
         said = f"{progress.message} ({stages})" if stages else progress.message
         if said != last:
             tell(said)

@@ -13,7 +13,7 @@ from slipway.commands import pushing
 from slipway.commands.cluster import cluster_options, show, summary, wait, waiting_options
 from slipway.errors import InvalidArguments
 from slipway.gitops.deployment import Wanted, build
-from slipway.gitops.edit import set_digest
+from slipway.gitops.edit import Which, set_digest
 from slipway.options import FILE, storage_options
 from slipway.storage.client import Settings
 
@@ -68,7 +68,13 @@ def command(
     uri, digest = _artifact(artifact, to, pushed, settings)
     cluster = Cluster(namespace, context)
     if manifest is not None:
-        called = _apply(cluster, manifest, uri, digest, name)
+        which = Which(name, namespace)
+        changes = set_digest([manifest], digest, uri, which)
+        cluster.apply(str(manifest))
+        called = _required(name or next((change.name for change in changes), None))
+        # Where the file says it, and not where kubectl happens to look.
+        told = next((change.namespace for change in changes if change.namespace), None)
+        cluster = Cluster(namespace or told, context)
     else:
         called = _required(name)
         model = {"uri": uri, "digest": digest}
@@ -105,12 +111,6 @@ def _artifact(
         )
     done = pushing.push(artifact, to, None, settings)
     return done.uri, done.digest
-
-
-def _apply(cluster: Cluster, manifest: Path, uri: str, digest: str, name: str | None) -> str:
-    changes = set_digest([manifest], digest, uri, name=name, path=None)
-    cluster.apply(str(manifest))
-    return _required(name or next((change.name for change in changes), None))
 
 
 def _required(name: str | None) -> str:

@@ -15,7 +15,7 @@ from slipway import files, terminal
 from slipway.commands import pushing
 from slipway.errors import InvalidArguments
 from slipway.gitops.deployment import Wanted, build
-from slipway.gitops.edit import set_digest
+from slipway.gitops.edit import Which, set_digest
 from slipway.gitops.resources import Proposal, propose
 from slipway.model.memory import measured
 from slipway.options import FILE, WRITTEN, json_option
@@ -95,7 +95,7 @@ def command(
     if local is not None and digest != local.digest:
         raise InvalidArguments(f"{artifact} has the digest {local.digest}, not {digest}")
     if edited:
-        _tell_changes(edited, digest, uri, name, path, as_json=as_json)
+        _tell_changes(edited, digest, uri, Which(name, namespace, path), as_json=as_json)
         return
     if uri is None:
         raise InvalidArguments("it is not known where the artifact is", "give --uri or --pushed")
@@ -132,12 +132,11 @@ def _tell_changes(
     edited: tuple[Path, ...],
     digest: str,
     uri: str | None,
-    name: str | None,
-    path: str | None,
+    which: Which,
     *,
     as_json: bool,
 ) -> None:
-    changes = set_digest(edited, digest, uri, name=name, path=path)
+    changes = set_digest(edited, digest, uri, which)
     if as_json:
         terminal.print_json(
             {"changes": [vars(item) | {"changed": item.old != item.new} for item in changes]}

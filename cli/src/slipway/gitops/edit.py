@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import files
-from slipway.errors import InvalidArguments, NotFound
+from slipway.errors import InvalidArguments, NotFound, SlipwayError
 from slipway.gitops.scalars import Replacement, apply, value
-from slipway.gitops.targets import find
+from slipway.gitops.targets import Target, find
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,19 @@ class Change:
     field: str
     old: str
     new: str
+    namespace: str = ""
 
 
-def set_digest(
-    paths: Sequence[Path], digest: str, uri: str | None, *, name: str | None, path: str | None
-) -> list[Change]:
+@dataclass(frozen=True)
+class Which:
+    """The model that is meant, or the path to its digest; None stays open."""
+
+    name: str | None = None
+    namespace: str | None = None
+    path: str | None = None
+
+
+def set_digest(paths: Sequence[Path], digest: str, uri: str | None, which: Which) -> list[Change]:
     """Set the digest in every file, then write them; where it is so already, nothing is written.
 
     Raises:
@@ -35,7 +43,7 @@ def set_digest(
     changes: list[Change] = []
     for file in paths:
         content = files.require_file(file).read_bytes()
-        edited, found = _edit(content, str(file), digest, uri, name=name, path=path)
+        edited, found = _edit(content, str(file), digest, uri, which)
         changes += found
         if edited != content:
             planned[file] = edited
@@ -44,7 +52,7 @@ def set_digest(
 
 
 def _edit(
-    content: bytes, where: str, digest: str, uri: str | None, *, name: str | None, path: str | None
+    content: bytes, where: str, digest: str, uri: str | None, which: Which
 ) -> tuple[bytes, list[Change]]:
     try:
         text = content.decode("utf-8")
@@ -52,7 +60,8 @@ def _edit(
         raise InvalidArguments(f"{where} is not UTF-8: {error.reason}") from None
     changes: list[Change] = []
     replacements: list[Replacement] = []
-    for target in find(text, where, name=name, path=path):
+    targets = _find(text, where, which)
+    for target in targets:
         wanted = [("digest", target.digest, digest)]
         if uri is not None:
             if target.uri is None:
@@ -62,6 +71,29 @@ def _edit(
                 )
             wanted.append(("uri", target.uri, uri))
         for field, node, new in wanted:
-            changes.append(Change(where, target.name, field, value(node), new))
+            changes.append(Change(where, target.name, field, value(node), new, target.namespace))
             replacements.append(target.document.replacement(node, new))
-    return apply(text, replacements).encode(), changes
+    edited = apply(text, replacements)
+    if not _says(edited, where, digest, uri, which, len(targets)):
+        raise InvalidArguments(
+            f"{where}: {uri or digest!r} would be read as something else in the place of the old",
+            "quote the old value there first: plain text may hold no ': ' and no ' #', and quotes"
+            " none of their own kind",
+        )
+    return edited.encode(), changes
+
+
+def _find(text: str, where: str, which: Which) -> list[Target]:
+    return find(text, where, name=which.name, path=which.path, namespace=which.namespace)
+
+
+def _says(text: str, where: str, digest: str, uri: str | None, which: Which, count: int) -> bool:
+    """Whether an edited file can be read, and says what it should."""
+    try:
+        targets = _find(text, where, which)
+    except SlipwayError:
+        return False
+    return len(targets) == count and all(
+        value(target.digest) == digest and uri in (None, target.uri and value(target.uri))
+        for target in targets
+    )

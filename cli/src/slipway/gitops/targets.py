@@ -22,16 +22,24 @@ _URI_POINTER = "/spec/model/uri"
 
 @dataclass(frozen=True)
 class Target:
-    """A digest, and the uri beside it if there is one; ``name`` is the model's, or a path."""
+    """A digest, and the uri beside it if there is one; ``name`` is the model's, or a path.
+
+    ``namespace`` is empty where it is not said.
+    """
 
     document: Document
     name: str
     digest: Node
     uri: Node | None
+    namespace: str = ""
 
 
-def find(text: str, where: str, *, name: str | None, path: str | None) -> list[Target]:
+def find(
+    text: str, where: str, *, name: str | None, path: str | None, namespace: str | None = None
+) -> list[Target]:
     """Return what is to be set in a file: of one model, or at one path.
+
+    ``namespace`` chooses where a file has the model in several.
 
     Raises:
         InvalidArguments: several models, and no name that says which.
@@ -48,6 +56,14 @@ def find(text: str, where: str, *, name: str | None, path: str | None) -> list[T
         raise InvalidArguments(
             f"{where} has several ModelDeployments: {', '.join(names)}", "say which with --name"
         )
+    spaces = sorted({target.namespace for target in found if target.namespace})
+    if len(spaces) > 1:
+        if namespace not in spaces:
+            raise InvalidArguments(
+                f"{where} has {names[0]!r} in several namespaces: {', '.join(spaces)}",
+                "say which with --namespace",
+            )
+        found = [target for target in found if target.namespace in (namespace, "")]
     if not found:
         called = f" called {name}" if name else ""
         raise NotFound(
@@ -68,17 +84,18 @@ def _at_path(documents: list[Document], where: str, path: str) -> list[Target]:
     )
 
 
-def _in(document: Document, node: Node | None, name: str) -> list[Target]:
+def _in(document: Document, node: Node | None, name: str, namespace: str = "") -> list[Target]:
     """Find targets in a document; ``name`` is known from outside, such as a patch's target."""
     if isinstance(node, SequenceNode):
-        return _json_patch(document, node, name)
+        return _json_patch(document, node, name, namespace)
     if not isinstance(node, MappingNode):
         return []
     if value(get(node, "kind")) == _KIND and value(get(node, "apiVersion")).startswith(_GROUP):
         digest = get(node, "spec", "model", "digest")
         called = value(get(node, "metadata", "name")) or name
         uri = get(node, "spec", "model", "uri")
-        return [Target(document, called, digest, uri)] if digest is not None else []
+        space = value(get(node, "metadata", "namespace")) or namespace
+        return [Target(document, called, digest, uri, space)] if digest is not None else []
     if value(get(node, "kind")) == "List":
         return [t for item in items(get(node, "items")) for t in _in(document, item, "")]
     return [t for key, item in pairs(node) for t in _patches(document, value(key), item)]
@@ -94,13 +111,13 @@ def _patches(document: Document, key: str, node: Node) -> list[Target]:
         patch = get(item, "patch") if isinstance(item, MappingNode) else item
         if patch is None or kind not in ("", _KIND):
             continue
-        name = value(get(item, "target", "name"))
+        name, space = (value(get(item, "target", key)) for key in ("name", "namespace"))
         for inner in document.inside(patch):
-            found += _in(inner, inner.root, name)
+            found += _in(inner, inner.root, name, space)
     return found
 
 
-def _json_patch(document: Document, node: Node, name: str) -> list[Target]:
+def _json_patch(document: Document, node: Node, name: str, namespace: str) -> list[Target]:
     values = {
         value(get(item, "path")): get(item, "value")
         for item in items(node)
@@ -109,4 +126,4 @@ def _json_patch(document: Document, node: Node, name: str) -> list[Target]:
     digest = values.get(_DIGEST_POINTER)
     if digest is None:
         return []
-    return [Target(document, name, digest, values.get(_URI_POINTER))]
+    return [Target(document, name, digest, values.get(_URI_POINTER), namespace)]

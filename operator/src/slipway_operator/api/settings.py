@@ -42,6 +42,14 @@ USER_ID = 65532
 """The user of the runtime's image."""
 
 
+def _number_as_text(value: object) -> object:
+    """Take `0.5` for what Kubernetes takes it for, as YAML has it without quotes."""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+_Amount = Annotated[Quantity, BeforeValidator(_number_as_text)]
+
+
 def _empty_is_none(value: object) -> object:
     # Helm drops a null that replaces a default of the chart; an empty string gets through.
     return None if value == "" else value
@@ -71,8 +79,8 @@ ProxyUrl = Annotated[
 class PoolResources(_Strict):
     """Requests and limits of the serve container on this pool."""
 
-    requests: dict[str, Quantity] = Field(default_factory=dict)
-    limits: dict[str, Quantity] = Field(default_factory=dict)
+    requests: dict[str, _Amount] = Field(default_factory=dict)
+    limits: dict[str, _Amount] = Field(default_factory=dict)
 
 
 class PoolRollout(_Strict):

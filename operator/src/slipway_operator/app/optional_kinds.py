@@ -55,11 +55,16 @@ class OptionalKinds:
     async def once(self) -> None:
         """Find out which kinds there are, and list their objects.
 
+        One of which the API server answers an error is left for later: models need none of them.
+
         Raises:
-            ApiError, TransportError: it could not be found out.
+            TransportError: it could not be found out.
         """
         for kind in self._kinds:
-            await self._list(kind)
+            try:
+                await self._list(kind)
+            except ApiError as error:
+                _warn(kind, error)
 
     async def run(self) -> None:
         """Follow every kind for ever."""
@@ -82,9 +87,7 @@ class OptionalKinds:
                 )
                 await asyncio.sleep(_FIRST_PAUSE)
             except (ApiError, TransportError) as error:
-                logger.warning(
-                    "cannot follow a kind", extra={"kind": kind.name, "error": str(error)[:1024]}
-                )
+                _warn(kind, error)
                 await asyncio.sleep(min(_AFTER_AN_ERROR, self._period))
 
     async def _list(self, kind: Kind) -> dict[str | None, str] | None:
@@ -150,6 +153,10 @@ class OptionalKinds:
             async for event, seen in following:
                 if _established(event, seen):
                     return
+
+
+def _warn(kind: Kind, error: Exception) -> None:
+    logger.warning("cannot follow a kind", extra={"kind": kind.name, "error": str(error)[:1024]})
 
 
 class _Found(Enum):

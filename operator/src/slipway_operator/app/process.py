@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -97,8 +97,12 @@ class _Operator:
         self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
         self.synced = False
+        self._listed = asyncio.Event()
         self.metrics.leader.set_function(lambda: float(self.elector.is_leader()))
-        self.metrics.queue_depth.set_function(lambda: float(len(self.queue)))
+        # Who does not lead takes nothing from its queue, and keeps nobody waiting.
+        self.metrics.queue_depth.set_function(
+            lambda: float(len(self.queue)) if self.elector.is_leader() else 0.0
+        )
         self.metrics.models.set_function(lambda: float(len(self.store.models())))
 
     def _serves(self, model: Json) -> bool:
@@ -108,21 +112,43 @@ class _Operator:
         models = (self.store.model(key) for key in self.store.models())
         return (model.get("status") or {} for model in models if model is not None)
 
-    async def watch(self, stop: asyncio.Event) -> None:
-        """kopf's watches; returns when told to stop, or when kopf gives up."""
+    async def watch(self, stop: asyncio.Event, heed_signals: Callable[[], None]) -> None:
+        """kopf's watches; returns when told to stop, or when kopf gives up.
+
+        kopf takes the signals for itself as it starts: ``heed_signals`` takes them back.
+
+        They begin once everything could be listed: kopf looks for the kinds when it starts, and
+        would never watch one that comes later.
+        """
+        stopping, listed = (asyncio.create_task(event.wait()) for event in (stop, self._listed))
+        await asyncio.wait({stopping, listed}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, listed):
+            task.cancel()
+        if stop.is_set():
+            return
+        started = asyncio.Event()
+
+        async def take_back() -> None:
+            await started.wait()
+            heed_signals()
+
+        taking_back = asyncio.create_task(take_back())
         await kopf.operator(
+            ready_flag=started,
             registry=build_registry(self.store, self.queue, self.resync.listed),
             settings=build_settings(),
             clusterwide=not self.settings.namespaces,
             namespaces=self.settings.namespaces,
             stop_flag=stop,
         )
+        taking_back.cancel()
 
     async def work(self) -> None:
         """Fill the store, wait for the lease, then reconcile until the lease is lost."""
         while not self.synced:
             try:
                 await self.resync.once()
+                self._listed.set()
                 await self.optional.once()
                 self.synced = True
             except (ApiError, TransportError) as error:
@@ -158,7 +184,13 @@ async def run_operator(settings: Settings) -> int:
     operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
     asked = asyncio.Event()
-    watching = asyncio.create_task(operator.watch(stop), name="watch")
+
+    def heed_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+
+    heed_signals()
+    watching = asyncio.create_task(operator.watch(stop, heed_signals), name="watch")
     working = asyncio.create_task(operator.work(), name="work")
     http = await serve_http(
         settings.http_port,
@@ -166,18 +198,15 @@ async def run_operator(settings: Settings) -> int:
         alive=lambda: not watching.done() and not working.done(),
         ready=lambda: operator.synced,
     )
-    await asyncio.sleep(0)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
     asking = asyncio.create_task(asked.wait(), name="signal")
     done, _ = await asyncio.wait({watching, working, asking}, return_when=asyncio.FIRST_COMPLETED)
-    code = 0 if asking in done else 1
+    # kopf, when it fails, cancels what it did not begin.
+    code = 0 if asked.is_set() else 1
     for task in done - {asking}:
         logger.error(
             "a part of the operator ended; it wants to be started again",
             extra={"part": task.get_name()},
-            exc_info=task.exception(),
+            exc_info=None if task.cancelled() else task.exception(),
         )
     # Work ends before the lease is given back: the next leader may start at once.
     working.cancel()
