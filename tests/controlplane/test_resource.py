@@ -96,7 +96,17 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"runtime.resources": {"requests": {"cpu": -1}}},
         '"-1" is not a quantity',
     ),
-    "bad cache size": ({"runtime.cacheSize": "2 GB"}, '"2 GB" is not a quantity'),
+    "bad cache size": (
+        {"runtime.cacheSize": "2 GB"},
+        (
+            '"2 GB" is not a size: write bytes above 0, with a unit where one is meant, such as'
+            " 512Mi, 0.5Gi or 65536; m means thousandths"
+        ),
+    ),
+    "thousandths of a byte": ({"runtime.maxRequestSize": "64m"}, '"64m" is not a size'),
+    "half a byte": ({"runtime.cacheSize": "0.5"}, '"0.5" is not a size'),
+    "no byte": ({"runtime.maxRequestSize": 0}, '"0" is not a size'),
+    "no gibibyte": ({"runtime.sharedMemory": "0.0Gi"}, '"0.0Gi" is not a size'),
     "network without its prefix": (
         {"networkPolicy": {"egressCidrs": ["10.0.0.1"]}},
         "must be a network: an address, a slash and the length of the prefix",

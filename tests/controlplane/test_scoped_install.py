@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from operator_kit.api import Api
 from operator_kit.audit import AuditLog
 from operator_kit.fake_kubelet import FakeKubelet
@@ -12,6 +13,9 @@ from operator_kit.operator_process import OperatorProcess
 from operator_kit.space import Space
 
 from slipway_dev.cluster import Cluster
+
+# The CustomResourceDefinition, which belongs to one install of a cluster.
+pytestmark = pytest.mark.usefixtures("installation")
 
 
 def test_an_install_for_some_namespaces_serves_these_and_no_other(
@@ -43,3 +47,37 @@ def test_an_install_for_some_namespaces_serves_these_and_no_other(
     finally:
         process.kill()
         other.clear()
+
+
+def test_a_namespace_without_rights_stops_none_of_the_others(
+    cluster: Cluster, api: Api, kubelet: FakeKubelet, space: Space, tmp_path: Path
+) -> None:
+    lost = Space(api, kubelet, f"{space.namespace}-lost").create()
+    scoped = Installation(
+        cluster,
+        api,
+        "fullnameOverride=lossy",
+        f"watch.namespaces={{{lost.namespace},{space.namespace}}}",
+    )
+    scoped.grant()
+    lost.apply()
+    api.delete("rolebindings", lost.namespace, "lossy")
+    process = OperatorProcess(scoped, tmp_path, "lossy").start()
+    try:
+        process.until_leading()
+        space.settle(replicas=2)
+        assert lost.view().row == ("-", "-", "-", "-")
+        # With its rights back it is served, and again when they were lost meanwhile.
+        scoped.grant()
+        lost.until("is served", lambda view: view.settled, within=30)
+        before = process.pid
+        api.delete("rolebindings", lost.namespace, "lossy")
+        lost.apply(version="v2")
+        space.settle(replicas=2, version="v2")
+        scoped.grant()
+        lost.until("serves v2", lambda m: m.settled and m.serving == lost.digest("v2"), within=30)
+        assert process.pid == before
+        assert process.running()
+    finally:
+        process.kill()
+        lost.clear()

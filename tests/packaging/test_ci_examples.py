@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def variables(folder: Path, storage: dict[str, str]) -> dict[str, str]:
     tools = folder / "tools"
     tools.mkdir()
     for name in STUBS:
-        (tools / name).write_text(f'#!/bin/sh\necho "$@" >> {folder}/{name}.log\n')
+        # `gh pr view` finds no pull request.
+        (tools / name).write_text(
+            f'#!/bin/sh\necho "$@" >> {folder}/{name}.log\ntest "$2" != view\n'
+        )
         (tools / name).chmod(0o755)
     (tools / "slipway").symlink_to(PROGRAM)
     return environment(storage | {"PATH": f"{tools}:{os.environ['PATH']}"})
@@ -91,9 +95,8 @@ def require_only_the_digest_changed(text: str) -> None:
     )
 
 
-def test_the_github_workflow_offers_the_new_digest_as_a_pull_request(
-    folder: Path, checkout: Path, remote: Path, variables: dict[str, str]
-) -> None:
+def run_the_workflow(folder: Path, checkout: Path, remote: Path, variables: dict[str, str]) -> None:
+    """As a runner does, which begins with an empty workspace each time."""
     workflow = yaml.safe_load((ROOT / "examples/ci/github-actions.yaml").read_text())
     (job,) = workflow["jobs"].values()
     values = {
@@ -108,16 +111,35 @@ def test_the_github_workflow_offers_the_new_digest_as_a_pull_request(
     for step in job["steps"]:
         if step.get("uses", "").startswith("actions/checkout@"):
             if "repository" in step.get("with", {}):
+                shutil.rmtree(checkout / step["with"]["path"], ignore_errors=True)
                 git(checkout, "clone", "--quiet", str(remote), step["with"]["path"])
         elif "run" in step:
             own = {name: of_github(value, values) for name, value in step.get("env", {}).items()}
             place = checkout / step.get("working-directory", "")
             sh(of_github(step["run"], values), place, variables | own)
 
+
+def test_the_github_workflow_offers_the_new_digest_as_a_pull_request(
+    folder: Path, checkout: Path, remote: Path, variables: dict[str, str]
+) -> None:
+    run_the_workflow(folder, checkout, remote, variables)
     require_only_the_digest_changed(git(remote, "show", "fraud-c0ffee:fraud.yaml"))
     assert git(remote, "show", "main:fraud.yaml") == MANIFEST
-    assert (folder / "gh.log").read_text() == "pr create --fill\n"
+    assert (folder / "gh.log").read_text() == "pr view fraud-c0ffee\npr create --fill\n"
     assert (folder / "pip.log").read_text().startswith("install slipway @ git+https://")
+
+
+def test_the_github_workflow_can_be_run_again(
+    folder: Path, checkout: Path, remote: Path, variables: dict[str, str]
+) -> None:
+    run_the_workflow(folder, checkout, remote, variables)
+    run_the_workflow(folder, checkout, remote, variables)
+    require_only_the_digest_changed(git(remote, "show", "fraud-c0ffee:fraud.yaml"))
+    # Merged, there is nothing left to offer.
+    git(remote, "update-ref", "refs/heads/main", "fraud-c0ffee")
+    git(remote, "branch", "--delete", "--force", "fraud-c0ffee")
+    run_the_workflow(folder, checkout, remote, variables)
+    assert git(remote, "branch", "--format=%(refname:short)") == "main\n"
 
 
 def test_the_gitlab_job_commits_the_new_digest(
@@ -128,7 +150,13 @@ def test_the_gitlab_job_commits_the_new_digest(
     # The region is that of the server here.
     variables = job["variables"] | variables | {"GITOPS": str(remote), "GITOPS_TOKEN": "token"}
     # GitLab runs all lines of a job in one shell.
-    sh("\n".join([*job["before_script"], *job["script"]]), checkout, variables)
-
+    script = "\n".join([*job["before_script"], *job["script"]])
+    sh(script, checkout, variables)
     require_only_the_digest_changed(git(remote, "show", "main:fraud.yaml"))
     assert json.loads((checkout / "pushed.json").read_text())["digest"]
+
+    # Run again, there is nothing to commit.
+    shutil.rmtree(checkout / "gitops")
+    commits = git(remote, "rev-list", "main")
+    sh(script, checkout, variables)
+    assert git(remote, "rev-list", "main") == commits

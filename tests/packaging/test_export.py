@@ -246,6 +246,25 @@ def test_an_estimator_that_makes_something_else_of_missing_values_is_told(
     assert ("SimpleImputer" in ended.err) is differs
 
 
+@pytest.mark.parametrize(
+    ("flags", "differs"),
+    [((), True), (("--input", "features=FP64[batch,1]"), False)],
+    ids=["FP32", "FP64"],
+)
+def test_an_estimator_that_makes_something_else_of_rounded_samples_is_told(
+    folder: Path, flags: tuple[str, ...], *, differs: bool
+) -> None:
+    text = "import numpy as np\nfrom sklearn.linear_model import LinearRegression\n"
+    text += "x = np.arange(2**24, 2**24 + 99.0)[:, None]\n"
+    (folder / "fitted.py").write_text(f"{text}model = LinearRegression().fit(x, x[:, 0] - 2**24)\n")
+    np.savez(folder / "s.npz", features=np.arange(2**24 + 1, 2**24 + 50)[:, None])
+    given = ("--samples", "s.npz", "--rtol", "0.01", *flags)
+    ended = export("fitted:model", "--json", *given, cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    told = [text for text in ended.json["warnings"] if "rounded" in text]
+    assert len(told) == (1 if differs else 0)
+
+
 def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import iris, pickle;"
     code += "pickle.dump(iris.pipeline, open('p.pkl', 'wb'))"

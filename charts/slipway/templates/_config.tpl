@@ -1,4 +1,32 @@
 {{/*
+What the schema of the values cannot say, since it takes two values to tell: refused before anything
+is installed, rather than by the operator as it starts.
+*/}}
+{{- define "slipway.check" -}}
+{{- with .Values.controller.leaderElection }}
+{{- $in_order := and (lt (float64 .retryPeriodSeconds) (float64 .renewDeadlineSeconds)) (lt (float64 .renewDeadlineSeconds) (float64 .durationSeconds)) }}
+{{- if and .retryPeriodSeconds .renewDeadlineSeconds .durationSeconds (not $in_order) }}
+{{- fail "controller.leaderElection: retryPeriodSeconds must be below renewDeadlineSeconds, and that below durationSeconds" }}
+{{- end }}
+{{- end }}
+{{- range $name, $pool := .Values.pools }}
+{{- range (default dict $pool).preferredProviders }}
+{{- if has . $pool.providers }}
+{{- fail (printf "pools.%s: %s is both in providers and in preferredProviders" $name .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
+{{- if hasKey (default dict $.Values.podLabels) $label }}
+{{- fail (printf "podLabels: %s is the chart's own, by which pods are found; set nameOverride for another name" $label) }}
+{{- end }}
+{{- end }}
+{{- if not (regexMatch "^[a-z]" (include "slipway.fullname" .)) }}
+{{- fail (printf "the name %q begins with no letter, as that of a Service must: set fullnameOverride" (include "slipway.fullname" .)) }}
+{{- end }}
+{{- end }}
+
+{{/*
 One pool of the operator's configuration. What a pool does not say is left out: the operator has the
 default.
 */}}
@@ -16,27 +44,17 @@ default.
 {{- toYaml $pool }}
 {{- end }}
 
-{{/* The operator's configuration file. */}}
+{{/*
+The operator's configuration file. A value that is set to null is left out, as one of a pool is. No
+number is printed by the template itself, which would write 1e+06 for a million.
+*/}}
 {{- define "slipway.config" -}}
-namespaces: {{ toJson .Values.watch.namespaces }}
-selector: {{ toJson .Values.watch.selector }}
-workers: {{ .Values.controller.workers }}
-resyncSeconds: {{ .Values.controller.resyncSeconds }}
-ambiguousRestarts: {{ .Values.controller.ambiguousRestarts }}
-conflictBackoffSeconds: {{ .Values.controller.conflictBackoffSeconds }}
-revisionHistoryLimit: {{ .Values.controller.revisionHistoryLimit }}
-fetchProgress: {{ .Values.controller.fetchProgress }}
-leaderElection:
-  namespace: {{ .Release.Namespace | quote }}
-  name: {{ include "slipway.fullname" . | quote }}
-  durationSeconds: {{ .Values.controller.leaderElection.durationSeconds }}
-  renewDeadlineSeconds: {{ .Values.controller.leaderElection.renewDeadlineSeconds }}
-  retryPeriodSeconds: {{ .Values.controller.leaderElection.retryPeriodSeconds }}
-proxy: {{ toJson .Values.proxy }}
-modelNetworkPolicy: {{ toJson .Values.modelNetworkPolicy }}
-integrations: {{ toJson .Values.integrations }}
-httpPort: {{ .Values.httpPort }}
-logFormat: {{ .Values.controller.logFormat }}
+{{- include "slipway.check" . }}
+{{- $config := pick .Values.controller "workers" "resyncSeconds" "ambiguousRestarts" "conflictBackoffSeconds" "revisionHistoryLimit" "fetchProgress" "logFormat" }}
+{{- $config = merge $config (pick .Values.watch "namespaces" "selector") (pick .Values "proxy" "modelNetworkPolicy" "integrations" "httpPort") }}
+{{- $lease := dict "namespace" .Release.Namespace "name" (include "slipway.fullname" .) }}
+{{- $_ := set $config "leaderElection" (merge $lease (default dict .Values.controller.leaderElection)) }}
+{{- toYaml $config }}
 pools:
 {{- range $name, $pool := .Values.pools }}
 {{- if $pool }}

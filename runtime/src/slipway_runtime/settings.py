@@ -242,6 +242,11 @@ class ServeSettings(CommonSettings):
         return max(self.max_bodies_bytes or _BODIES * self.max_body_bytes, self.max_body_bytes)
 
     @property
+    def ports(self) -> int:
+        """How many ports there are: HTTP in the clear, over TLS, gRPC."""
+        return 1 + (self.tls_certificate is not None) + (self.grpc_port is not None)
+
+    @property
     def tracing(self) -> bool:
         """Whether traces have somewhere to go."""
         return self.otlp_endpoint is not None or self.otlp_traces_endpoint is not None

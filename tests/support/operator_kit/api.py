@@ -33,6 +33,7 @@ _GROUPS = {
     "httproutes": "/apis/gateway.networking.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
+    "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "apiservices": "/apis/apiregistration.k8s.io/v1",
 }
 _PATCHES = {

@@ -175,7 +175,10 @@ class OperatorProcess:
 
     def leads(self) -> bool:
         """Whether it holds the lease, by its own word."""
-        return self.metric("slipway_operator_leader") == 1
+        lines = self.get("/metrics").splitlines()
+        return any(
+            line.startswith("slipway_operator_leader{") and line[-4:] == " 1.0" for line in lines
+        )
 
     def until_ready(self, within: float = _START_SECONDS) -> OperatorProcess:
         """Wait until its view of the cluster is complete."""

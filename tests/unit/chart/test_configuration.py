@@ -82,6 +82,40 @@ def test_a_pool_set_to_null_is_gone_and_another_may_be_added(settings):
     assert pools["gpu"].runtime_class_name == "nvidia"
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"watch": {"namespaces": None, "selector": None}},
+        {"controller": {"workers": None, "logFormat": None, "fetchProgress": None}},
+        {"controller": {"leaderElection": {"renewDeadlineSeconds": None}}},
+        {"controller": {"leaderElection": None}},
+        {"proxy": None},
+        {"modelNetworkPolicy": None},
+        {"podLabels": None},
+        {"pools": {"cpu": {"cacheSize": None, "runAsUser": None, "rollout": None}}},
+    ],
+    ids=str,
+)
+def test_a_value_set_to_null_is_the_operators_default(settings, values):
+    default = Settings.model_validate({"pools": {"cpu": {"image": "x"}}})
+    made = settings(values)
+    for name in ("workers", "log_format", "namespaces", "selector", "fetch_progress", "proxy"):
+        assert getattr(made, name) == getattr(default, name), name
+
+
+def test_a_large_number_stays_one(settings):
+    number = 1_000_000
+    made = settings(
+        {
+            "controller": {"resyncSeconds": number, "conflictBackoffSeconds": number},
+            "pools": {"cpu": {"drainDelaySeconds": number, "cacheSize": number}},
+        }
+    )
+    assert (made.resync_seconds, made.conflict_backoff_seconds) == (number, number)
+    assert made.pools["cpu"].drain_delay_seconds == number
+    assert made.pools["cpu"].cache_size == number
+
+
 def test_a_label_of_a_pool_is_taken_away_with_null_since_helm_merges_maps(settings):
     def selector(value):
         return settings({"pools": {"gpu": {"nodeSelector": value}}}).pools["gpu"].node_selector

@@ -65,11 +65,54 @@ def test_egress_is_limited_once_rules_are_given(render, pick):
         {"image": {"digest": "sha256:short"}},
         {"controller": {"logFormat": "xml"}},
         {"pools": {"cpu": {"resources": {"limits": {"memory": "1 GB"}}}}},
+        {"pools": {"cpu": {"resources": {"limits": {"cpu": -1}}}}},
+        {"pools": {"cpu": {"cacheSize": "512m"}}},
+        {"pools": {"gpu": {"sharedMemory": 0}}},
+        {"pools": {"cpu": {"startupTimeoutSeconds": 5}}},
+        {"modelNetworkPolicy": {"egressCidrs": ["10.0.0.1"]}},
+        {"watch": {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}},
+        {
+            "watch": {
+                "selector": {
+                    "matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]
+                }
+            }
+        },
     ],
 )
 def test_a_mistyped_value_is_refused(render, values):
     with pytest.raises(ValueError, match="don't meet the specifications of the schema"):
         render(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"controller": {"leaderElection": {"renewDeadlineSeconds": 9}}},
+            "retryPeriodSeconds must be below renewDeadlineSeconds, and that below",
+        ),
+        (
+            {"pools": {"gpu": {"preferredProviders": ["CUDAExecutionProvider"]}}},
+            "pools.gpu: CUDAExecutionProvider is both in providers and in preferredProviders",
+        ),
+        (
+            {"podLabels": {"app.kubernetes.io/instance": "mine"}},
+            "app.kubernetes.io/instance is the chart's own",
+        ),
+        ({"fullnameOverride": "1st"}, "begins with no letter"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_with_a_sentence(render, values, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        render(values)
+
+
+def test_a_label_of_the_pods_may_replace_one_of_the_charts(render_text, render, pick):
+    values = {"podLabels": {"app.kubernetes.io/version": "mine", "team": "ml"}}
+    labels = pick(render(values), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert (labels["app.kubernetes.io/version"], labels["team"]) == ("mine", "ml")
+    assert render_text(values).count("app.kubernetes.io/version: mine") == 1
 
 
 def test_every_object_has_the_recommended_labels(render):

@@ -117,6 +117,17 @@ def test_what_kubectl_complains_of_has_a_meaning(said: str, reason: str) -> None
     assert meaning(said).reason == reason
 
 
+def test_a_kind_that_the_cluster_lacks_is_named() -> None:
+    said = (
+        'error: resource mapping not found for name: "x": no matches for kind "%s" in version "v1"'
+    )
+    operator = meaning(said % "ModelDeployment")
+    assert "install the operator" in (operator.hint or "")
+    other = meaning(said % "ServiceMonitor")
+    assert other.reason == operator.reason == "NotFound"
+    assert "what ServiceMonitor belongs to" in (other.hint or "")
+
+
 def test_without_kubectl_the_command_says_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,15 @@ def test_what_push_printed_can_be_piped_into_it(folder: Path, written: Write) ->
         (["--uri", "ftp://x/y", "--digest", NEW, "--name", "m"], "s3://"),
         (["--uri", "https://h/m.onnx", "--name", "m"], "--digest"),
         (["--digest", NEW, "--name", "m"], "--uri"),
+        (["--uri", "https://me:secret@h/m", "--digest", NEW, "--name", "m"], "presigned"),
+        (["--uri", "pvc://claim/../x", "--digest", NEW, "--name", "m"], "out of the claim"),
+        (["--uri", "pvc://Claim/x", "--digest", NEW, "--name", "m"], "no place that pods"),
+        (["--uri", NEW_URI, "--name", "m", "--endpoint", "s3.local"], "no URL of a server"),
+        (["--uri", NEW_URI, "--name", "m", "--endpoint", "http://me:secret@s3"], "--secret"),
+        (
+            ["--uri", "https://h/m", "--digest", NEW, "--name", "m", "--secret", "s"],
+            "keys of an object storage",
+        ),
         (["--digest", "abc", "--uri", NEW_URI, "--name", "m"], "'abc' is no digest"),
     ],
 )
@@ -120,6 +129,21 @@ def test_what_the_cluster_would_refuse_is_refused_here(flags: list[str], told: s
     ended = slipway("manifest", *flags)
     assert ended.code == 2
     assert told in ended.err
+    assert "secret@" not in ended.err
+
+
+def test_no_password_is_set_in_a_file(written: Write) -> None:
+    file = written(PLAIN)
+    flags = ["--uri", "https://me:secret@h/m", "--digest", NEW]
+    ended = slipway("manifest", "--set-digest", file, *flags)
+    assert ended.code == 2
+    assert "secret" not in Path(file).read_text()
+
+
+def test_an_endpoint_that_only_this_machine_reaches_is_pointed_out() -> None:
+    flags = ["manifest", "--uri", NEW_URI, "--name", "m", "--endpoint"]
+    assert "pods do not reach" in slipway(*flags, "http://localhost:9000").err
+    assert "pods do not reach" not in slipway(*flags, "http://minio:9000").err
 
 
 @pytest.mark.parametrize("name", ["no", "on", "y"])

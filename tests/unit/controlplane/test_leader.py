@@ -240,6 +240,37 @@ def test_only_the_holder_gives_it_back(held):
     run(main())
 
 
+def test_one_that_reads_another_name_in_its_lease_leads_no_more():
+    async def main() -> None:
+        server = FakeLease()
+        one, task = await leader(server, "one")
+        assert server.lease is not None
+        server.lease["spec"]["holderIdentity"] = "two"
+        server.lease["metadata"]["resourceVersion"] = "rewritten"
+        # The renewal fails, and the next attempt reads who has it.
+        await asyncio.sleep(BETWEEN_RENEWALS + TIMES.retry_period_seconds + 0.1)
+        assert not one.is_leader()
+        await asyncio.wait_for(task, 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("spec", [{}, None], ids=["none", "null"])
+def test_a_lease_without_a_spec_is_taken(spec):
+    async def main() -> None:
+        server = FakeLease()
+        server.lease = {"metadata": {"name": "x", "resourceVersion": "1"}}
+        if spec is None:
+            server.lease["spec"] = None
+        one, task = await leader(server, "one")
+        assert server.holder == "one"
+        await stop(task)
+        await one.release()
+        assert server.holder == ""
+
+    run(main())
+
+
 @pytest.mark.parametrize("error", [TransportError("x"), ApiError(409, "Conflict", "x"), KeyError()])
 def test_whatever_goes_wrong_the_lease_counts_as_not_renewed(error):
     async def main() -> None:

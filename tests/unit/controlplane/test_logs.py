@@ -7,12 +7,23 @@ import io
 import json
 import logging
 from collections.abc import AsyncGenerator, Iterator
+from typing import Any
 
+import kopf
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from fake_cluster import pods, samples
 from fake_cluster.world import World
+from kopf._cogs.clients import api, auth
 
-from slipway_operator.app.logs import JsonFormatter, TextFormatter, without_unclosed_generators
+from slipway_operator.app.handlers import build_settings
+from slipway_operator.app.logs import (
+    JsonFormatter,
+    TextFormatter,
+    without_endless_tries,
+    without_unclosed_generators,
+)
 from slipway_operator.reconcile import kinds, log_context
 from slipway_operator.reconcile.kube import ApiError
 
@@ -109,3 +120,38 @@ def test_the_end_of_the_process_is_told_without_stacks_of_what_could_not_be_clos
     asyncio.run(end_with_one_open())
     assert len(caplog.messages) == 2, "asyncio words it in another way"
     assert [without_unclosed_generators(record) for record in caplog.records] == [True, False]
+
+
+async def test_a_watch_that_is_refused_is_tried_for_ever_and_told_of_seldom(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """kopf words the lines: with its own client, against a server that denies."""
+
+    class Enough(Exception):  # noqa: N818 - no error
+        pass
+
+    logger = logging.getLogger("kopf")
+    waited = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 200:
+            raise Enough
+
+    async def deny(_request: web.Request) -> web.Response:
+        return web.json_response({"code": 403, "kind": "Status"}, status=403)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", deny)
+    async with TestServer(app) as server:
+        context = auth.APIContext(kopf.ConnectionInfo(server=str(server.make_url("/"))))
+        asking: Any = api.request  # its decorator hides that a context may be given
+        monkeypatch.setattr(api.asyncio, "sleep", sleep)
+        with pytest.raises(Enough):
+            await asking("get", "/api", settings=build_settings(), logger=logger, context=context)
+        await context.close()
+    assert sum(waited) > 1000
+    assert max(waited) < 10
+    told = [record for record in caplog.records if "will retry" in record.getMessage()]
+    assert len(told) == 200
+    assert len([record for record in told if without_endless_tries(record)]) == 12

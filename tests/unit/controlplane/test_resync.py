@@ -14,7 +14,7 @@ from slipway_operator.app.queue import WorkQueue
 from slipway_operator.app.resync import Resync
 from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.kinds import Kind
-from slipway_operator.reconcile.kube import TransportError
+from slipway_operator.reconcile.kube import ApiError, TransportError
 from slipway_operator.reconcile.store import Store
 
 Json = dict[str, Any]
@@ -40,6 +40,8 @@ class FakeKube:
     def __init__(self, *models: Json) -> None:
         self.models = list(models)
         self.down = False
+        self.denied: set[tuple[str | None, Kind]] = set()
+        """Where, and what, is answered with 403."""
         self.whole = 0
         """How many objects were read whole."""
 
@@ -53,6 +55,8 @@ class FakeKube:
     ) -> AsyncIterator[tuple[list[Json], str]]:
         if self.down:
             raise TransportError("down")
+        if (namespace, kind) in self.denied:
+            raise ApiError(403, "Forbidden", f"{kind.plural} in {namespace}: no rights")
         found = self.models if kind is kinds.MODEL_DEPLOYMENT else []
         self.whole += 0 if only_metadata else len(found)
         if only_metadata:
@@ -197,5 +201,73 @@ def test_what_vanished_in_a_gap_is_looked_for_until_the_api_server_answers():
         await asyncio.sleep(10)
         assert ("payments", "m0") not in store.models()
         running.cancel()
+
+    run(main())
+
+
+GONE = ("gone", kinds.NETWORK_POLICY)
+
+
+def test_a_namespace_without_rights_keeps_no_other_one_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        kube, store, queue = FakeKube(model(1)), Store(), WorkQueue()
+        kube.denied.add(GONE)
+        resync = Resync(kube, store, queue, ["gone", "payments"])  # type: ignore[arg-type]
+        await resync.once()
+        assert await drained(queue) == ["m1"]
+        assert resync.knows("payments")
+        running = asyncio.create_task(resync.run(_PERIOD))
+        await asyncio.sleep(5 * _PERIOD)
+        running.cancel()
+
+    run(main())
+    assert len([line for line in caplog.messages if "cannot be listed" in line]) == 1
+    assert "resync failed" not in caplog.messages
+
+
+def test_of_a_namespace_that_was_never_listed_whole_nothing_is_decided() -> None:
+    async def main() -> None:
+        kube, store, queue = FakeKube(model(1)), Store(), WorkQueue()
+        kube.denied.add(("payments", kinds.NETWORK_POLICY))
+        resync = Resync(kube, store, queue, ["other", "payments"])  # type: ignore[arg-type]
+        await resync.once()
+        await drained(queue)
+        running = asyncio.create_task(resync.run(1000 * _PERIOD))
+        assert not resync.knows("payments")
+        kube.denied.clear()
+        await asyncio.sleep(5)
+        # Whoever met something in there had it looked at.
+        assert resync.knows("payments")
+        assert await drained(queue) == ["m1"]
+        running.cancel()
+
+    run(main())
+
+
+def test_a_namespace_that_loses_its_rights_keeps_what_is_known_of_it() -> None:
+    async def main() -> None:
+        kube, store, queue = FakeKube(model(1)), Store(), WorkQueue()
+        resync = Resync(kube, store, queue, ["payments", "other"])  # type: ignore[arg-type]
+        await resync.once()
+        kube.denied = {("payments", kind) for kind in kinds.WATCHED}
+        running = asyncio.create_task(resync.run(_PERIOD))
+        await asyncio.sleep(5 * _PERIOD)
+        assert store.models() == [("payments", "m1")]
+        assert resync.knows("payments")
+        running.cancel()
+
+    run(main())
+
+
+@pytest.mark.parametrize("namespaces", [[], ["gone"]], ids=["the whole cluster", "the only one"])
+def test_without_rights_anywhere_there_is_no_list(namespaces: list[str]) -> None:
+    async def main() -> None:
+        kube = FakeKube()
+        kube.denied = {(namespace, kinds.POD) for namespace in (None, "gone")}
+        resync = Resync(kube, Store(), WorkQueue(), namespaces)  # type: ignore[arg-type]
+        with pytest.raises(ApiError, match="no rights"):
+            await resync.once()
 
     run(main())

@@ -214,6 +214,30 @@ def test_what_is_no_http_is_400_and_the_end(linear_server: Server, data: bytes) 
     assert b"this is not HTTP/1.1" in reply.body
 
 
+@pytest.mark.parametrize(
+    ("hosts", "version", "status"),
+    [
+        (b"", b"1.1", 400),
+        (b"", b"1.0", 200),
+        (b"host: a\r\nhost: a\r\n", b"1.1", 400),
+        (b"host: a\r\nhost: b\r\n", b"1.0", 400),
+        (b"host:\r\n", b"1.1", 200),
+    ],
+)
+def test_a_request_is_for_one_host(
+    linear_server: Server, hosts: bytes, version: bytes, status: int
+) -> None:
+    lines = hosts + b"connection: close\r\n\r\n"
+    (reply,) = exchange(linear_server, b"GET /v2/health/live HTTP/" + version + b"\r\n" + lines)
+    assert reply.status == status
+    assert (b"one header Host" in reply.body) == (status == 400)
+
+
+def test_nothing_behind_a_request_for_no_host_is_answered(linear_server: Server) -> None:
+    answers = exchange(linear_server, GET + b"GET /ping HTTP/1.1\r\n\r\n" + GET)
+    assert [reply.status for reply in answers] == [200, 400]
+
+
 def test_what_came_before_nonsense_is_still_answered(linear_server: Server) -> None:
     answers = exchange(linear_server, post() + b"nonsense\r\n\r\n")
     assert answers[0].body == ANSWER

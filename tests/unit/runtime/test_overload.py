@@ -18,6 +18,8 @@ from runtime_kit.standstill import stopped, wait_until_accepted
 SECONDS = 0.5
 MOST = 64
 FILES = 512
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 PROBE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
 # Who may exceed the limit of files may have more of them on their way between processes as well.
 AS_IN_A_POD = ("setpriv", "--bounding-set=-sys_resource,-sys_admin", "--inh-caps=-all")
@@ -188,6 +190,26 @@ def test_more_connections_than_may_be_on_their_way_to_workers_wait_for_them(tmp_
         for connection in kept:
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert server.children() == workers
+
+
+def test_both_ports_may_be_full_where_few_files_may_be_open(tmp_path: Path) -> None:
+    program = ("prlimit", "--nofile=300", PROGRAM)
+    extra = {"SLIPWAY_GRPC_PORT": "0"}
+    with (
+        Server(tmp_path, onnx_models.identity(), extra=extra, program=program) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        server.start().wait_until_ready()
+        grpc = ("127.0.0.1", int(server.grpc_address.rpartition(":")[2]))
+        for _ in range(300):
+            stack.enter_context(connect(server))
+            stack.enter_context(socket.create_connection(grpc, timeout=10))
+        with connect(server) as probe, socket.create_connection(grpc, timeout=10) as call:
+            probe.sendall(PROBE)
+            assert probe.recv(65536).startswith(b"HTTP/1.1 200 ")
+            call.sendall(PREFACE + EMPTY_SETTINGS)
+            assert call.recv(65536)
+        assert closed_for(server, "room") > 300
 
 
 @pytest.mark.parametrize("idle", range(4))

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime_extensions
 import pytest
 from runtime_kit import onnx_models
-from runtime_kit.process import Server
+from runtime_kit.process import Server, send
 
 
 def test_the_limit_of_the_arena_stops_a_request_and_not_the_server(tmp_path: Path) -> None:
@@ -45,6 +45,11 @@ def test_a_profile_is_taken_on_demand_while_requests_are_answered(tmp_path: Path
         assert reply.status == 200, reply.body
         assert any("Gemm" in event["name"] for event in reply.json if event["cat"] == "Node")
         assert server.post("/debug/profile?seconds=1e9", b"").status == 400
+        # As a proxy may ask: the whole address.
+        whole = f"http://m:{server.port}/debug/profile?seconds=1e9"
+        connection = server.connect(timeout=10)
+        assert send(connection, "POST", whole, b"").status == 400
+        connection.close()
         assert server.post("/predict", [1, 2, 3, 4]).json == {"y": [41, 51]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ class Cluster:
         return done.stdout
 
 
+_UNKNOWN_KIND = re.compile(
+    r"(?:the server doesn't have a resource type|no matches for kind) \"([^\"]+)\""
+)
 _CONTEXT = "kubectl config current-context shows which cluster is meant; --context names another"
 
 
@@ -109,10 +113,12 @@ def meaning(said: str) -> SlipwayError:
     text = (lines[-1] if lines else "kubectl failed and said nothing").removeprefix("error: ")
     if "(AlreadyExists)" in said or "(Conflict)" in said:
         return Conflict(text, "somebody else has written it meanwhile: run the command again")
-    if "the server doesn't have a resource type" in said or "no matches for kind" in said:
-        return NotFound(
-            "this cluster knows no ModelDeployment", "install the operator: docs/install.md"
-        )
+    if unknown := _UNKNOWN_KIND.search(said):
+        if unknown[1].lower().startswith("modeldeployment"):
+            return NotFound(
+                "this cluster knows no ModelDeployment", "install the operator: docs/install.md"
+            )
+        return NotFound(text, f"install what {unknown[1]} belongs to, or take it out of the file")
     if "(NotFound)" in said:
         return NotFound(text)
     if "(Forbidden)" in said or "(Unauthorized)" in said or "must be logged in" in said:

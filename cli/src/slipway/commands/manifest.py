@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import click
 from ruamel.yaml import YAML
@@ -14,7 +15,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from slipway import files, terminal
 from slipway.commands import pushing
 from slipway.errors import InvalidArguments
-from slipway.gitops.deployment import Wanted, build
+from slipway.gitops.deployment import Wanted, build, check_uri
 from slipway.gitops.edit import Which, set_digest
 from slipway.gitops.resources import Proposal, propose
 from slipway.model.memory import measured
@@ -26,6 +27,8 @@ from slipway.storage.verify import digest_in
 
 # True or false in YAML 1.1, and text in 1.2, which ruamel writes.
 _BOOLEANS = frozenset(("y", "n", "yes", "no", "on", "off"))
+
+_THIS_MACHINE = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 @click.command("manifest")
@@ -109,6 +112,7 @@ def command(
     if local is not None and resources:
         wanted = replace(wanted, proposal=_proposal(local))
     manifest = build(wanted)
+    _point_out(endpoint)
     if out is not None:
         files.write(out, _yaml(manifest).encode())
         terminal.note(f"wrote {out}")
@@ -116,6 +120,11 @@ def command(
         terminal.print_json(manifest)
     elif out is None:
         click.echo(_yaml(manifest), nl=False)
+
+
+def _point_out(endpoint: str | None) -> None:
+    if endpoint and urlsplit(endpoint).hostname in _THIS_MACHINE:
+        terminal.warn(f"pods do not reach {endpoint}: --endpoint is the server as they reach it")
 
 
 def _digest_in(uri: str | None) -> str | None:
@@ -136,6 +145,8 @@ def _tell_changes(
     *,
     as_json: bool,
 ) -> None:
+    if uri is not None:
+        check_uri(uri)
     changes = set_digest(edited, digest, uri, which)
     if as_json:
         terminal.print_json(

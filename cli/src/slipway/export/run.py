@@ -11,7 +11,7 @@ import onnx
 
 from slipway import files
 from slipway.errors import ExportFailed, InvalidArguments, InvalidModel, SlipwayError
-from slipway.export import missing_values
+from slipway.export import missing_values, rounding
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import recognise, summary
 from slipway.model import graph as graphs
@@ -81,9 +81,10 @@ def export(
                 rejected = rejected or done
                 failures.append(f"{attempt.name}: the file computes something else")
                 continue
-            of_holes = missing_values.warnings(path, exportable, cases, tolerance)
+            compared = (path, exportable, cases, tolerance)
+            noted = [*missing_values.warnings(*compared), *rounding.warnings(*compared)]
             files.place(path, target, graphs.files_beside(target))
-            return replace(done, warnings=[*warned, *of_holes])
+            return replace(done, warnings=[*warned, *noted])
     if rejected is not None:
         return rejected
     raise ExportFailed(

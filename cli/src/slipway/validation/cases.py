@@ -21,11 +21,16 @@ _WORDS = ("", "a", "slipway", "größer", "two words")
 
 @dataclass(frozen=True)
 class Case:
-    """One set of inputs; ``expected`` holds outputs that are known to be right, if any."""
+    """One set of inputs; ``expected`` holds outputs that are known to be right, if any.
+
+    ``unrounded`` holds inputs as they were before they got the model's datatype, where that could
+    not take them exactly.
+    """
 
     label: str
     inputs: Mapping[str, Array]
     expected: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    unrounded: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ def given(path: Path, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Ca
         str(path),
         {tensor.name: cast_to[tensor.name] for tensor in inputs},
         {tensor.name: cast_to[tensor.name] for tensor in outputs if tensor.name in cast_to},
+        {
+            tensor.name: arrays[tensor.name]
+            for tensor in inputs
+            if _rounded(arrays[tensor.name], cast_to[tensor.name])
+        },
     )
 
 
@@ -145,6 +155,11 @@ def _fit(path: Path, tensor: Tensor, array: Array) -> Array:
             f"write it with .astype({dtype.name!r})",
         )
     return np.ascontiguousarray(array.astype(dtype))
+
+
+def _rounded(array: Array, to: Array) -> bool:
+    numbers = array.dtype.kind in "iuf" and to.dtype.kind == "f"
+    return numbers and not np.array_equal(array, to.astype(array.dtype), equal_nan=True)
 
 
 def _symbol(tensor: Tensor, axis: int) -> str:

@@ -1,6 +1,7 @@
 """kopf's part: it watches, and each event does no more than feed the store and the queue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any, cast
 
 import kopf
@@ -71,6 +72,17 @@ class _NoDifferences(kopf.DiffBaseStorage):
         return None
 
 
+class _Endless:
+    """Seconds between the tries of a request, of which there is no last one.
+
+    After its last try kopf gives up everything. One namespace that is deleted, and with it our
+    rights there, would end the watches of all others.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1, 1, 2, 3, 5), repeat(8))
+
+
 def build_settings() -> kopf.OperatorSettings:
     """Watch only what is ours, write nothing of kopf's own, and never hang on a dead connection."""
     settings = kopf.OperatorSettings()
@@ -79,6 +91,7 @@ def build_settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = _Endless()
     settings.watching.connect_timeout = 5
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330

@@ -79,7 +79,7 @@ class LeaderElector:
             await self._pause(started, self._until_renewal(started))
             started = self._monotonic()
             await self._renew()
-        logger.error("leadership lost: the lease could not be renewed in time")
+        logger.error("leadership lost: the lease was not renewed in time, or somebody took it")
 
     async def _renew(self) -> None:
         """Renew the Lease; returns when it is renewed or every attempt has failed.
@@ -146,6 +146,9 @@ class LeaderElector:
             # Counted from before the request: others count from when they see it, which is later.
             until = started + self._settings.renew_deadline_seconds
             self._valid_until = max(self._valid_until, until)
+        else:
+            # Another holds it, whoever wrote that: what is left of our time counts no more.
+            self._valid_until = float("-inf")
         return held
 
     async def _attempt_in_time(self) -> bool:
@@ -162,12 +165,12 @@ class LeaderElector:
         if lease is None:
             self._lease = await self._kube.create(LEASE, self._new_lease())
             return True
-        holder: str = lease["spec"].get("holderIdentity") or ""
+        spec: Json = lease.get("spec") or {}
+        holder: str = spec.get("holderIdentity") or ""
         if holder not in ("", self._identity) and not self._expired(lease):
             return False
         previous = self._lease
         self._lease = None
-        spec: Json = lease["spec"]
         taken: Json = {
             **spec,
             "holderIdentity": self._identity,
@@ -214,10 +217,11 @@ class LeaderElector:
             async with asyncio.timeout(self._settings.renew_deadline_seconds):
                 # Read anew: a renewal may have been cut off half-way.
                 lease = await self._kube.get(LEASE, self._namespace, self._settings.name)
-                if lease is None or lease["spec"].get("holderIdentity") != self._identity:
+                spec: Json = (lease or {}).get("spec") or {}
+                if lease is None or spec.get("holderIdentity") != self._identity:
                     return
-                spec: Json = {**lease["spec"], "holderIdentity": "", "renewTime": _micro_time()}
-                await self._kube.replace(LEASE, {**lease, "spec": spec})
+                given: Json = {**spec, "holderIdentity": "", "renewTime": _micro_time()}
+                await self._kube.replace(LEASE, {**lease, "spec": given})
         except Exception as error:  # noqa: BLE001 - it expires by itself
             logger.warning("the lease could not be given back", extra={"error": str(error)})
         else:

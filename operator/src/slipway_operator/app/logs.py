@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -11,6 +12,9 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 # kopf hangs whole objects and its settings on its records.
 _KOPF = frozenset({"settings", "k8s_skip", "k8s_ref"})
 _UNCLOSED = "an error occurred during closing of asynchronous generator"
+_TRIED_AGAIN = re.compile(r"Request attempt #(\d+)\b.* will retry: ", re.DOTALL)
+_TOLD_AT_FIRST = 8
+_TOLD_EVERY = 50
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
@@ -54,6 +58,16 @@ def without_unclosed_generators(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(_UNCLOSED)
 
 
+def without_endless_tries(record: logging.LogRecord) -> bool:
+    """Return whether a record of kopf's is worth a line.
+
+    It tells each try of a watch that is refused, several times a minute for each kind: the first
+    ones are told, and then one in a while.
+    """
+    tried = _TRIED_AGAIN.match(record.getMessage())
+    return not tried or (number := int(tried[1])) <= _TOLD_AT_FIRST or number % _TOLD_EVERY == 0
+
+
 def configure(log_format: str) -> None:
     """Send everything to standard error in the given format, ``json`` or ``text``."""
     handler = logging.StreamHandler(sys.stderr)
@@ -62,6 +76,7 @@ def configure(log_format: str) -> None:
         if log_format == "json"
         else TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
+    handler.addFilter(without_endless_tries)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     # kopf tells each event of each object at INFO and DEBUG; its warnings are worth reading.
     logging.getLogger("kopf").setLevel(logging.WARNING)

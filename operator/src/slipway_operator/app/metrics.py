@@ -101,7 +101,8 @@ class Metrics:
         )
         self.leader = Gauge(
             "slipway_operator_leader",
-            "1 while this process holds the lease.",
+            "1 while this process holds the lease, whose namespace and name are its label.",
+            ["lease"],
             registry=self.registry,
         )
         self.models = Gauge(

@@ -74,9 +74,8 @@ class _Operator:
         self.store = Store(self._serves)
         self.metrics = Metrics(self._statuses)
         self.queue = WorkQueue(self.metrics.queue_seconds.observe)
-        self.elector = LeaderElector(
-            lease_kube, settings.leader_election, _own_namespace(settings), _identity()
-        )
+        election, namespace = settings.leader_election, _own_namespace(settings)
+        self.elector = LeaderElector(lease_kube, election, namespace, _identity())
         writer = kube.guarded(self.elector.is_leader)
         contention = Contention(settings.conflict_backoff_seconds)
         executor = Executor(
@@ -94,11 +93,13 @@ class _Operator:
             clock.now,
             self.optional.served,
         )
-        self.workers = Workers(self.queue, reconciler, self.metrics)
         self.resync = Resync(kube, self.store, self.queue, settings.namespaces)
+        self.workers = Workers(self.queue, reconciler, self.metrics, self.resync.knows)
         self.synced = False
         self._listed = asyncio.Event()
-        self.metrics.leader.set_function(lambda: float(self.elector.is_leader()))
+        self.metrics.leader.labels(f"{namespace}/{election.name}").set_function(
+            lambda: float(self.elector.is_leader())
+        )
         # Who does not lead takes nothing from its queue, and keeps nobody waiting.
         self.metrics.queue_depth.set_function(
             lambda: float(len(self.queue)) if self.elector.is_leader() else 0.0

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 
 from slipway_operator.app.handlers import OWNED_SELECTOR
@@ -25,6 +25,7 @@ from slipway_operator.reconcile.store import Key, Store
 
 logger = logging.getLogger(__name__)
 
+_FORBIDDEN = 403
 _JITTER = 0.2
 _SHARES = 12
 _APART_SECONDS = 5.0
@@ -92,8 +93,19 @@ class Resync:
         self._kube = kube
         self._store = store
         self._queue = queue
-        places: list[str | None] = [*namespaces] or [None]
-        self._lists = [(kind, namespace) for kind in WATCHED for namespace in places]
+        self._places: list[str | None] = [*namespaces] or [None]
+        self._denied: set[str | None] = set()
+        self._seen: set[str | None] = set()
+
+    def knows(self, namespace: str) -> bool:
+        """Whether all of a namespace has been listed; on less nothing can be decided.
+
+        If not it is looked at soon: whoever asks has met something in there.
+        """
+        known = None in self._seen or namespace in self._seen
+        if not known:
+            self._missed.set()
+        return known
 
     def listed(self) -> None:
         """An object was listed for a watch: the first of them all is known, any later one is a gap.
@@ -122,15 +134,59 @@ class Resync:
         Raises:
             ApiError, TransportError: the lists could not be had; the store keeps what it had.
         """
-        for kind, namespace in self._lists:
-            await take_in(self._kube, self._store, self._queue, kind, namespace)
-        reclaim()
+        await self._everywhere(self._whole)
 
-    async def _again(self) -> None:
-        for about in self._lists:
-            if not await _nothing_new(self._kube, self._store, self._queue, *about):
-                await take_in(self._kube, self._store, self._queue, *about)
+    async def _whole(self, kind: Kind, namespace: str | None) -> None:
+        await take_in(self._kube, self._store, self._queue, kind, namespace)
+
+    async def _news(self, kind: Kind, namespace: str | None) -> None:
+        if not await _nothing_new(self._kube, self._store, self._queue, kind, namespace):
+            await self._whole(kind, namespace)
+
+    async def _everywhere(self, look: Callable[[Kind, str | None], Awaitable[None]]) -> None:
+        """Look at each kind in each place.
+
+        A namespace that we have no rights in, since it was deleted or its RoleBinding was, keeps no
+        other one waiting, and of what it held nothing is forgotten.
+
+        Raises:
+            ApiError, TransportError: of any other kind, or that of a place when all deny.
+        """
+        refusals: dict[str | None, ApiError] = {}
+        for namespace in self._places:
+            try:
+                for kind in WATCHED:
+                    await look(kind, namespace)
+            except ApiError as error:
+                if error.status != _FORBIDDEN:
+                    raise
+                refusals[namespace] = error
+            else:
+                self._seen_whole(namespace)
         reclaim()
+        if len(refusals) == len(self._places):
+            raise next(iter(refusals.values()))
+        self._note(refusals)
+
+    def _seen_whole(self, namespace: str | None) -> None:
+        """What could not be decided on before wants a look."""
+        if namespace in self._seen:
+            return
+        self._seen.add(namespace)
+        for key in self._store.models():
+            if namespace in (None, key[0]):
+                self._queue.add(key)
+
+    def _note(self, refusals: Mapping[str | None, ApiError]) -> None:
+        """Tell once of each namespace that denies, and once when it no longer does."""
+        for namespace in refusals.keys() - self._denied:
+            logger.warning(
+                "a namespace cannot be listed: its models are left as they are",
+                extra={"where": namespace, "error": str(refusals[namespace])},
+            )
+        for namespace in self._denied - refusals.keys():
+            logger.info("a namespace can be listed again", extra={"where": namespace})
+        self._denied = set(refusals)
 
     async def run(self, period: float) -> None:
         """Repeat for ever, and whenever a watch has a gap: the level-triggered safety net.
@@ -141,7 +197,7 @@ class Resync:
         for turn in count():
             gap = await self._until_due(period * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311
             try:
-                await self._again()
+                await self._everywhere(self._news)
             except (ApiError, TransportError) as error:
                 logger.warning("resync failed", extra={"error": str(error)})
                 if gap:  # What it hides must not wait for the next period.

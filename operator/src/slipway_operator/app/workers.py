@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.queue import WorkQueue
@@ -20,10 +21,18 @@ _ONLY_URGENT = 3
 class Workers:
     """A bounded number of concurrent reconciles."""
 
-    def __init__(self, queue: WorkQueue, reconciler: Reconciler, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        queue: WorkQueue,
+        reconciler: Reconciler,
+        metrics: Metrics,
+        knows: Callable[[str], bool] = lambda _namespace: True,
+    ) -> None:
+        """``knows`` tells whether all of a namespace is known: if not, its keys are left alone."""
         self._queue = queue
         self._reconciler = reconciler
         self._metrics = metrics
+        self._knows = knows
 
     async def run(self, count: int) -> None:
         """Work until cancelled, or until this process is the leader no more.
@@ -41,7 +50,8 @@ class Workers:
         while True:
             key = await self._queue.get(only_urgent=only_urgent)
             try:
-                await self._one(key)
+                if self._knows(key[0]):
+                    await self._one(key)
             finally:
                 self._queue.done(key)
             # A look that finds nothing to do waits for nothing. Thousands of them in a row, as when

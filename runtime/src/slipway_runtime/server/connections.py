@@ -128,7 +128,9 @@ class Connections:
             "answer": settings.body_timeout,
             "request": settings.keep_alive,
         }
-        self._most = min(settings.max_connections, _allowed_files() - _OWN_FILES)
+        # Each port has its share of the files, so that all of them may be full.
+        share = (_allowed_files() - _OWN_FILES) // settings.ports
+        self._most = min(settings.max_connections, share)
         # In the order of their beginning.
         self._open: dict[Watched, _Waiting | None] = {}
         self._empty = asyncio.Event()

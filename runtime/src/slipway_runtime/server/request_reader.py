@@ -43,6 +43,7 @@ class RequestReader:
         "_headers",
         "_parser",
         "_peer",
+        "_refusal",
         "_url",
         "_waited",
         "heads",
@@ -64,6 +65,7 @@ class RequestReader:
         self._between_bytes = 0
         self._body_here = False
         self._waited = 0.0
+        self._refusal = ""
 
     @property
     def in_head(self) -> bool:
@@ -87,6 +89,8 @@ class RequestReader:
             self._parse(data)
         except httptools.HttpParserError as error:
             raise RefusedError(400, f"this is not HTTP/1.1: {error}") from None
+        if self._refusal:
+            raise RefusedError(400, self._refusal)
         if self._head_bytes and not self._begun_here:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
@@ -152,6 +156,11 @@ class RequestReader:
         if self._parser.should_upgrade():
             return
         self._head_bytes = 0
+        hosts = [name for name, _ in self._headers].count(b"host")
+        if self._refusal or hosts > 1 or (not hosts and self._parser.get_http_version() != "1.0"):
+            # RFC 9112, 3.2. The parser would not let an exception through as it is.
+            self._refusal = f"a request has one header Host; this one has {hosts}"
+            return
         path, query = _split_target(self._url)
         method = self._parser.get_method().decode("ascii")
         exchange = Exchange(method, path, query, self._headers, self._peer, self._waited)
@@ -180,9 +189,10 @@ def _split_target(url: bytes) -> tuple[str, bytes]:
     """Return the path, decoded, and the query of a request's target."""
     if not url.startswith(b"/"):
         try:
-            url = httptools.parse_url(url).path or b"/"
+            whole = httptools.parse_url(url)
         except httptools.HttpParserInvalidURLError:
             return url.decode("latin-1"), b""
+        url = (whole.path or b"/") + b"?" + (whole.query or b"")
     path, _, query = url.partition(b"?")
     if b"%" in path:
         path = unquote_to_bytes(path)

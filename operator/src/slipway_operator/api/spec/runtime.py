@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from slipway_operator.api.schema import Schema, cel, validated
 from slipway_operator.api.spec.values import (
     CPU_PROVIDER,
+    Bytes,
     LibraryPath,
     ModelAlias,
     PreferredProvider,
@@ -238,7 +239,7 @@ class Runtime(Schema):
         description="Milliseconds that a request may take before it is answered with 504. "
         "0 or absent: no limit.",
     )
-    max_request_size: Quantity | None = Field(
+    max_request_size: Bytes | None = Field(
         default=None, description="Largest body of a request, in bytes. Absent: 64Mi."
     )
     non_finite: NonFinite | None = Field(
@@ -285,12 +286,12 @@ class Runtime(Schema):
         default=None,
         description="Answer only requests with a token. Another one is read while serving.",
     )
-    shared_memory: Quantity | None = Field(
+    shared_memory: Bytes | None = Field(
         default=None,
         description="Size of /dev/shm, which counts towards the memory limit. Default: the "
         "pool's, else what the container runtime gives.",
     )
-    cache_size: Quantity | None = Field(
+    cache_size: Bytes | None = Field(
         default=None,
         description="Size limit of the volume that holds the artifact. Engines that TensorRT or "
         "OpenVINO compiles get as much again.",

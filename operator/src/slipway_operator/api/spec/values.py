@@ -10,44 +10,56 @@ OpaqueObject = Annotated[dict[str, Any], WithJsonSchema(OPAQUE_OBJECT)]
 IntOrPercent = Annotated[
     int | str, WithJsonSchema({**INT_OR_STRING, "anyOf": [{"type": "integer"}, {"type": "string"}]})
 ]
-_QUANTITY_PATTERN = r"^([0-9]+|[0-9]*[.][0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-Quantity = Annotated[
-    int | str,
-    WithJsonSchema(
+
+
+def _int_or_string(rule: dict[str, str]) -> WithJsonSchema:
+    return WithJsonSchema(
         {
             **INT_OR_STRING,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             # The cost of the rule is reckoned from it.
             "maxLength": 32,
-            **validated(
-                cel(
-                    f"type(self) == int ? self >= 0 : self.matches('{_QUANTITY_PATTERN}')",
-                    "must be a quantity: a number that is not negative, with a unit where one is "
-                    "meant, such as 500m, 2, 0.5Gi or 512Mi",
-                    messageExpression="'\"' + string(self) + '\" is not a quantity: write a number "
-                    "that is not negative, with a unit where one is meant, such as 500m, 2, 0.5Gi "
-                    "or 512Mi'",
-                )
-            ),
+            **validated(rule),
         }
+    )
+
+
+_NUMBER = "([0-9]+|[0-9]*[.][0-9]+)"
+_MULTIPLES = "k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei"
+Quantity = Annotated[
+    int | str,
+    _int_or_string(
+        cel(
+            f"type(self) == int ? self >= 0 : self.matches('^{_NUMBER}(m|{_MULTIPLES})?$')",
+            "must be a quantity: a number that is not negative, with a unit where one is "
+            "meant, such as 500m, 2, 0.5Gi or 512Mi",
+            messageExpression="'\"' + string(self) + '\" is not a quantity: write a number "
+            "that is not negative, with a unit where one is meant, such as 500m, 2, 0.5Gi "
+            "or 512Mi'",
+        )
+    ),
+]
+Bytes = Annotated[
+    int | str,
+    _int_or_string(
+        cel(
+            "type(self) == int ? self >= 1 : self.matches('[1-9]') && "
+            f"(self.matches('^[0-9]+$') || self.matches('^{_NUMBER}({_MULTIPLES})$'))",
+            "must be a size in bytes above 0, such as 512Mi, 0.5Gi or 65536",
+            messageExpression="'\"' + string(self) + '\" is not a size: write bytes above 0, with "
+            "a unit where one is meant, such as 512Mi, 0.5Gi or 65536; m means thousandths'",
+        )
     ),
 ]
 
 
 Workers = Annotated[
     int | str,
-    WithJsonSchema(
-        {
-            **INT_OR_STRING,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "maxLength": 32,
-            **validated(
-                cel(
-                    "type(self) == int ? self >= 1 && self <= 64 : self == 'auto'",
-                    "must be a number of processes from 1 to 64, or auto",
-                )
-            ),
-        }
+    _int_or_string(
+        cel(
+            "type(self) == int ? self >= 1 && self <= 64 : self == 'auto'",
+            "must be a number of processes from 1 to 64, or auto",
+        )
     ),
 ]
 

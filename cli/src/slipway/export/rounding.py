@@ -1,0 +1,47 @@
+"""Whether an exported estimator answers samples otherwise since its datatype rounds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipway.errors import SlipwayError
+from slipway.export.attempt import Exportable
+from slipway.validation import check
+from slipway.validation.cases import Case
+from slipway.validation.compare import Tolerance
+
+_TAKE_ANY_NUMBERS = ("scikit-learn",)
+
+
+def warnings(
+    path: Path, exportable: Exportable, cases: Sequence[Case], tolerance: Tolerance
+) -> list[str]:
+    """Compare with what the original makes of samples before they are rounded.
+
+    What differs is told and is no failure: the file does the same as the original with what it is
+    given. Other models than estimators take no other datatype than the file does.
+    """
+    if exportable.framework not in _TAKE_ANY_NUMBERS:
+        return []
+    rounded = [case for case in cases if case.unrounded]
+    return [_told(case) for case in rounded if _differs(path, exportable, case, tolerance)]
+
+
+def _differs(path: Path, exportable: Exportable, case: Case, tolerance: Tolerance) -> bool:
+    try:
+        expected = exportable.reference({**case.inputs, **case.unrounded})
+    except SlipwayError:
+        return False
+    known = Case(case.label, case.inputs, expected)
+    return not check.compare(path, [known], exportable.reference, "", tolerance).close
+
+
+def _told(case: Case) -> str:
+    (name,) = case.unrounded
+    before, after = case.unrounded[name].dtype, case.inputs[name].dtype
+    width = case.inputs[name].shape[-1]
+    return (
+        f"{case.label} has {before}, the file takes {after}, and of what is rounded to that some is"
+        f" answered otherwise: a file for --input {name}=FP64[batch,{width}] rounds nothing"
+    )
