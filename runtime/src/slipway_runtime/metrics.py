@@ -38,10 +38,12 @@ _BUCKETS: Final = (
 
 @dataclass
 class Batch:
-    """Executions of one batch size, and their time in the model, in microseconds."""
+    """Executions of one batch size, and where their time went, in microseconds."""
 
     count: int = 0
+    input_us: float = 0.0
     infer_us: float = 0.0
+    output_us: float = 0.0
 
 
 class Durations:
@@ -114,8 +116,10 @@ class Metrics:
         """Record the last fetch of the artifact: its bytes, and how long it took."""
         self._fetched = (size, seconds)
 
-    def executed(self, size: int, infer_us: float) -> None:
-        """Record one execution of the model on a batch."""
+    def executed(
+        self, size: int, infer_us: float, input_us: float = 0.0, output_us: float = 0.0
+    ) -> None:
+        """Record one execution of the model on a batch, and what joining and cutting it took."""
         self.exec_count += 1
         self.inference_count += size
         self.last_inference_ms = int(time.time() * 1000)
@@ -126,7 +130,9 @@ class Metrics:
             if len(self.batches) < MAX_BATCH_SIZES:
                 self.batches[size] = batch
         batch.count += 1
+        batch.input_us += input_us
         batch.infer_us += infer_us
+        batch.output_us += output_us
 
     def responded(self, status: int) -> None:
         """Count one HTTP response."""

@@ -18,7 +18,7 @@ from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import BadRequest, DeadlineExceeded, InferenceFailed, QueueFull
 from slipway_runtime.inference import model as models
 from slipway_runtime.inference.batching import BatchLimits
-from slipway_runtime.inference.executor import Executor, Ticket
+from slipway_runtime.inference.executor import Executor, RunTimes, Ticket
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.timing import Predictor, rehearse
 
@@ -32,7 +32,7 @@ def run(coroutine: Any) -> Any:
 def recorded(executor: Executor) -> list[int]:
     """The rows of each run, as they happen."""
     runs: list[int] = []
-    executor.on_run = lambda rows, _seconds: runs.append(rows)
+    executor.on_run = lambda rows, _times: runs.append(rows)
     return runs
 
 
@@ -59,6 +59,22 @@ def test_what_arrives_together_runs_together_and_is_cut_apart_in_order(
     assert [answer["y"].tolist() for answer in answers] == [
         [[float(rows)] * 4] * rows for rows in (1, 3, 2)
     ]
+
+
+def test_of_a_shared_run_is_told_what_joining_and_cutting_took(load_model: LoadModel) -> None:
+    executor = Executor(load_model(onnx_models.identity()), limits=BatchLimits(32))
+    told: list[RunTimes] = []
+    executor.on_run = lambda _rows, times: told.append(times)
+
+    async def ask(count: int) -> float:
+        tickets = [executor.submit(x(1)) for _ in range(count)]
+        return (await tickets[0].future).ran
+
+    whole = run(ask(3))
+    alone = run(ask(1))
+    assert min(told[0]) > 0
+    assert sum(told[0]) == pytest.approx(whole)
+    assert told[1] == RunTimes(0.0, pytest.approx(alone), 0.0)
 
 
 @settings(max_examples=30, deadline=None)

@@ -51,6 +51,14 @@ class Execution(NamedTuple):
     ran: float
 
 
+class RunTimes(NamedTuple):
+    """Seconds of one run: joining the requests, the model itself, cutting the outputs apart."""
+
+    joined: float
+    inferred: float
+    cut: float
+
+
 class Ticket:
     """One request on its way through the executor."""
 
@@ -77,10 +85,11 @@ class Ticket:
 class _Run:
     """One execution of the model for one ticket or several; times are in seconds.
 
-    ``seconds`` is what it took, ``worked`` how much of it was work.
+    ``seconds`` is what it took, ``worked`` how much of it was work; ``joined`` and ``cut`` are the
+    parts of it before and after the model, where requests shared it.
     """
 
-    __slots__ = ("options", "rows", "seconds", "started", "tickets", "worked")
+    __slots__ = ("cut", "joined", "options", "rows", "seconds", "started", "tickets", "worked")
 
     def __init__(self, tickets: list[Ticket]) -> None:
         self.tickets = tickets
@@ -88,7 +97,14 @@ class _Run:
         self.started = 0.0
         self.seconds = 0.0
         self.worked = 0.0
+        self.joined = 0.0
+        self.cut = 0.0
         self.options: Any = None
+
+    @property
+    def times(self) -> RunTimes:
+        """Where its time went."""
+        return RunTimes(self.joined, self.seconds - self.joined - self.cut, self.cut)
 
     def stop_if_nobody_waits(self) -> None:
         """Let ONNX Runtime stop soon if no request of this run is waited for any more."""
@@ -100,7 +116,7 @@ _Result = list[dict[str, Array] | Exception]
 
 
 class Executor:
-    """Runs one model. ``on_run`` hears of every execution: its rows and its seconds."""
+    """Runs one model. ``on_run`` hears of every execution: its rows, and its times."""
 
     def __init__(
         self,
@@ -127,7 +143,7 @@ class Executor:
         self._crowded = True
         self._delay: asyncio.TimerHandle | None = None
         self._apart = set[Key]()
-        self.on_run: Callable[[int, float], None] = lambda _rows, _seconds: None
+        self.on_run: Callable[[int, RunTimes], None] = lambda _rows, _times: None
 
     @property
     def pending(self) -> int:
@@ -340,7 +356,7 @@ class Executor:
         self._in_runs -= len(run.tickets)
         if not any(isinstance(outcome, Exception) for outcome in result):
             self._predictor.observe(run.tickets[0].key, run.rows, run.worked)
-            self.on_run(run.rows, run.seconds)
+            self.on_run(run.rows, run.times)
         for ticket, outcome in zip(run.tickets, result, strict=True):
             # Each holds the other: the memory of a request would be free only when the garbage
             # collector comes by, and the next one would begin with memory that is in no cache.
@@ -372,10 +388,15 @@ class Executor:
             run.seconds = time.perf_counter() - run.started
 
     def _together(self, run: _Run) -> _Result:
+        clock = time.perf_counter
         try:
             inputs = merge([ticket.inputs for ticket in run.tickets])
+            run.joined = clock() - run.started
             outputs = self._model.infer(inputs, run.tickets[0].outputs, run.options)
-            return [*cut(outputs, [ticket.rows or 1 for ticket in run.tickets])]
+            done = clock()
+            apart: _Result = [*cut(outputs, [ticket.rows or 1 for ticket in run.tickets])]
+            run.cut = clock() - done
+            return apart
         except BatchMismatchError as error:
             self._keep_apart(run.tickets[0].key, error)
         except (BadRequest, InferenceFailed, MemoryError):

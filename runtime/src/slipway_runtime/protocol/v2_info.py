@@ -88,7 +88,12 @@ def statistics(model: Model, metrics: Metrics) -> dict[str, object]:
                     "cache_miss": duration(0, 0),
                 },
                 "batch_stats": [
-                    {"batch_size": size, "compute_infer": duration(batch.count, batch.infer_us)}
+                    {
+                        "batch_size": size,
+                        "compute_input": duration(batch.count, batch.input_us),
+                        "compute_infer": duration(batch.count, batch.infer_us),
+                        "compute_output": duration(batch.count, batch.output_us),
+                    }
                     for size, batch in sorted(metrics.batches.items())
                 ],
             }

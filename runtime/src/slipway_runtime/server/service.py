@@ -44,7 +44,12 @@ class Service:
         self._request_timeout = settings.request_timeout or None
         self.gather: Callable[[str], Awaitable[bytes]] | None = None
         metrics.pending = lambda: executor.pending
-        executor.on_run = lambda rows, seconds: metrics.executed(rows, seconds * _MICROSECONDS)
+        executor.on_run = lambda rows, times: metrics.executed(
+            rows,
+            times.inferred * _MICROSECONDS,
+            times.joined * _MICROSECONDS,
+            times.cut * _MICROSECONDS,
+        )
 
     @property
     def max_batch_size(self) -> int:
