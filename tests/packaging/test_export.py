@@ -265,6 +265,50 @@ def test_an_estimator_that_makes_something_else_of_rounded_samples_is_told(
     assert len(told) == (1 if differs else 0)
 
 
+BRANCH_ON_A_SIZE = """
+    if x.shape[1] > 64:
+        x = x[:, -64:]
+    return self.layer(x.mean(1))
+"""
+LEARNED_POSITIONS = "return self.layer((x + self.positions[: x.shape[1]]).mean(1))"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(BRANCH_ON_A_SIZE, 10), (LEARNED_POSITIONS, 0)],
+    ids=["a branch on a size", "positions up to a length"],
+)
+def test_sizes_that_an_exporter_supposed_are_tried_beyond(
+    folder: Path, body: str, code: int
+) -> None:
+    text = "import torch\n\nclass M(torch.nn.Module):\n    def __init__(self):\n"
+    text += "        super().__init__()\n        self.layer = torch.nn.Linear(4, 2)\n"
+    text += "        self.positions = torch.nn.Parameter(torch.randn(64, 4))\n"
+    text += "    def forward(self, x):\n        " + dedent(body).strip().replace("\n", "\n        ")
+    (folder / "m.py").write_text(text + "\n")
+    ended = export("m:M", "--input", "x=FP32[batch,seq,4]", cwd=folder)
+    assert ended.code == code, ended.err + ended.out
+    if code:
+        assert "the file is right for 'seq' up to 64 only" in ended.err
+        assert not (folder / "model.onnx").exists()
+
+
+def test_categories_are_compared_on_samples_alone(folder: Path) -> None:
+    text = "import numpy as np\nfrom sklearn.linear_model import LinearRegression\n"
+    text += "from sklearn.pipeline import make_pipeline\n"
+    text += "from sklearn.preprocessing import OneHotEncoder\n"
+    text += "x = np.arange(60.0).reshape(-1, 1) % 5\n"
+    (folder / "m.py").write_text(
+        f"{text}model = make_pipeline(OneHotEncoder(), LinearRegression()).fit(x, x[:, 0] ** 2)\n"
+    )
+    np.savez(folder / "s.npz", features=np.arange(5, dtype=np.float32)[:, None])
+    refused = export("m:model", "--samples", "s.npz", cwd=folder)
+    assert "--no-random with --samples" in refused.err
+    ended = export("m:model", "--samples", "s.npz", "--no-random", "--json", cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    assert {item["case"] for item in ended.json["validation"]["differences"]} == {"s.npz"}
+
+
 def test_a_pickle_is_read_only_when_that_is_wanted(folder: Path) -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import iris, pickle;"
     code += "pickle.dump(iris.pipeline, open('p.pkl', 'wb'))"

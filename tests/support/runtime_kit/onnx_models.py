@@ -185,6 +185,42 @@ def mean_over_rows() -> bytes:
     )
 
 
+def clips_by_the_largest() -> bytes:
+    """x [n, 2] FP32 -> y [n, 2] = x / max(1, the largest |x| of all rows): between -1 and 1 rows do
+    nothing to each other.
+    """
+    one = numpy_helper.from_array(np.array(1, dtype=np.float32), "one")
+    return build(
+        [
+            helper.make_node("Abs", ["x"], ["sizes"]),
+            helper.make_node("ReduceMax", ["sizes"], ["largest"], keepdims=0),
+            helper.make_node("Max", ["largest", "one"], ["divisor"]),
+            helper.make_node("Div", ["x", "divisor"], ["y"]),
+        ],
+        [tensor("x", ["n", 2])],
+        [tensor("y", ["n", 2])],
+        [one],
+    )
+
+
+def picks_what_is_large() -> bytes:
+    """x [n, 2] FP32 -> y [k] FP32: those elements of its first column that are above -1, and those
+    of its second above 1, which is one for each row that lies between 0 and 1.
+    """
+    bounds = numpy_helper.from_array(np.array([-1, 1], dtype=np.float32), "bounds")
+    flat = numpy_helper.from_array(np.array([-1], dtype=np.int64), "flat")
+    return build(
+        [
+            helper.make_node("Greater", ["x", "bounds"], ["large"]),
+            helper.make_node("Reshape", ["large", "flat"], ["chosen"]),
+            helper.make_node("Compress", ["x", "chosen"], ["y"]),
+        ],
+        [tensor("x", ["n", 2])],
+        [tensor("y", ["k"])],
+        [bounds, flat],
+    )
+
+
 def quantizes_dynamically() -> bytes:
     """x [n, 16] FP32 -> label [n] INT64: of three, by weights in INT8, and by activations whose
     scale is that of all rows together.

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from cli_kit.run import slipway
+from cli_kit.run import process, slipway
 
 from slipway.export.mlflow import environment
 from slipway.export.mlflow.folder import read
@@ -41,6 +41,53 @@ def test_what_is_no_model_is_refused(folder: Path, model: str, code: int, told: 
     (folder / "text.txt").write_text("text")
     ended = slipway("export", model, "--input", "x=FP32[batch,4]")
     assert ended.code == code
+    assert told in ended.err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("def broken(:", "SyntaxError"),
+        ("raise ValueError('no data')", "ValueError: no data"),
+        ("import json\njson.absent", "AttributeError"),
+        ("from json import absent", "ImportError"),
+        ("raise SystemExit('stop')", "SystemExit: stop"),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported_is_told(
+    folder: Path, text: str, told: str
+) -> None:
+    (folder / "failing.py").write_text(text + "\n")
+    ended = process("export", "failing:model", cwd=folder)
+    assert ended.code == 2
+    assert "failing cannot be imported" in ended.err
+    assert told in ended.err
+
+
+def test_a_pickle_whose_class_is_not_here_is_told(folder: Path) -> None:
+    (folder / "m.pkl").write_bytes(b"\x80\x04c__main__\nMine\n)\x81.")
+    ended = slipway("export", "m.pkl", "--trust-pickle")
+    assert ended.code == 2
+    assert "needs a class that is not to be found here" in ended.err
+    assert "must go into a module" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--batch-sizes", "0"), "at least 1"),
+        (("--dim", "seq=0"), "at least 1"),
+        (("--range", "nan:nan"), "both bounds must be numbers"),
+        (("--rtol", "nan"), "no number from 0 up"),
+        (("--atol", "-1"), "no number from 0 up"),
+        (("--no-random",), "nothing to compare on"),
+    ],
+)
+def test_what_nothing_can_be_compared_by_is_refused(
+    folder: Path, flags: tuple[str, ...], told: str
+) -> None:
+    ended = slipway("export", "json:dumps", "--input", "x=FP32[batch,4]", *flags)
+    assert ended.code == 2
     assert told in ended.err
 
 

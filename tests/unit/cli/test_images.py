@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from slipway.errors import InvalidArguments
 from slipway.model.tensor import Tensor
 from slipway.serving import images
 from slipway.serving.images import Form, Wishes
-from slipway.serving.inputs import infer_body
+from slipway.serving.inputs import arrays_of
 
 RED_OVER_BLUE = np.array([[[255, 0, 0]] * 3, [[0, 0, 255]] * 3], np.uint8)
 """Two rows of three pixels."""
@@ -66,9 +65,7 @@ def test_an_input_that_takes_no_picture_is_named(given: Tensor, layout: str, tol
 
 
 def sent(path: Path, given: Tensor, **wishes: object) -> np.ndarray:
-    (made,) = json.loads(infer_body(path, [given], Wishes(**wishes)))["inputs"]  # type: ignore[arg-type]
-    assert made["name"] == "pixels"
-    return np.array(made["data"]).reshape(made["shape"])
+    return arrays_of(path, [given], Wishes(**wishes), {})["pixels"]  # type: ignore[arg-type]
 
 
 def test_pixels_stand_where_the_layout_has_them(picture: Path) -> None:
@@ -120,7 +117,7 @@ def test_without_pillow_the_extra_is_named(
 
 def test_a_model_of_two_inputs_is_no_place_for_a_picture(picture: Path) -> None:
     with pytest.raises(InvalidArguments, match="2 inputs"):
-        infer_body(picture, [tensor(1, 3, 2, 2)] * 2, Wishes())
+        arrays_of(picture, [tensor(1, 3, 2, 2)] * 2, Wishes(), {})
 
 
 def test_numbers_that_are_none_are_refused(picture: Path) -> None:

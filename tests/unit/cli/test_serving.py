@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from cli_kit import models
@@ -86,6 +87,35 @@ def test_data_of_every_form_gives_the_same_answer(served: Any, folder: Path, for
     assert ended.code == 0, ended.err
     lines = [line.split() for line in ended.out.splitlines()]
     assert lines == [["row", "y"], ["0", "41", "51"], ["1", "7", "8"]]
+
+
+def test_a_header_that_the_model_knows_nothing_of_is_said_to_be_passed_over(
+    served: Any, folder: Path
+) -> None:
+    (folder / "x.csv").write_text("d,c,b,a\n1,2,3,4\n")
+    ended = slipway("predict", folder / "x.csv", "--url", served["url"])
+    assert ended.code == 0
+    assert "the model lists no columns" in ended.err
+
+
+def test_columns_and_missing_values_reach_the_model_as_they_are_meant(folder: Path) -> None:
+    model = models.identity(("n", 3))
+    proto = onnx.load_from_string(model)
+    proto.metadata_props.add(key="columns", value=json.dumps({"x": ["a", "b", "c"]}))
+    file = folder / "m.onnx"
+    file.write_bytes(proto.SerializeToString())
+    (folder / "x.csv").write_text("c,a,b\n3,1,\n")
+    (folder / "all.csv").write_text("c,a,b\n3,1,2\n")
+    running = Served(file)
+    try:
+        url = running.told["url"]
+        known = slipway("predict", "all.csv", "--url", url, "--json").json["outputs"]
+        assert known[0]["data"] == [1, 2, 3]
+        refused = slipway("predict", "x.csv", "--url", url)
+        # The value arrived: what comes back has no form in JSON.
+        assert "output 'y' holds 1 of 3 values that are not finite" in refused.err
+    finally:
+        assert running.stop()[0] == 0
 
 
 def test_the_raw_answer_comes_as_json(served: Any, folder: Path) -> None:
@@ -195,6 +225,35 @@ def test_columns_of_a_table_go_to_the_inputs_of_their_names() -> None:
     assert arrays["city"].tolist() == [["Köln, Süd"], ["Bonn"]]
     with pytest.raises(InvalidArguments, match="no column 'city'"):
         from_csv("age\n1\n", "f", inputs)
+
+
+def test_columns_that_the_model_lists_are_found_by_their_names() -> None:
+    listed = {"x": ["age", "income"]}
+    for text in ("age,income\n1,2\n", "income, age\n2,1\n", "\ufeffincome,age\n2,1\n"):
+        arrays = from_csv(text.lstrip("\ufeff"), "f", (FP32,), listed)
+        assert arrays["x"].tolist() == [[1, 2]]
+    assert from_csv("1,2\n", "f", (FP32,), listed)["x"].tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("age\n1\n", "no column 'income'"),
+        ("age,income,age\n1,2,3\n", "twice the column 'age'"),
+        (",age,income\n0,1,2\n", "a column ''"),
+        ("age,income\n1\n", "row 2: 1 values, not 2"),
+    ],
+)
+def test_columns_that_the_model_does_not_list_are_refused(text: str, told: str) -> None:
+    with pytest.raises(InvalidArguments, match=told):
+        from_csv(text, "f", (FP32,), {"x": ["age", "income"]})
+
+
+def test_an_empty_cell_is_a_missing_value_of_fractions_alone() -> None:
+    rows = from_csv("1,\n,2\n", "f", (FP32,))["x"]
+    np.testing.assert_array_equal(rows, np.array([[1, np.nan], [np.nan, 2]], np.float32))
+    with pytest.raises(InvalidArguments, match="'' is no number"):
+        from_csv("1,\n", "f", (Tensor("x", "INT64", (None, 2)),))
 
 
 def test_whole_numbers_stay_exact() -> None:

@@ -11,6 +11,8 @@ from cli_kit import models
 from cli_kit.run import slipway
 from onnx import helper, numpy_helper
 
+from slipway.model.tensor import Tensor
+from slipway.validation import cases
 from slipway.validation.compare import Tolerance, difference
 
 Save = Callable[..., Path]
@@ -115,6 +117,12 @@ def test_a_case_is_saved_with_its_outputs_and_read_again(linear: Path, folder: P
         assert sorted(golden.files) == ["x", "y"]
     assert slipway("validate", linear, "--samples", "golden.npz", "--no-random").code == 0
     assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
+
+
+def test_each_case_has_rows_of_its_own() -> None:
+    made = cases.made([Tensor("x", "FP32", ("batch", 4))], cases.Plan(edges=False))
+    rows = np.concatenate([case.inputs["x"] for case in made])
+    assert len(np.unique(rows, axis=0)) == len(rows) == 2 * (1 + 2 + 5)
 
 
 def test_sizes_of_dimensions_and_ranges_of_values_are_obeyed(saved: Save) -> None:

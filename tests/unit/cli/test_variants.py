@@ -17,7 +17,7 @@ from onnx import helper
 
 from slipway.validation.cases import Plan as Values
 from slipway.variants import data, measure, processor, verdict
-from slipway.variants.measure import Agreement, Latency, SpeedUp
+from slipway.variants.measure import Accuracy, Agreement, Latency, SpeedUp
 from slipway.variants.verdict import Bounds, Measured
 
 Save = Callable[..., Path]
@@ -236,8 +236,26 @@ def measured(**changed: Any) -> Measured:
         ({"agreements": [Agreement("y", 1, 0.99, 0.9, 0.98)]}, "'y' computes something else"),
         ({"agreements": [Agreement("y", 1, 0.99, 0.9, None)]}, r"cosine 0\.99000 \(below 0\.999\)"),
         ({"agreements": [Agreement("y", 1, None, None, 0.98)]}, "top-1 agreement 98.00%"),
-        ({"accuracy": 0.91, "original_accuracy": 0.915}, None),
-        ({"accuracy": 0.90, "original_accuracy": 0.92}, "accuracy falls from 92.00% to 90.00%"),
+        # One class in nearly all rows, or a column that a larger one hides, is no agreement.
+        ({"agreements": [Agreement("y", 1, 0.99, 0.9, 1.0, commonest=0.994)]}, "tells nothing"),
+        ({"agreements": [Agreement("y", 1, 0.9999, 0.9, 1.0, commonest=1.0)]}, None),
+        (
+            {"agreements": [Agreement("y", 1, 1.0, 1.0, 1.0, 0, commonest=1.0, lowest_column=0.2)]},
+            r"correlation 0\.20000 of the worst column \(below 0\.9\)",
+        ),
+        (
+            {"agreements": [Agreement("y", 1, 0.9, 0.9, 1.0, 0, commonest=0.5, lowest_column=0.2)]},
+            None,
+        ),
+        ({"accuracy": Accuracy(0.91, 0.9), "original_accuracy": Accuracy(0.915, 0.94)}, None),
+        (
+            {"accuracy": Accuracy(0.90, 0.9), "original_accuracy": Accuracy(0.92, 0.9)},
+            "accuracy falls from 92.00% to 90.00%",
+        ),
+        (
+            {"accuracy": Accuracy(0.994, 0.54), "original_accuracy": Accuracy(1.0, 1.0)},
+            "mean over classes, rare ones too, falls from 100.00% to 54.00%",
+        ),
     ],
 )
 def test_each_bound_is_held_or_named(changed: dict[str, Any], told: str | None) -> None:
@@ -316,6 +334,42 @@ def test_given_rows_are_cut_into_batches_that_the_model_takes(
 def test_random_data_is_said_to_be_random() -> None:
     tensor = data.Tensor("x", "FP32", ("n", 4))
     assert data.made([tensor], Values(), 2).random
+
+
+def test_a_column_that_a_larger_one_hides_is_compared_by_itself() -> None:
+    random = np.random.default_rng(0)
+    price, rate = random.normal(5e5, 1e3, 200), random.normal(0, 0.3, 200)
+    one, other = (np.stack([price, column], axis=1) for column in (rate, random.permutation(rate)))
+    found = agreement(one, other)
+    assert found.cosine == pytest.approx(1)
+    assert (found.top1, found.commonest) == (1, 1)
+    assert found.lowest_column is not None
+    assert found.lowest_column < 0.3
+    assert agreement(one, one).lowest_column == 1
+
+
+def test_accuracy_counts_rare_classes_as_much_as_others() -> None:
+    labels = np.array([0] * 98 + [1] * 2)
+    never = np.tile(np.array([[1.0, 0.0]]), (100, 1))
+    found = measure.accuracy(lambda _: {"y": never}, [{}], labels)
+    assert (found.rows, found.classes) == (0.98, 0.5)
+
+
+def test_labels_that_do_not_belong_to_the_answers_are_pointed_out(wide: Path, folder: Path) -> None:
+    x = np.random.default_rng(5).normal(0, 1, (60, 64)).astype(np.float32)
+    off_by_one = np.argmax(onnx_outputs(wide, x), axis=1) + 1
+    np.savez(folder / "off.npz", x=x, labels=off_by_one)
+    ended = slipway("quantize", wide, "--labelled", "off.npz", *ANY_SPEED)
+    assert "the labels hardly belong to what the model answers" in ended.err
+
+
+@pytest.mark.parametrize("command", ["quantize", "optimize"])
+def test_the_model_itself_is_never_replaced(wide: Path, command: str) -> None:
+    before = wide.read_bytes()
+    ended = slipway(command, wide, "--out", wide.parent / "." / wide.name)
+    assert ended.code == 2
+    assert "is the model itself" in ended.err
+    assert wide.read_bytes() == before
 
 
 def test_a_direction_is_compared_row_by_row() -> None:

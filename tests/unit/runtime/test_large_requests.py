@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import json
 import statistics
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import DATATYPES, Array, TensorSpec
 from slipway_runtime.protocol.request import Call
+from slipway_runtime.server.codec_pool import CodecPool
 
 STRINGS = 2_000_000
 NUMBERS = 1_000_000
@@ -45,6 +49,41 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("numbers")
     with Server(folder, onnx_models.identity("FP32", shape=("n",))) as server:
         yield server.start().wait_until_ready()
+
+
+async def test_the_garbage_collector_rests_while_something_large_is_parsed() -> None:
+    pool = CodecPool()
+    both = threading.Barrier(2, timeout=10)
+
+    def look() -> bool:
+        both.wait()
+        return gc.isenabled()
+
+    assert gc.isenabled()
+    assert await asyncio.gather(pool.call(look), pool.call(look)) == [False, False]
+    assert gc.isenabled()
+
+
+async def test_it_works_now_and_then_where_there_is_always_something_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("slipway_runtime.server.codec_pool._LONGEST_REST_SECONDS", 0.0)
+    pool = CodecPool()
+    release = threading.Event()
+    lasting = asyncio.create_task(pool.call(lambda: release.wait(10)))
+    before = weakref.ref(made := Cycle())
+    del made
+    await pool.call(lambda: None)
+    assert before() is None
+    release.set()
+    await lasting
+
+
+class Cycle:
+    """What only the collector frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
 
 
 def strings_of_which_the_last_is_none() -> bytes:

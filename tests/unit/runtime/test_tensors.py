@@ -195,6 +195,12 @@ def test_values_without_a_json_form_are_substituted_where_the_operator_asks_for_
     assert to_json_ready(spec(), array[1], how) == expected[1]
 
 
+def test_beside_substitutes_numbers_keep_the_digits_of_their_datatype() -> None:
+    array = np.array([[0.1, math.nan]], dtype=np.float32)
+    document = orjson.dumps(to_json_ready(spec(), array, "null"), option=orjson.OPT_SERIALIZE_NUMPY)
+    assert document == b"[[0.1,null]]"
+
+
 BF16_VALUES = st.integers(0, 2**16 - 1).filter(lambda bits: bits & 0x7F80 != 0x7F80)
 
 

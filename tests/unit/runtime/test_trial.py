@@ -12,6 +12,7 @@ import pytest
 from runtime_kit import onnx_models
 from runtime_kit.process import Server
 
+from slipway_runtime.errors import BadRequest
 from slipway_runtime.inference import trial
 from slipway_runtime.inference.batching import key_of
 from slipway_runtime.inference.model import Model
@@ -29,6 +30,7 @@ LoadModel = Callable[[bytes], Model]
         (lambda: onnx_models.identity("BYTES"), 8),
         (lambda: onnx_models.identity("BF16"), 8),
         (onnx_models.mean_over_rows, 1),
+        (onnx_models.clips_by_the_largest, 1),
         (lambda: onnx_models.identity(shape=[1, 2]), 1),
         (lambda: onnx_models.identity(shape=None), 1),
         (onnx_models.busy, 1),
@@ -91,6 +93,33 @@ def test_a_model_that_scales_by_all_rows_of_a_run_is_not_batched(tmp_path: Path)
         server.start().wait_until_ready()
         assert server.get("/v2/models/m/config").json["max_batch_size"] == 0
         assert "DynamicQuantizeLinear computes a row otherwise beside other rows" in server.log
+
+
+@pytest.mark.parametrize("most", ["0", "8"])
+def test_a_model_whose_values_decide_how_many_rows_come_is_not_batched(
+    tmp_path: Path, most: str
+) -> None:
+    """Where there happen to be as many as went in, each would be taken for somebody's."""
+    extra = {"SLIPWAY_MAX_BATCH_SIZE": most}
+    with Server(tmp_path, onnx_models.picks_what_is_large(), extra=extra) as server:
+        server.start().wait_until_ready()
+        assert server.get("/v2/models/m/config").json["max_batch_size"] == 0
+        assert "Compress lets values decide how many rows come" in server.log
+
+
+def test_a_model_that_cannot_run_on_large_numbers_is_tried_on_ordinary_ones(
+    load_model: LoadModel,
+) -> None:
+    model: Any = load_model(onnx_models.linear())
+    plain = model.infer
+
+    def infer(inputs: Any, *more: Any) -> Any:
+        if np.abs(inputs["x"]).max() > 1:
+            raise BadRequest("out of range")
+        return plain(inputs, *more)
+
+    model.infer = infer
+    assert limits_for(model, 8, 0).max_rows == 8
 
 
 # ---- the largest batch ----

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from slipway import files, terminal
-from slipway.commands.values import DIMENSION, INPUT, NAMES, NUMBERS, PAIR, RANGE
+from slipway.commands.values import DIMENSION, INPUT, NAMES, NUMBERS, PAIR, RANGE, SIZES, TOLERANCE
 from slipway.errors import Differs, InvalidArguments
 from slipway.export import run, sklearn_model, source, torch_model
 from slipway.export.attempt import Exportable
@@ -28,6 +28,8 @@ from slipway.options import FILE, WRITTEN, json_option
 from slipway.validation import cases, report
 from slipway.validation.cases import Case, Plan
 from slipway.validation.compare import Tolerance
+
+_MANY_ROWS = 500
 
 
 @click.command("export")
@@ -43,6 +45,7 @@ from slipway.validation.compare import Tolerance
 )
 @click.option("--output", "outputs", multiple=True, help="Name of an output; once for each.")
 @click.option("--samples", type=FILE, help="Inputs to compare on as well, as .npz.")
+@click.option("--random/--no-random", default=True, help="Compare on random inputs too (default).")
 @click.option("--opset", type=click.IntRange(min=13), default=20, show_default=True)
 @click.option(
     "--exporter",
@@ -52,12 +55,12 @@ from slipway.validation.compare import Tolerance
     help="PyTorch's modern or its classic exporter; auto tries one after the other.",
 )
 @click.option("--validate/--no-validate", default=True, help="Compare with the original (default).")
-@click.option("--batch-sizes", type=NUMBERS, default="1,2,5", show_default=True)
+@click.option("--batch-sizes", type=SIZES, default="1,2,5", show_default=True)
 @click.option("--seeds", type=NUMBERS, default="0,1", show_default=True)
 @click.option("--dim", type=DIMENSION, multiple=True, help="Sizes to compare on: sequence=8,32.")
 @click.option("--range", "ranges", type=RANGE, multiple=True, help="Values: ids=0:30000.")
-@click.option("--rtol", type=float, default=1e-3, show_default=True, help="Relative tolerance.")
-@click.option("--atol", type=float, default=1e-5, show_default=True, help="Absolute tolerance.")
+@click.option("--rtol", type=TOLERANCE, default=1e-3, show_default=True, help="Relative tolerance.")
+@click.option("--atol", type=TOLERANCE, default=1e-5, show_default=True, help="Absolute tolerance.")
 @click.option("--columns", type=NAMES, multiple=True, help="Names of an input: x=age,income.")
 @click.option("--labels", type=NAMES, multiple=True, help="Names of an output: y=no,yes.")
 @click.option("--meta", type=PAIR, multiple=True, help="Written into the model: run=42.")
@@ -79,6 +82,7 @@ def command(
     inputs: tuple[Tensor, ...],
     outputs: tuple[str, ...],
     samples: Path | None,
+    random: bool,
     opset: int,
     exporter: str,
     validate: bool,
@@ -103,6 +107,8 @@ def command(
     kept when it computes the same (exit code 4 otherwise).
     """
     plan = Plan(batch_sizes, seeds, dict(dim), dict(ranges))
+    if not random and samples is None:
+        raise InvalidArguments("there is nothing to compare on", "--samples FILE.npz")
     with terminal.own_stdout(), _exportable(
         model, state_dict, Wishes(inputs, outputs, plan, exporter, opset),
         trust_pickle=trust_pickle, current=env == "current",
@@ -112,7 +118,7 @@ def command(
             columns=dict(found.columns) | dict(columns),
             labels=dict(found.labels) | dict(labels),
         )
-        chosen = _cases(exportable, samples, plan) if validate else []
+        chosen = _cases(exportable, samples, plan if random else None) if validate else []
         tolerance = Tolerance(rtol, atol)
         done = run.export(
             exportable,
@@ -200,9 +206,15 @@ def _torch(
     )
 
 
-def _cases(exportable: Exportable, samples: Path | None, plan: Plan) -> list[Case]:
-    given = [cases.given(samples, exportable.inputs, ())] if samples is not None else []
-    return [*given, *cases.made(exportable.inputs, plan)]
+def _cases(exportable: Exportable, samples: Path | None, plan: Plan | None) -> list[Case]:
+    chosen = [cases.given(samples, exportable.inputs, ())] if samples is not None else []
+    if plan is not None:
+        chosen += cases.made(exportable.inputs, plan)
+        if exportable.framework == "scikit-learn":
+            # They are quick, and what few rows take is few of a forest's ways.
+            many = replace(plan, batch_sizes=(_MANY_ROWS,), seeds=plan.seeds[:1], edges=False)
+            chosen += cases.made(exportable.inputs, many)
+    return chosen
 
 
 def _metadata(model: str) -> dict[str, str]:

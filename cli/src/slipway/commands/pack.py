@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from slipway import terminal
-from slipway.commands.values import DIMENSION, NAMES, PAIR, RANGE
+from slipway.commands.values import DIMENSION, NAMES, PAIR, RANGE, TOLERANCE
 from slipway.options import FILE, json_option
 from slipway.package.build import Wishes, build
 from slipway.validation.cases import Plan
@@ -43,8 +43,8 @@ from slipway.validation.compare import Tolerance
 @click.option(
     "--range", "ranges", type=RANGE, multiple=True, help="Values of made samples: ids=0:30000."
 )
-@click.option("--rtol", type=float, default=1e-3, show_default=True, help="Of golden outputs.")
-@click.option("--atol", type=float, default=1e-5, show_default=True, help="Of golden outputs.")
+@click.option("--rtol", type=TOLERANCE, default=1e-3, show_default=True, help="Of golden outputs.")
+@click.option("--atol", type=TOLERANCE, default=1e-5, show_default=True, help="Of golden outputs.")
 @click.option("--max-batch-size", type=click.IntRange(min=1), help="Hint: serve no larger batches.")
 @click.option("--meta", type=PAIR, multiple=True, help="Say more about it: licence=Apache-2.0.")
 @json_option

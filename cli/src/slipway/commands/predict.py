@@ -15,7 +15,7 @@ from slipway.errors import InvalidArguments
 from slipway.options import FILE, json_option
 from slipway.serving import images
 from slipway.serving.http import ask
-from slipway.serving.inputs import infer_body, signature
+from slipway.serving.inputs import arrays_of, columns_in, infer_body, signature
 
 _CELL_VALUES = 8
 _ROWS_SHOWN = 50
@@ -61,12 +61,11 @@ def command(
     if data.suffix.lower() in (".csv", ".npy", ".npz", *images.SUFFIXES):
         called = name or str(ask(f"{base}/health", timeout=timeout).get("model", ""))
         model = f"{base}/v2/models/{called}"
-        body = infer_body(
-            data,
-            signature(ask(model, timeout=timeout)),
-            images.Wishes(layout or "", scale, mean, std),
-        )
-        answer = ask(f"{model}/infer", body, timeout)
+        inputs = signature(ask(model, timeout=timeout))
+        columns = columns_in(ask(f"{model}/config", timeout=timeout))
+        picture = images.Wishes(layout or "", scale, mean, std)
+        body, headers = infer_body(inputs, arrays_of(data, inputs, picture, columns))
+        answer = ask(f"{model}/infer", body, timeout, headers)
         outputs = {item["name"]: _nested(item["data"], item["shape"]) for item in answer["outputs"]}
     else:
         body = _json(data)

@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from slipway import files, terminal
-from slipway.commands.values import DIMENSION, NUMBERS, RANGE
+from slipway.commands.values import DIMENSION, NUMBERS, RANGE, SIZES, TOLERANCE
 from slipway.errors import Differs, InvalidArguments
 from slipway.model.tensor import Tensor
 from slipway.options import FILE, WRITTEN, json_option
@@ -31,7 +31,7 @@ from slipway.validation.divergence import first_divergence
 @click.option(
     "--random/--no-random", "random", default=True, help="Make random inputs too (default)."
 )
-@click.option("--batch-sizes", type=NUMBERS, default="1,2,5", show_default=True)
+@click.option("--batch-sizes", type=SIZES, default="1,2,5", show_default=True)
 @click.option("--seeds", type=NUMBERS, default="0,1", show_default=True)
 @click.option(
     "--dim", type=DIMENSION, multiple=True, help="Sizes of a symbolic dimension: sequence=8,32."
@@ -39,8 +39,8 @@ from slipway.validation.divergence import first_divergence
 @click.option(
     "--range", "ranges", type=RANGE, multiple=True, help="Random values: 0:30000 or ids=0:30000."
 )
-@click.option("--rtol", type=float, default=1e-3, show_default=True, help="Relative tolerance.")
-@click.option("--atol", type=float, default=1e-5, show_default=True, help="Absolute tolerance.")
+@click.option("--rtol", type=TOLERANCE, default=1e-3, show_default=True, help="Relative tolerance.")
+@click.option("--atol", type=TOLERANCE, default=1e-5, show_default=True, help="Absolute tolerance.")
 @click.option(
     "--save-samples", type=WRITTEN, help="Write a case with its outputs to this .npz file."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +21,21 @@ class Numbers(click.ParamType[tuple[int, ...]]):
 
     name = "N,N,…"
 
+    def __init__(self, lowest: int = 0) -> None:
+        self._lowest = lowest
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
         """Read the numbers."""
         parts: Sequence[Any] = value.split(",") if isinstance(value, str) else value
         try:
-            return tuple(int(part) for part in parts)
+            numbers = tuple(int(part) for part in parts)
         except (TypeError, ValueError):
             self.fail(f"{value!r} is no list of whole numbers such as 1,2,5", param, ctx)
+        if not numbers or min(numbers) < self._lowest:
+            self.fail(f"{value!r}: each number must be at least {self._lowest}", param, ctx)
+        return numbers
 
 
 class Fractions(click.ParamType[tuple[float, ...]]):
@@ -59,7 +66,7 @@ class Dimension(click.ParamType[tuple[str, tuple[int, ...]]]):
         name, mark, sizes = str(value).partition("=")
         if not mark or not name:
             self.fail(f"{value!r} is not of the form sequence=8,32", param, ctx)
-        return name, NUMBERS.convert(sizes, param, ctx)
+        return name, SIZES.convert(sizes, param, ctx)
 
 
 class Range(click.ParamType[tuple[str, tuple[float, float]]]):
@@ -77,9 +84,29 @@ class Range(click.ParamType[tuple[str, tuple[float, float]]]):
             numbers = float(low), float(high)
         except ValueError:
             self.fail(f"{value!r} is not of the form 0:30000 or ids=0:30000", param, ctx)
+        if not all(map(math.isfinite, numbers)):
+            self.fail(f"{value!r}: both bounds must be numbers", param, ctx)
         if numbers[0] >= numbers[1]:
             self.fail(f"{value!r}: the first bound must be below the second", param, ctx)
         return name, numbers
+
+
+class Tolerance(click.ParamType[float]):
+    """How far values may be apart."""
+
+    name = "NUMBER"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number from 0 up."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number < math.inf:
+            self.fail(f"{value!r} is no number from 0 up", param, ctx)
+        return number
 
 
 class Names(click.ParamType[tuple[str, tuple[str, ...]]]):
@@ -142,6 +169,8 @@ class Input(click.ParamType[Tensor]):
 
 
 NUMBERS = Numbers()
+SIZES = Numbers(lowest=1)
+TOLERANCE = Tolerance()
 FRACTIONS = Fractions()
 INPUT = Input()
 NAMES = Names()

@@ -143,7 +143,15 @@ def measured(*, max_size: float, min_speed_up: float) -> Callable[[Callable[...,
 
 
 def make(model: Path, target: Path, plan: Plan, measuring: Measuring) -> int:
-    """Make and judge the variants, tell of them, and return the exit code."""
+    """Make and judge the variants, tell of them, and return the exit code.
+
+    Raises:
+        InvalidArguments: the original itself would be replaced.
+    """
+    if target.resolve() == model.resolve():
+        raise InvalidArguments(
+            f"--out {target} is the model itself, which would be lost", "name another file"
+        )
     outcome = run(model, target, plan)
     return _tell(outcome, target, measuring)
 

@@ -58,6 +58,14 @@ _KNOWN = (
         ),
     ),
     (
+        r"Unable to find column name|columns by name|string columns|could not convert string",
+        Obstacle(
+            "the pipeline takes columns of a data frame by their names, and the file one matrix",
+            "fit it on a matrix of numbers (columns by their places), or put text into numbers"
+            " before: an OrdinalEncoder outside the pipeline",
+        ),
+    ),
+    (
         r"ScriptModule|torch\.jit",
         Obstacle(
             "the modern exporter takes no TorchScript", "use --exporter classic, or the module"

@@ -34,13 +34,8 @@ def unpickle(path: Path) -> Any:
             return joblib.load(path)
         with path.open("rb") as file:
             return pickle.load(file)  # noqa: S301 - see above
-    except ModuleNotFoundError as error:
-        raise source.missing(str(error.name).partition(".")[0]) from None
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
-        raise InvalidArguments(
-            f"{path} is no pickle that can be read here: {error}",
-            "write it anew with joblib.dump(), by the versions that are installed here",
-        ) from None
+    except Exception as error:  # noqa: BLE001 - unpickling raises everything there is
+        raise source.unreadable_pickle(path, error) from None
 
 
 def is_estimator(candidate: Any) -> bool:
@@ -102,8 +97,14 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
             raise InvalidArguments(
                 f"{type(estimator).__name__} itself cannot predict {features.dtype}"
                 f" {list(features.shape)}: {summary(error)}",
-                f"--input x=FP64[batch,{count}] or --samples of values that it takes",
+                f"--input x=FP64[batch,{count}], or --no-random with --samples of values that it"
+                " takes",
             ) from error
+        if isinstance(probabilities, list):
+            raise InvalidArguments(
+                f"{type(estimator).__name__} has several outputs with classes of their own",
+                "export each of its estimators by itself: model.estimators_[0]",
+            )
         if probabilities is not None:
             return {"label": found, "probabilities": np.asarray(probabilities)}
         return {predicted: found if rank == 1 else found.reshape(len(found), -1)}

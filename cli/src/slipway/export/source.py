@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from slipway import files
-from slipway.errors import InvalidArguments, MissingExtra, NotFound, UntrustedPickle
+from slipway.errors import (
+    InvalidArguments,
+    MissingExtra,
+    NotFound,
+    SlipwayError,
+    UntrustedPickle,
+)
 from slipway.export.mlflow import flavors as mlflow
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -70,15 +76,43 @@ def attribute(reference: str) -> Any:
         found: Any = importlib.import_module(name)
         for part in path.split("."):
             found = getattr(found, part)
+    except AttributeError as error:
+        if error.name is None or error.name not in path.split("."):
+            raise _failing(name, error) from None
+        raise NotFound(f"{name} has no {path!r}", "module:attribute names a model in it") from None
     except ModuleNotFoundError as error:
         if error.name in ("torch", "sklearn"):
             raise missing(str(error.name)) from None
         if error.name is not None and name.startswith(error.name):
             raise NotFound(f"there is no module {name!r}", f"it is looked for in {here}") from None
         raise MissingExtra(f"{name} needs {error.name}", f"pip install {error.name}") from None
-    except AttributeError:
-        raise NotFound(f"{name} has no {path!r}", "module:attribute names a model in it") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a module raises anything
+        raise _failing(name, error) from None
     return found
+
+
+def unreadable_pickle(where: object, error: Exception) -> SlipwayError:
+    """Return what an error means that reading a pickle has raised."""
+    if isinstance(error, ModuleNotFoundError):
+        return missing(str(error.name).partition(".")[0])
+    if isinstance(error, AttributeError):
+        return InvalidArguments(
+            f"{where} needs a class that is not to be found here: {error}",
+            "a class of the script that wrote it (__main__) must go into a module that can be"
+            " imported here, and the file be written anew",
+        )
+    return InvalidArguments(
+        f"{where} is no pickle that can be read here: {type(error).__name__}: {error}",
+        "write it anew, by the versions that are installed here",
+    )
+
+
+def _failing(name: str, error: BaseException) -> InvalidArguments:
+    text = " ".join(str(error).split())[:300]
+    return InvalidArguments(
+        f"{name} cannot be imported: {type(error).__name__}: {text}",
+        f'python -c "import {name}" shows where; training belongs under if __name__ == "__main__"',
+    )
 
 
 def require_trust(source: str, trusted: bool) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from slipway import files
 from slipway.errors import InvalidArguments
-from slipway.export import source
+from slipway.export import bounded_sizes, source
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.source import Kind
 from slipway.model.signature import Array
@@ -40,7 +40,10 @@ def load(where: str, kind: Kind, state: Path | None, *, trust_pickle: bool) -> A
         if state is not None:
             raise InvalidArguments("--state-dict goes with module:Class")
         source.require_trust(where, trust_pickle)
-        module = torch.load(where, map_location="cpu", weights_only=False)
+        try:
+            module = torch.load(where, map_location="cpu", weights_only=False)
+        except Exception as error:  # noqa: BLE001 - unpickling raises everything there is
+            raise source.unreadable_pickle(where, error) from None
         if isinstance(module, dict):
             raise InvalidArguments(
                 f"{where} is a state_dict: weights without the module that they belong to",
@@ -49,12 +52,16 @@ def load(where: str, kind: Kind, state: Path | None, *, trust_pickle: bool) -> A
     else:
         module = source.attribute(where)
         if not isinstance(module, torch.nn.Module) and callable(module):
-            module = module()
+            module = _made(where, module)
     if not isinstance(module, torch.nn.Module):
-        raise InvalidArguments(f"{where} is no torch.nn.Module but {type(module).__name__}")
+        raise InvalidArguments(
+            f"{where} is neither a torch.nn.Module nor a fitted scikit-learn estimator, but"
+            f" {type(module).__name__}",
+            "XGBoost and LightGBM go by their scikit-learn classes, fitted",
+        )
     if state is not None:
         _load_state(torch, module, state)
-    return cast("Any", module).eval()
+    return module.eval()
 
 
 def exportable(
@@ -94,13 +101,14 @@ def exportable(
             }
             for tensor in inputs
         )
-        return _quietly(
+        program, told = _quietly(
             lambda: torch.onnx.export(
                 module, arguments, str(path), dynamo=True, dynamic_shapes=_by_parameter(
                     module, shapes
                 ), external_data=_is_large(module), verbose=False, **common,
             )
         )  # fmt: skip
+        return [*told, *bounded_sizes.frozen(program, path, inputs, example, reference)]
 
     def classic(path: Path) -> Sequence[str]:
         axes = {
@@ -112,11 +120,15 @@ def exportable(
         first = next((t.shape[0] for t in inputs if t.shape and isinstance(t.shape[0], str)), None)
         if first is not None:
             axes |= {name: {0: first} for name in names}
-        return _quietly(
+        _, told = _quietly(
             lambda: torch.onnx.export(
                 module, arguments, str(path), dynamo=False, dynamic_axes=axes, **common
             )
         )
+        return told
+
+    def reference(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return _run(torch, module, inputs, feeds, names)
 
     ways = {"dynamo": Attempt("dynamo", modern), "classic": Attempt("classic", classic)}
     order = ["classic"] if scripted else ["dynamo", "classic"]
@@ -126,9 +138,19 @@ def exportable(
         "torch",
         inputs,
         [ways[name] for name in order],
-        lambda feeds: _run(torch, module, inputs, feeds, names),
+        reference,
         {"torch": str(torch.__version__)},
     )
+
+
+def _made(where: str, make: Any) -> Any:
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - it is the user's
+        raise InvalidArguments(
+            f"{where}() fails: {type(error).__name__}: {_line(error)}",
+            "name one that is made already, in a module of yours: model = Net(...)",
+        ) from None
 
 
 def _torch() -> Any:
@@ -219,8 +241,8 @@ def _is_large(module: Any) -> bool:
     return size > 1_500_000_000  # noqa: PLR2004 - protobuf ends at 2 GB
 
 
-def _quietly(export: Any) -> list[str]:
-    """Run an exporter without its chatter, and return what it says it has frozen."""
+def _quietly(export: Any) -> tuple[Any, list[str]]:
+    """Run an exporter without its chatter; return its result, and what it says it has frozen."""
     logger = logging.getLogger("torch")
     level = logger.level
     with (
@@ -231,10 +253,11 @@ def _quietly(export: Any) -> list[str]:
         warnings.simplefilter("always")
         logger.setLevel(logging.CRITICAL)
         try:
-            export()
+            result = export()
         finally:
             logger.setLevel(level)
-    return [_line(item.message) for item in told if "TracerWarning" in item.category.__name__]
+    frozen = [item.message for item in told if "TracerWarning" in item.category.__name__]
+    return result, [_line(message) for message in frozen]
 
 
 def _line(error: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,8 +16,14 @@ _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _REFUSED = (_BAD_REQUEST, 413, 415, 422)
 
 
-def ask(url: str, body: bytes | None = None, timeout: float = 60) -> Any:
-    """GET a URL, or POST a JSON body to it, and return the JSON that comes back.
+def ask(
+    url: str,
+    body: bytes | None = None,
+    timeout: float = 60,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
+    """GET a URL, or POST a body to it, JSON unless the headers say otherwise; return the JSON that
+    comes back.
 
     Raises:
         InvalidArguments: the model refuses the body, or the URL is none.
@@ -28,7 +35,8 @@ def ask(url: str, body: bytes | None = None, timeout: float = 60) -> Any:
     # A proxy for the world outside has nothing to do with this machine.
     proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+    told = dict(headers or {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=body, headers=told)  # noqa: S310
     try:
         with opener.open(request, timeout=timeout) as answer:
             return json.loads(answer.read())

@@ -70,7 +70,8 @@ def made(inputs: Sequence[Tensor], plan: Plan) -> list[Case]:
     for batch, seed, step in itertools.product(batch_sizes, plan.seeds, _steps(others, plan)):
         sizes = dict.fromkeys(batches, batch) | step
         label = ", ".join([*([f"batch {batch}"] if batches else []), *_shown(step), f"seed {seed}"])
-        random = np.random.default_rng(seed)
+        # Not one stream for all: smaller batches would be the first rows of larger ones.
+        random = np.random.default_rng([seed, batch, *step.values()])
         cases.append(
             Case(label, {t.name: _random(t, _shape(t, sizes), random, plan) for t in inputs})
         )

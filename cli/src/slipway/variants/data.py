@@ -52,9 +52,11 @@ def given(path: Path, inputs: Sequence[Tensor], batch_size: int) -> Data:
             f"{path}: all arrays must have the same number of rows, these have {listed}",
             "the first dimension counts the rows",
         )
-    step = _rows_of_a_run(inputs, batch_size)
+    step = _rows_of_a_run(inputs, min(batch_size, rows))
     if rows < step:
-        raise InvalidArguments(f"{path} has {rows} rows, and the model takes {step} at once")
+        raise InvalidArguments(
+            f"{path} has {rows} rows, and the model takes {step} at once", f"give at least {step}"
+        )
     whole = rows // step * step if _fixed(inputs) else rows
     batches = [
         {name: array[start : start + step] for name, array in case.inputs.items()}

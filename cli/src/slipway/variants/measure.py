@@ -20,6 +20,7 @@ _SHORTEST_SECONDS = 0.002
 _WARM_UP = 3
 _MATRIX = 2
 _SAME = 1e-5
+_FEWEST_ROWS = 8  # of which a column's correlation tells something
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ class Agreement:
     number it has no direction: then both are that of all rows, from their mean in the original
     (1 at best; 0 where a variant knows nothing but the mean). ``top1`` is the share of rows whose
     largest element (for whole numbers: every element) is the same, None where an output has no
-    classes. ``lost`` is how many elements are not finite where the original's are.
+    classes. ``commonest`` is the share of rows of the original's commonest class: a variant that
+    always names it agrees as often. ``lowest_column`` is the worst column of a matrix, each taken
+    from its mean in the original, since a large column hides what becomes of a small one in the
+    direction of a row. ``lost`` is how many elements are not finite where the original's are.
     """
 
     output: str
@@ -75,6 +79,8 @@ class Agreement:
     lowest_cosine: float | None
     top1: float | None
     lost: int = 0
+    commonest: float | None = None
+    lowest_column: float | None = None
 
 
 def latencies(runs: Sequence[Callable[[], object]], rounds: int) -> list[Latency]:
@@ -116,8 +122,16 @@ def agreements(
     return [_agreement(name, parts) for name, parts in pairs.items()]
 
 
-def accuracy(run: Run, batches: Sequence[Mapping[str, Array]], labels: Array) -> float:
-    """Return the share of rows whose class is the labelled one, by the first output with classes.
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of rows whose class is the labelled one: of all, and the mean over the classes."""
+
+    rows: float
+    classes: float
+
+
+def accuracy(run: Run, batches: Sequence[Mapping[str, Array]], labels: Array) -> Accuracy:
+    """Compare the first output with classes with the labelled ones.
 
     Raises:
         InvalidArguments: no output tells classes.
@@ -126,7 +140,9 @@ def accuracy(run: Run, batches: Sequence[Mapping[str, Array]], labels: Array) ->
     found: Array = np.concatenate(answers)
     if found.shape != labels.shape:
         raise InvalidArguments(f"{len(labels)} labels are given for {len(found)} answers")
-    return float(np.count_nonzero(found == labels) / len(labels))
+    right = found == labels
+    by_class = [float(right[labels == label].mean()) for label in np.unique(labels)]
+    return Accuracy(float(right.mean()), statistics.fmean(by_class))
 
 
 def _classes(outputs: Mapping[str, Array]) -> Array:
@@ -154,11 +170,21 @@ def _agreement(name: str, parts: Sequence[tuple[Array, Array]]) -> Agreement:
         cosines = np.asarray([_correlation(_double(one), _double(other))])
     else:
         cosines = np.concatenate([_cosines(a, b) for a, b in parts])
-    top1 = None
+    top1 = commonest = column = None
     if parts[0][0].ndim == _MATRIX and parts[0][0].shape[1] > 1:
-        top1 = float(np.mean(np.concatenate([_largest(a) == _largest(b) for a, b in parts])))
+        one, other = (np.concatenate([pair[i] for pair in parts]) for i in (0, 1))
+        classes = _largest(one)
+        agree: Array = np.asarray(classes == _largest(other))
+        top1 = float(agree.mean())
+        counts: Array = np.unique(classes, return_counts=True)[1]
+        commonest = float(counts.max() / len(classes))
+        if len(one) >= _FEWEST_ROWS:
+            left, right = _double(one), _double(other)
+            places = range(left.shape[1])
+            column = min(_correlation(left[:, place], right[:, place]) for place in places)
     lost = sum(int(np.count_nonzero(np.isfinite(a) & ~np.isfinite(b))) for a, b in parts)
-    return Agreement(name, apart, float(cosines.mean()), float(cosines.min()), top1, lost)
+    mean, lowest = float(cosines.mean()), float(cosines.min())
+    return Agreement(name, apart, mean, lowest, top1, lost, commonest, column)
 
 
 def _cosines(left: Array, right: Array) -> Array:

@@ -110,7 +110,15 @@ def _differences(variants: Sequence[Any]) -> str:
         return "" if value is None else format(value, form)
 
     return _table(
-        ("variant", "output", "max absolute", "mean cosine", "lowest cosine", "top-1 agreement"),
+        (
+            "variant",
+            "output",
+            "max absolute",
+            "mean cosine",
+            "lowest cosine",
+            "worst column",
+            "top-1 agreement",
+        ),
         [
             [
                 v["method"],
@@ -118,6 +126,7 @@ def _differences(variants: Sequence[Any]) -> str:
                 "not finite" if item["maxAbsolute"] is None else f"{item['maxAbsolute']:.3g}",
                 told(item["cosine"], ".5f"),
                 told(item["lowestCosine"], ".5f"),
+                told(item["lowestColumn"], ".5f"),
                 told(item["top1"], ".2%"),
             ]
             for v in variants

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import numpy as np
 
 from slipway import terminal
 from slipway.variants.measure import Agreement
@@ -42,7 +43,9 @@ def as_json(outcome: Outcome, target: str) -> dict[str, Any]:
             "minSpeedUp": plan.bounds.min_speed_up,
             "minTop1": plan.bounds.min_top1,
             "minCosine": plan.bounds.min_cosine,
+            "minColumn": plan.bounds.min_column,
             "maxAccuracyLoss": plan.bounds.max_accuracy_loss,
+            "maxClassLoss": plan.bounds.max_class_loss,
         },
         "original": _candidate(outcome.original),
         "variants": [_variant(variant) for variant in outcome.variants],
@@ -65,6 +68,15 @@ def warnings(outcome: Outcome) -> list[str]:
             "compared on random inputs: give typical ones with --samples, or labelled ones with"
             " --labelled"
         )
+    labels, accuracy = plan.compared_on.labels, outcome.original.accuracy
+    if labels is not None and accuracy is not None:
+        commonest = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
+        if accuracy.rows <= commonest:
+            told.append(
+                f"the labels hardly belong to what the model answers: the original is right in"
+                f" {accuracy.rows:.2%} of rows, and who always names the commonest class in"
+                f" {commonest:.2%}; they are numbers of the classes from 0 on, in the model's order"
+            )
     told += [
         f"{variant.candidate.method} is slower than the original on this processor:"
         f" {variant.speed_up.median:.2f} times as fast on {outcome.processor}"
@@ -92,7 +104,7 @@ def show(document: Mapping[str, Any]) -> None:
         ),
     )
     terminal.print_table(
-        ("variant", "output", "max abs", "cosine", "lowest", "top-1 agreement"),
+        ("variant", "output", "max abs", "cosine", "lowest", "worst column", "top-1 agreement"),
         [
             (
                 v["method"],
@@ -100,6 +112,7 @@ def show(document: Mapping[str, Any]) -> None:
                 "not finite" if item["maxAbsolute"] is None else f"{item['maxAbsolute']:.3g}",
                 _number(item["cosine"], ".5f"),
                 _number(item["lowestCosine"], ".5f"),
+                _number(item["lowestColumn"], ".5f"),
                 _number(item["top1"], ".2%"),
             )
             for v in variants
@@ -161,7 +174,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "size": candidate.size,
         "loadMs": candidate.load_ms,
         "latency": candidate.latency.as_json(),
-        "accuracy": candidate.accuracy,
+        "accuracy": None if candidate.accuracy is None else candidate.accuracy.rows,
+        "accuracyOverClasses": None if candidate.accuracy is None else candidate.accuracy.classes,
     }
 
 
@@ -172,4 +186,6 @@ def _agreement(item: Agreement) -> dict[str, Any]:
         "cosine": item.cosine,
         "lowestCosine": item.lowest_cosine,
         "top1": item.top1,
+        "commonestClass": item.commonest,
+        "lowestColumn": item.lowest_column,
     }

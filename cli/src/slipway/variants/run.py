@@ -17,7 +17,7 @@ from slipway.model import ort
 from slipway.model.signature import inputs_of
 from slipway.variants import data, measure, methods, processor, verdict
 from slipway.variants.data import Data
-from slipway.variants.measure import Agreement, Latency, SpeedUp
+from slipway.variants.measure import Accuracy, Agreement, Latency, SpeedUp
 from slipway.variants.processor import Processor
 from slipway.variants.verdict import Bounds, Measured
 
@@ -47,7 +47,7 @@ class Candidate:
     size: int
     load_ms: float
     latency: Latency
-    accuracy: float | None
+    accuracy: Accuracy | None
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,10 @@ def _not_finite(spec: TensorSpec, array: Array, finite: Array) -> Unrepresentabl
 
 
 def _with_substitutes(array: Array, finite: Array, non_finite: NonFinite) -> Any:
-    values = np.asarray(array).astype(np.object_)
+    values = np.empty(array.size, dtype=np.object_)
+    # NumPy's own numbers: Python's would show a float32 with the digits of a double.
+    values[:] = list(array.reshape(-1))
+    values = values.reshape(array.shape)
     if non_finite == "null":
         values[~finite] = None
     else:

@@ -58,6 +58,9 @@ _DEPENDING_ON_VALUES: Final = frozenset(
 )
 """Their time, or the size of their outputs, follows from values and not from shapes alone."""
 
+_SELECTING: Final = frozenset(("Compress", "NonMaxSuppression", "NonZero", "Unique"))
+"""How many rows they give follows from values: as many as there are inputs' by chance alone."""
+
 _SCALING_BY_THE_RUN: Final = frozenset(
     ("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 )
@@ -73,11 +76,15 @@ def depends_on_shapes_alone(path: Path) -> bool:
 
 
 def mixing_rows(path: Path) -> str | None:
-    """Return the name of an operator that lets the rows of a run depend on each other, if known.
+    """Return why the rows of a run may depend on each other, where an operator tells that.
 
     There are others, such as a mean over the rows, which only a trial shows.
     """
-    return _first(path, _SCALING_BY_THE_RUN)
+    if (name := _first(path, _SCALING_BY_THE_RUN)) is not None:
+        return f"{name} computes a row otherwise beside other rows"
+    if (name := _first(path, _SELECTING)) is not None:
+        return f"{name} lets values decide how many rows come, and which are whose cannot be told"
+    return None
 
 
 def _first(path: Path, names: Iterable[str]) -> str | None:

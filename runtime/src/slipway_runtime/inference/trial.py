@@ -32,6 +32,10 @@ _MOST_BYTES: Final = 256 * 1024 * 1024
 _MOST_SECONDS: Final = 5.0
 _INNER_SIZES: Final = (3, 1)
 _MAX_ELEMENTS: Final = 1_000_000
+# What rows do to each other may show only where one is large, such as a clip by the largest value
+# of a run; a model that cannot run on such numbers is tried on ordinary ones.
+_SCALES: Final = (1.0, 1e4, -1.0, 100.0, 1.0, -100.0, 10.0, -1e4)
+_ORDINARY: Final = (1.0,) * _TRIAL_ROWS
 _SLOW_SECONDS: Final = 0.1
 _WORTH_BATCHING: Final = 0.8
 
@@ -57,8 +61,8 @@ def limits_for(
 
     It batches up to ``hint`` rows then, of the model's package, or else up to 32. ``typical`` are
     single rows to try, such as those of golden samples; fewer than two different ones are made up.
-    ``predictor`` hears how long the runs took. ``mixing`` names an operator of the model that is
-    known to let rows depend on each other.
+    ``predictor`` hears how long the runs took. ``mixing`` says why rows may depend on each other,
+    where the model's operators tell that.
 
     A model batches only if dimension 0 of all its inputs and outputs is symbolic and a trial shows
     that rows do not depend on their neighbours, and only up to as many rows as were tried. Where
@@ -71,7 +75,7 @@ def limits_for(
     trial = _Trial(model, tolerance, predictor or Predictor(), must_gain=max_rows == 0)
     try:
         if mixing is not None:
-            raise _NotBatchedError(f"{mixing} computes a row otherwise beside other rows")
+            raise _NotBatchedError(mixing)
         _check_signature(model.signature)
         rows = trial.most_rows(asked, typical)
     except (_NotBatchedError, BatchMismatchError) as reason:
@@ -93,11 +97,23 @@ def _check_signature(signature: Signature) -> None:
             )
 
 
+class _Rows(NamedTuple):
+    """Single rows of inputs; those made up lie between 0 and their scale."""
+
+    inputs: Sequence[Arrays]
+    scales: Sequence[float]
+
+    def first(self, count: int) -> _Rows:
+        """Return so many of them."""
+        return _Rows(self.inputs[:count], self.scales[:count])
+
+
 class _Known(NamedTuple):
     """Inputs of rows, stacked, and the outputs that each row has when it runs alone."""
 
     inputs: Arrays
     outputs: Sequence[Arrays]
+    scales: Sequence[float]
 
     @property
     def row_bytes(self) -> int:
@@ -137,20 +153,25 @@ class _Trial:
                 failure = error.message
         raise _NotBatchedError(f"trial rows cannot be run: {failure}")
 
-    def _candidates(self, typical: Sequence[Arrays]) -> Iterator[Sequence[Arrays]]:
+    def _candidates(self, typical: Sequence[Arrays]) -> Iterator[_Rows]:
         different = _different(typical)
         if len(different) > 1:
-            yield different[:_TRIAL_ROWS]
+            yield _Rows(different, _ORDINARY).first(_TRIAL_ROWS)
             return
-        for inner in _INNER_SIZES:
-            yield [_row(self.model.signature, number, inner) for number in range(_TRIAL_ROWS)]
+        for scales in (_SCALES, _ORDINARY):
+            for inner in _INNER_SIZES:
+                made = [
+                    _row(self.model.signature, number, inner, scale)
+                    for number, scale in enumerate(scales)
+                ]
+                yield _Rows(made, scales)
 
-    def _try(self, rows: Sequence[Arrays], asked: int) -> int:
-        _, alone = measure(self.model, self.predictor, rows[0])
+    def _try(self, rows: _Rows, asked: int) -> int:
+        _, alone = measure(self.model, self.predictor, rows.inputs[0])
         slow = alone > _SLOW_SECONDS
         if slow and self.must_gain:
             raise _NotBatchedError(f"one row takes {alone:.2g} s (SLIPWAY_MAX_BATCH_SIZE sets it)")
-        known = self._run_alone(rows[:_PAIR])
+        known = self._run_alone(rows.first(_PAIR))
         tried = _PAIR
         together = self._run_together(known, tried, at_least=1)
         if not slow:
@@ -178,8 +199,9 @@ class _Trial:
             return tried
         return most
 
-    def _run_alone(self, rows: Sequence[Arrays]) -> _Known:
-        return _Known(merge(rows), [self.model.infer(row) for row in rows])
+    def _run_alone(self, rows: _Rows) -> _Known:
+        outputs = [self.model.infer(row) for row in rows.inputs]
+        return _Known(merge(rows.inputs), outputs, rows.scales)
 
     def _run_together(self, known: _Known, count: int, at_least: int = 2) -> float:
         """Run so many of the known rows together; return the seconds of the fastest run.
@@ -194,22 +216,33 @@ class _Trial:
         for number, alone in enumerate(known.outputs):
             for name, array in together.items():
                 spec = self.model.output_spec(name)
-                if not self._equal(spec, array[numbers == number], alone[name]):
+                scale = known.scales[number]
+                if not self._equal(spec, array[numbers == number], alone[name], scale):
                     raise _NotBatchedError(
                         f"output {name!r} of a row depends on the other rows of a batch of {count}"
                     )
         return seconds
 
-    def _equal(self, spec: TensorSpec, together: Array, alone: Array) -> bool:
+    def _equal(self, spec: TensorSpec, together: Array, alone: Array, scale: float) -> bool:
         """Return whether each of these rows, of one input, equals the one that ran alone."""
         if alone.shape != (1, *together.shape[1:]):
             return False
         if spec.datatype.name == BF16:
             together, alone = bfloat16.widen(together), bfloat16.widen(alone)
         if spec.datatype.kind == "f":
-            within = {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
-            return bool(np.allclose(together, alone, **within, equal_nan=True))
+            return self._close(together, alone, abs(scale))
         return bool(np.all(together == alone))
+
+    def _close(self, together: Array, alone: Array, scale: float) -> bool:
+        """Return whether fractions are within the tolerance, for large inputs in proportion.
+
+        What large terms that cancel out leave differs by more than the tolerance of itself.
+        """
+        rtol, atol = self.tolerance.rtol, self.tolerance.atol
+        if scale > 1:
+            finite = np.abs(alone[np.isfinite(alone)].astype(np.float64))
+            atol = atol * scale + rtol * float(np.max(finite, initial=0.0))
+        return bool(np.allclose(together, alone, rtol=rtol, atol=atol, equal_nan=True))
 
 
 def _different(rows: Sequence[Arrays]) -> list[Arrays]:
@@ -224,7 +257,10 @@ def _different(rows: Sequence[Arrays]) -> list[Arrays]:
 def _same(one: Array, other: Array) -> bool:
     if one.dtype == np.object_:
         return np.array_equal(one, other)
-    return one.shape == other.shape and one.tobytes() == other.tobytes()
+    # By bytes for NaN, by value for zeros of either sign.
+    return one.shape == other.shape and (
+        one.tobytes() == other.tobytes() or np.array_equal(one, other)
+    )
 
 
 def _worth_trying(asked: int, row_bytes: int, row_seconds: float) -> int:
@@ -254,15 +290,18 @@ def _elements(signature: Signature) -> int:
     )
 
 
-def _row(signature: Signature, number: int, inner: int) -> dict[str, Array]:
-    """Return one row of inputs, different for each number; symbolic sizes behind it are equal."""
+def _row(signature: Signature, number: int, inner: int, scale: float) -> dict[str, Array]:
+    """Return one row of inputs, different for each number; symbolic sizes behind it are equal.
+
+    Fractions lie between 0 and ``scale``.
+    """
     random = np.random.default_rng(number)
     row: dict[str, Array] = {}
     for spec in signature.inputs:
         shape = (1, *(inner if size is None else size for size in (spec.shape or ())[1:]))
         match spec.datatype.kind:
             case "f":
-                values = random.random(shape, dtype=np.float32)
+                values = np.asarray(random.random(shape, dtype=np.float32) * np.float32(scale))
                 row[spec.name] = (
                     bfloat16.narrow(values)
                     if spec.datatype.name == BF16

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import orjson
+
 from slipway_runtime.errors import NotSupported
 from slipway_runtime.metrics import Metrics
 
@@ -59,11 +61,18 @@ def config(model: Model, max_batch_size: int) -> dict[str, object]:
         "input": [_tensor_config(spec, max_batch_size) for spec in model.signature.inputs],
         "output": [_tensor_config(spec, max_batch_size) for spec in model.signature.outputs],
         "default_model_filename": "model.onnx",
-        "parameters": {"digest": {"string_value": str(model.identity.digest)}},
+        "parameters": {name: {"string_value": text} for name, text in _told(model).items()},
     }
     if max_batch_size > 0:
         document["dynamic_batching"] = {"preferred_batch_size": [max_batch_size]}
     return document
+
+
+def _told(model: Model) -> dict[str, str]:
+    told = {"digest": str(model.identity.digest)}
+    if model.columns:
+        told["columns"] = orjson.dumps(model.columns).decode()
+    return told
 
 
 def statistics(model: Model, metrics: Metrics) -> dict[str, object]:

@@ -100,6 +100,10 @@ def total_of(content_range: str, wanted: Range, where: str) -> int:
     unit, _, rest = content_range.partition(" ")
     span, _, total = rest.partition("/")
     start, _, _ = span.partition("-")
+    if total == "*":
+        raise TransientError(
+            f"{where} answers ranges without telling the object's whole size, which is needed"
+        )
     if (
         unit != "bytes"
         or start != str(wanted.start)
