@@ -6,6 +6,7 @@ Imports click and the standard library alone, so that ``--help`` and completion 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -19,7 +20,13 @@ from typing import NoReturn
 import click
 
 from slipway import config
-from slipway.errors import AccessDenied, InvalidArguments, NotFound, SlipwayError
+from slipway.errors import (
+    AccessDenied,
+    InvalidArguments,
+    NotFound,
+    SlipwayError,
+    Unavailable,
+)
 from slipway.lazy import Entry, LazyGroup, options_of
 
 _SIGNALLED = 128
@@ -119,6 +126,12 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(NotFound(f"there is no {error.filename}", "check the path"), arguments)
     except PermissionError as error:
         return _tell(AccessDenied(f"{error.filename}: {error.strerror}"), arguments)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _defect(error, arguments)
+        where = f" for {error.filename}" if error.filename else ""
+        full = Unavailable(f"there is no space left{where}", "nothing was left half-written")
+        return _tell(full, arguments)
     except Exception as error:  # noqa: BLE001 - the last resort: no stack trace for people
         return _defect(error, arguments)
 

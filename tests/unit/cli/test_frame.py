@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -147,6 +148,16 @@ def test_a_defect_is_named_as_one_without_a_trace(monkeypatch: pytest.MonkeyPatc
     assert ended.code == 1
     assert "a defect of slipway: ZeroDivisionError" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_full_disk_is_no_defect(monkeypatch: pytest.MonkeyPatch, linear: Path) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "model.onnx")
+
+    monkeypatch.setattr("slipway.commands.inspect.gather", fail)
+    ended = slipway("inspect", linear)
+    assert ended.code == 8
+    assert "there is no space left for model.onnx" in ended.err
 
 
 def test_a_defect_is_json_where_that_is_asked_for(

@@ -44,6 +44,12 @@ def load(where: str, kind: Kind, state: Path | None, *, trust_pickle: bool) -> A
             module = torch.load(where, map_location="cpu", weights_only=False)
         except Exception as error:  # noqa: BLE001 - unpickling raises everything there is
             raise source.unreadable_pickle(where, error) from None
+        if isinstance(module, dict) and "state_dict" in module:
+            raise InvalidArguments(
+                f"{where} is a checkpoint: its weights are below 'state_dict'",
+                "write them alone: torch.save(checkpoint['state_dict'], FILE), then"
+                " module:Class --state-dict FILE",
+            )
         if isinstance(module, dict):
             raise InvalidArguments(
                 f"{where} is a state_dict: weights without the module that they belong to",

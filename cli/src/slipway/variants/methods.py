@@ -68,7 +68,7 @@ def make(method: str, source: Path, target: Path, wishes: Wishes) -> None:
     try:
         with _quietly():
             way(source, target, wishes, large=large)
-    except SlipwayError:
+    except (SlipwayError, OSError):
         raise
     except Exception as error:  # these tools raise everything there is
         raise InvalidModel(
