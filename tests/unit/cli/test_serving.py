@@ -23,6 +23,7 @@ from PIL import Image
 
 from slipway.errors import InvalidArguments
 from slipway.model.tensor import Tensor
+from slipway.serving.http import ask
 from slipway.serving.inputs import from_csv
 
 
@@ -96,6 +97,19 @@ def test_a_header_that_the_model_knows_nothing_of_is_said_to_be_passed_over(
     ended = slipway("predict", folder / "x.csv", "--url", served["url"])
     assert ended.code == 0
     assert "the model lists no columns" in ended.err
+
+
+def test_a_server_that_tells_no_configuration_is_asked_all_the_same(
+    served: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_config(url: str, *more: Any, **named: Any) -> Any:
+        return ask(f"{url}-that-is-not-there" if url.endswith("/config") else url, *more, **named)
+
+    monkeypatch.setattr("slipway.commands.predict.ask", without_config)
+    (folder / "x.csv").write_text("1,2,3,4\n")
+    ended = slipway("predict", folder / "x.csv", "--url", served["url"], "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["outputs"][0]["data"] == [41, 51]
 
 
 def test_columns_and_missing_values_reach_the_model_as_they_are_meant(folder: Path) -> None:

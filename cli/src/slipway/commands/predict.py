@@ -11,7 +11,7 @@ import click
 
 from slipway import files, terminal
 from slipway.commands.values import FRACTIONS
-from slipway.errors import InvalidArguments
+from slipway.errors import InvalidArguments, NotFound
 from slipway.options import FILE, json_option
 from slipway.serving import images
 from slipway.serving.http import ask
@@ -62,7 +62,7 @@ def command(
         called = name or str(ask(f"{base}/health", timeout=timeout).get("model", ""))
         model = f"{base}/v2/models/{called}"
         inputs = signature(ask(model, timeout=timeout))
-        columns = columns_in(ask(f"{model}/config", timeout=timeout))
+        columns = _columns(model, timeout) if data.suffix.lower() == ".csv" else {}
         picture = images.Wishes(layout or "", scale, mean, std)
         body, headers = infer_body(inputs, arrays_of(data, inputs, picture, columns))
         answer = ask(f"{model}/infer", body, timeout, headers)
@@ -74,6 +74,14 @@ def command(
         terminal.print_json(answer)
     else:
         _show(outputs)
+
+
+def _columns(model: str, timeout: float) -> dict[str, list[str]]:
+    """Return the columns that the model lists; other servers of the protocol tell none."""
+    try:
+        return columns_in(ask(f"{model}/config", timeout=timeout))
+    except NotFound:
+        return {}
 
 
 def _json(path: Path) -> bytes:
