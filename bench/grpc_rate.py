@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,8 @@ from peers import APPLICATIONS
 from runtime_kit.process import Server
 from server_process import LOAD_CORE, SERVER_CORE, ticks
 from tritonclient.grpc import service_pb2
+
+from slipway_dev.network import free_port
 
 CONNECTIONS = (1, 8, 32)
 HERE = Path(__file__).parent
@@ -64,9 +65,7 @@ def ours(folder: Path) -> Iterator[tuple[int, str]]:
 def peer(folder: Path) -> Iterator[tuple[int, str]]:
     model = folder / "mlp.onnx"
     model.write_bytes(mlp())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     program = [sys.executable, str(APPLICATIONS / "grpc_aio_server.py")]
     variables = {"MODEL": str(model), "PORT": str(port), "ORT_DISABLE_TELEMETRY": "1"}
     with subprocess.Popen(

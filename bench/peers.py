@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from models import Feeds
 from request import Request, ask, nested, v2_binary, v2_json
 from server_process import SERVER_CORE, send
+
+from slipway_dev.network import free_port
 
 HERE = Path(__file__).parent
 APPLICATIONS = HERE / "serving_peers"
@@ -156,9 +157,7 @@ def running(peer: Peer, environment: Path, model: Path) -> Iterator[tuple[int, i
     Raises:
         RuntimeError: it has ended, or did not get ready in time.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     variables = {
         "MODEL": str(model),

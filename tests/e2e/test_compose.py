@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from e2e_types import Installed
 from runtime_kit import onnx_models
 
 from slipway_dev import docker, images
+from slipway_dev.network import free_port
 from slipway_dev.wait import wait_until
 
 
@@ -24,12 +24,6 @@ from slipway_dev.wait import wait_until
 def daemon(installed: Installed) -> Iterator[docker.Daemon]:
     with docker.Daemon() as daemon:
         yield daemon
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def lines_for(model: Path, name: str, port: int) -> list[list[str]]:

@@ -265,6 +265,18 @@ def test_an_estimator_that_makes_something_else_of_rounded_samples_is_told(
     assert len(told) == (1 if differs else 0)
 
 
+FITTED = """
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.linear_model import RidgeClassifier, SGDClassifier
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+
+x = np.random.default_rng(0).normal(size=(99, 3)).astype(np.float32)
+"""
 BRANCH_ON_A_SIZE = """
     if x.shape[1] > 64:
         x = x[:, -64:]
@@ -330,21 +342,39 @@ def test_a_pickle_may_be_joblibs_and_one_that_cannot_be_read_is_told(folder: Pat
     assert "broken.pkl is no pickle that can be read here" in ended.err
 
 
-@pytest.mark.parametrize(
-    "estimator",
-    ["KMeans(3, n_init=1)", "LinearSVC()", "RidgeClassifier()", "GaussianMixture(2)"],
-)
+@pytest.mark.parametrize("estimator", ["KMeans(3, n_init=1)", "GaussianMixture(2)"])
 def test_an_estimator_without_probabilities_is_compared_by_what_it_predicts(
     folder: Path, estimator: str
 ) -> None:
-    text = "import numpy as np\nfrom sklearn.cluster import KMeans\n"
-    text += "from sklearn.linear_model import RidgeClassifier\n"
-    text += "from sklearn.mixture import GaussianMixture\nfrom sklearn.svm import LinearSVC\n"
-    text += "x = np.random.default_rng(0).normal(size=(99, 3)).astype(np.float32)\n"
-    (folder / "fitted.py").write_text(f"{text}model = {estimator}.fit(x, x[:, 0] > 0)\n")
+    (folder / "fitted.py").write_text(f"{FITTED}model = {estimator}.fit(x)\n")
     ended = export("fitted:model", "--json", cwd=folder)
     assert ended.code == 0, ended.err + ended.out
     assert {item["output"] for item in ended.json["validation"]["differences"]} == {"label"}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "named"),
+    [
+        ("LinearSVC()", "LinearSVC"),
+        ("make_pipeline(StandardScaler(), LinearSVC())", "LinearSVC"),
+        ("GridSearchCV(make_pipeline(SVC()), {'svc__C': [1, 2]})", "SVC"),
+        ("SGDClassifier()", "SGDClassifier"),
+        ("RidgeClassifier()", "RidgeClassifier"),
+    ],
+)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_classifier_without_probabilities_answers_the_label_alone(
+    folder: Path, estimator: str, named: str, classes: int
+) -> None:
+    fit = f"model = {estimator}.fit(x, np.digitize(x[:, 0], [0, 1][: {classes} - 1]))\n"
+    (folder / "fitted.py").write_text(FITTED + fit)
+    ended = export("fitted:model", "--json", cwd=folder)
+    assert ended.code == 0, ended.err + ended.out
+    (warning,) = ended.json["warnings"]
+    assert warning.startswith(f"{named} has no probabilities")
+    assert {item["output"] for item in ended.json["validation"]["differences"]} == {"label"}
+    outputs = slipway("inspect", "model.onnx", "--json").json["outputs"]
+    assert [item["name"] for item in outputs] == ["label"]
 
 
 def test_a_plain_file_is_served_as_it_is(folder: Path) -> None:

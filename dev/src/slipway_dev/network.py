@@ -40,6 +40,11 @@ def free_ports(names: list[str]) -> dict[str, int]:
     return chosen
 
 
+def free_port() -> int:
+    """Choose one."""
+    return free_ports(["it"])["it"]
+
+
 def _free(port: int) -> bool:
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

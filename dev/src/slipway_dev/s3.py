@@ -196,7 +196,7 @@ class S3Server:
         else:
             self._folder.mkdir(parents=True)
             self._folder.chmod(0o700)
-            port, tls = network.free_ports(["s3"])["s3"], self._tls
+            port, tls = network.free_port(), self._tls
             root = asdict(Keys(f"root{secrets.token_hex(4)}", secrets.token_urlsafe(24)))
             for part in ("objects", "users"):
                 (self._folder / part).mkdir()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import yaml
 
 from operator_kit.eventually import eventually
 from operator_kit.installation import Installation
+from slipway_dev.network import free_port
 
 Json = dict[str, Any]
 
@@ -72,7 +71,7 @@ class OperatorProcess:
         self._config = folder / f"{name}.yaml"
         self._kubeconfig = folder / f"{name}.kubeconfig"
         self._temporary = folder / f"{name}.tmp"
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         token, self.credential = installation.credential()
         installation.kubeconfig(self._kubeconfig, token, server)
@@ -221,9 +220,3 @@ class OperatorProcess:
         """Processor time so far, user and system."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from runtime_kit import onnx_models, packages
 from runtime_kit.faulty_http import Answer, FaultyServer, Seen
 from runtime_kit.process import digest_of
 
+from slipway_dev.network import free_port
 from slipway_runtime import errors
 from slipway_runtime.artifact.cache import Cache
 from slipway_runtime.artifact.digest import Digest
@@ -125,12 +125,6 @@ def test_an_endless_redirect_ends(tmp_path: Path) -> None:
         with pytest.raises(errors.SourceUnavailable):
             run(tmp_path, f"{server.url}/again")
         assert len(server.seen) <= 12
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_a_host_that_refuses_connections_is_unavailable(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ class Exportable:
     """A loaded model; ``reference`` is what it computes, arrays by output name.
 
     ``columns`` and ``labels`` are names of the last dimension of inputs and outputs, if known;
-    ``remedy`` says what to do when every attempt computes something else.
+    ``remedy`` says what to do when every attempt computes something else, ``warnings`` what every
+    file lacks of the original.
     """
 
     framework: str
@@ -35,3 +36,4 @@ class Exportable:
     columns: Names = field(default_factory=dict[str, Sequence[str]])
     labels: Names = field(default_factory=dict[str, Sequence[str]])
     remedy: str = ""
+    warnings: Sequence[str] = ()

@@ -82,7 +82,11 @@ def export(
                 failures.append(f"{attempt.name}: the file computes something else")
                 continue
             compared = (path, exportable, cases, tolerance)
-            noted = [*missing_values.warnings(*compared), *rounding.warnings(*compared)]
+            noted = [
+                *exportable.warnings,
+                *missing_values.warnings(*compared),
+                *rounding.warnings(*compared),
+            ]
             files.place(path, target, graphs.files_beside(target))
             return replace(done, warnings=[*warned, *noted])
     if rejected is not None:

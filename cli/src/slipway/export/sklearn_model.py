@@ -19,6 +19,10 @@ from slipway.model.signature import Array
 from slipway.model.tensor import Tensor
 
 _INPUT = "features"
+_LABELS_ALONE = (
+    "{} has no probabilities: the file answers the label alone"
+    " (fit it within CalibratedClassifierCV for probabilities)"
+)
 
 
 def unpickle(path: Path) -> Any:
@@ -46,8 +50,9 @@ def is_estimator(candidate: Any) -> bool:
 def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Exportable:
     """Prepare the conversion; without ``inputs`` it takes features [batch, n] FP32.
 
-    A classifier gives label and probabilities, anything else what predict() gives; only that is
-    compared where the converted model has more.
+    A classifier gives label and probabilities, or where it has none the label alone: skl2onnx's
+    scores of those differ from decision_function() in signs and shape. Anything else gives what
+    predict() gives; only that is compared where the converted model has more.
 
     Raises:
         InvalidArguments: the estimator takes something else than one matrix of numbers.
@@ -64,7 +69,8 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
         )
     (tensor,) = chosen
     # Mixtures have probabilities, and no classes that they are of.
-    classifier = hasattr(estimator, "predict_proba") and hasattr(estimator, "classes_")
+    classifies = hasattr(estimator, "classes_")
+    probable = classifies and hasattr(estimator, "predict_proba")
     # The output of the converted model that is what predict() gives, and its rank.
     predicted, rank = "variable", 2
 
@@ -76,9 +82,11 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
             estimator,
             initial_types=[(tensor.name, kind([None, count]))],
             target_opset={"": opset, "ai.onnx.ml": 3},
-            options={id(estimator): {"zipmap": False}} if classifier else None,
+            options=_plain_outputs(estimator) if classifies else None,
         )
         graph = model.graph
+        if classifies and not probable:
+            del graph.output[1:]
         graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
         nonlocal predicted, rank
         predicted, rank = graph.output[0].name, len(graph.output[0].type.tensor_type.shape.dim)
@@ -92,7 +100,7 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
         features = feeds[tensor.name]
         try:
             found = np.asarray(estimator.predict(features))
-            probabilities = estimator.predict_proba(features) if classifier else None
+            probabilities = estimator.predict_proba(features) if probable else None
         except Exception as error:  # estimators raise everything there is
             raise InvalidArguments(
                 f"{type(estimator).__name__} itself cannot predict {features.dtype}"
@@ -117,7 +125,10 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
         reference,
         {"sklearn": version},
         columns=_names(tensor.name, getattr(estimator, "feature_names_in_", ())),
-        labels=_names("probabilities", estimator.classes_ if classifier else ()),
+        labels=_names("probabilities", estimator.classes_ if probable else ()),
+        warnings=[_LABELS_ALONE.format(type(_last_step(estimator)).__name__)]
+        if classifies and not probable
+        else [],
     )
 
 
@@ -129,6 +140,24 @@ def converted(transformer: Any, name: str, width: int, opset: int) -> Any:
         initial_types=[(name, types.FloatTensorType([None, width]))],
         target_opset={"": opset, "ai.onnx.ml": 3},
     )
+
+
+def _plain_outputs(classifier: Any) -> dict[Any, dict[str, bool]]:
+    """Return skl2onnx's options for tensors in place of a list of maps."""
+    # It asks for maps of the last step of every pipeline, and refuses those of LinearSVC unless
+    # another option stands in their place.
+    if type(_last_step(classifier)).__name__ == "LinearSVC":
+        return {type(_last_step(classifier)): {"nocl": False}}
+    return {id(classifier): {"zipmap": False}}
+
+
+def _last_step(estimator: Any) -> Any:
+    """Return what predicts, inside of pipelines and searches for parameters."""
+    if hasattr(estimator, "steps"):
+        return _last_step(estimator.steps[-1][1])
+    if hasattr(estimator, "best_estimator_"):
+        return _last_step(estimator.best_estimator_)
+    return estimator
 
 
 def _names(tensor: str, values: Any) -> dict[str, list[str]]:

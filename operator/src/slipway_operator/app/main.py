@@ -5,9 +5,11 @@ import asyncio
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from slipway_operator.api.settings import Settings, SettingsError, load_settings
 from slipway_operator.app import logs
+from slipway_operator.app.errors import CannotStartError
 from slipway_operator.app.process import run_operator
 
 
@@ -38,10 +40,18 @@ def main(argv: list[str] | None = None) -> None:
     try:
         settings: Settings = load_settings(arguments.config)
     except SettingsError as error:
-        print(f"slipway-operator: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(error)
     if arguments.command == "check-config":
         print(f"{arguments.config}: pools {', '.join(sorted(settings.pools))}")
         return
     logs.configure(settings.log_format)
-    sys.exit(asyncio.run(run_operator(settings)))
+    try:
+        code = asyncio.run(run_operator(settings))
+    except CannotStartError as error:
+        _refuse(error)
+    sys.exit(code)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    print(f"slipway-operator: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -11,12 +11,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import kopf
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException
+from yaml import YAMLError
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.settings import Settings
 from slipway_operator.app import memory
+from slipway_operator.app.errors import CannotStartError
 from slipway_operator.app.handlers import build_registry, build_settings
-from slipway_operator.app.http import serve_http
+from slipway_operator.app.http import listen, serve_http
 from slipway_operator.app.leader import LeaderElector
 from slipway_operator.app.metrics import Metrics
 from slipway_operator.app.optional_kinds import OptionalKinds
@@ -170,18 +174,32 @@ class _Operator:
             await self.workers.run(self.settings.workers)
 
 
+async def _configuration() -> Configuration:
+    try:
+        return await load_configuration()
+    except (ConfigException, OSError, YAMLError) as error:
+        raise CannotStartError(
+            f"nothing tells where the API server is: {' '.join(str(error).split())};"
+            " a pod has its ServiceAccount, elsewhere KUBECONFIG names a kubeconfig"
+        ) from None
+
+
 async def run_operator(settings: Settings) -> int:
     """Run until SIGTERM or until something essential ends.
 
     Returns:
         The exit code: 0 after SIGTERM or SIGINT, 1 when the process wants to be started again.
+
+    Raises:
+        CannotStartError: its port is taken, or nothing tells where the API server is.
     """
     memory.keep()
+    listener = listen(settings.http_port)
     clock = ServerClock()
-    kube = connect(await load_configuration(), clock)
+    kube = connect(await _configuration(), clock)
     # The Lease has connections of its own: a renewal never waits behind other requests, and after
     # one that hung none of the others' connections, which may hang as well, is tried.
-    lease_kube = connect_lean(await load_configuration())
+    lease_kube = connect_lean(await _configuration())
     operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
     asked = asyncio.Event()
@@ -194,7 +212,7 @@ async def run_operator(settings: Settings) -> int:
     watching = asyncio.create_task(operator.watch(stop, heed_signals), name="watch")
     working = asyncio.create_task(operator.work(), name="work")
     http = await serve_http(
-        settings.http_port,
+        listener,
         operator.metrics,
         alive=lambda: not watching.done() and not working.done(),
         ready=lambda: operator.synced,
