@@ -133,6 +133,16 @@ def test_records_reach_predict(load_model: LoadModel) -> None:
     assert ask(predict.decode, load_model(abc()), {"records": RECORDS}) == {"y": [123, 509]}
 
 
+@pytest.mark.parametrize(
+    ("row", "found"), [([2, 0], [2]), ([2, 3], [2, 3]), ([-2, 0], [])], ids=["one", "two", "none"]
+)
+def test_what_values_select_of_one_row_is_a_list_however_long(
+    load_model: LoadModel, row: list[float], found: list[float]
+) -> None:
+    model = load_model(onnx_models.picks_what_is_large())
+    assert ask(predict.decode, model, row) == {"y": found}
+
+
 def test_permuted_columns_give_equal_answers(load_model: LoadModel) -> None:
     model = load_model(abc())
     cells = {"a": 1, "b": 2, "c": 3}

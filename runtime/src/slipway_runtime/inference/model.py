@@ -16,6 +16,7 @@ from slipway_runtime.artifact.manifest import Manifest
 from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
 from slipway_runtime.inference import columns, labels
 from slipway_runtime.inference import session as ort
+from slipway_runtime.inference.operators import selecting
 from slipway_runtime.inference.providers import Providers
 from slipway_runtime.inference.tensors import (
     BF16,
@@ -55,11 +56,16 @@ class Model:
     """An ONNX model in a session of ONNX Runtime; `infer` may be called from any thread.
 
     ``providers`` are those of the session, ``passed_over`` the preferred ones that it lacks, each
-    with the reason.
+    with the reason. ``selects`` tells that values decide how many rows some outputs have.
     """
 
     def __init__(
-        self, identity: ModelIdentity, session: ort.OrtSession, manifest: Manifest | None = None
+        self,
+        identity: ModelIdentity,
+        session: ort.OrtSession,
+        manifest: Manifest | None = None,
+        *,
+        selects: bool = False,
     ) -> None:
         self.identity = identity
         self._use(session)
@@ -68,6 +74,7 @@ class Model:
         self.passed_over: Mapping[str, str] = {}
         self.on_cpu = self.providers == [CPU_PROVIDER]
         inputs = tuple(ort.input_spec(arg) for arg in session.get_inputs())
+        batches = {arg.shape[0] for arg in session.get_inputs() if arg.shape}
         outputs: list[TensorSpec] = []
         self._not_served: dict[str, str] = {}
         for arg in session.get_outputs():
@@ -76,7 +83,8 @@ class Model:
                 self._not_served[arg.name] = arg.type
                 logger.warning("output %r is %s and is not served", arg.name, arg.type)
             else:
-                outputs.append(spec)
+                counted = selects and spec.batchable and arg.shape[0] not in batches
+                outputs.append(replace(spec, has_rows=not counted))
         if not outputs:
             raise InvalidModel(
                 f"none of the model's outputs can be served ({self._not_served}): export it with"
@@ -277,7 +285,7 @@ def load(
     tuning = tuning or ort.Tuning()
     wanted = Providers(providers, preferred, ort.available_providers())
     session, passed_over = wanted.open(lambda chosen: open_session(chosen, tuning))
-    model = Model(identity, session, manifest)
+    model = Model(identity, session, manifest, selects=selecting(path) is not None)
     model.passed_over = passed_over
     had = [name for name in preferred if name not in passed_over]
     model.open_profiled = lambda prefix: open_session(had, replace(tuning, profile_prefix=prefix))

@@ -75,6 +75,11 @@ def depends_on_shapes_alone(path: Path) -> bool:
     return path.stat().st_size <= _MAX_TIMED_BYTES and _first(path, _DEPENDING_ON_VALUES) is None
 
 
+def selecting(path: Path) -> str | None:
+    """Return the operator by which values decide how many rows come, if there is one."""
+    return _first(path, _SELECTING)
+
+
 def mixing_rows(path: Path) -> str | None:
     """Return why the rows of a run may depend on each other, where an operator tells that.
 
@@ -82,7 +87,7 @@ def mixing_rows(path: Path) -> str | None:
     """
     if (name := _first(path, _SCALING_BY_THE_RUN)) is not None:
         return f"{name} computes a row otherwise beside other rows"
-    if (name := _first(path, _SELECTING)) is not None:
+    if (name := selecting(path)) is not None:
         return f"{name} lets values decide how many rows come, and which are whose cannot be told"
     return None
 

@@ -10,7 +10,7 @@
 | ``{"records": [{…}, …]}``    | models whose columns have names        | by output name        |
 
 A value with one dimension less than the model's input is one row: the batch dimension is added,
-and taken off the outputs again.
+and taken off those outputs again that have one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _encode(
     for name, array in outputs.items():
         spec = model.output_spec(name)
         row = unbatched and array.ndim > 0 and array.shape[0] == 1
-        has_batch_axis = not spec.shape or spec.shape[0] in (None, 1)
+        has_batch_axis = spec.has_rows and (not spec.shape or spec.shape[0] in (None, 1))
         value = array[0, ...] if row and has_batch_axis else array
         answer[name] = to_plain(spec, value, non_finite)
     if as_prediction:

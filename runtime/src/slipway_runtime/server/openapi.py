@@ -266,7 +266,7 @@ def _answered_schema(spec: TensorSpec) -> dict[str, Any]:
             "required": list(labels),
         }
         rows: dict[str, Any] = {"type": "array", "items": row}
-    elif spec.shape is not None and spec.batchable:
+    elif spec.shape is not None and spec.batchable and spec.has_rows:
         row, rows = _array_schema(spec, spec.shape[1:]), _array_schema(spec, spec.shape)
     else:
         return _nested_schema(spec)
