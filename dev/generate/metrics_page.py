@@ -25,7 +25,8 @@ _ALERTS = """\
 
 ## Alerts
 
-The chart makes a PrometheusRule of them (`metrics.prometheusRule.enabled`).
+The chart makes a PrometheusRule of them (`metrics.prometheusRule.enabled`). Each leads to what
+to do.
 
 """
 _LINE = re.compile(r"^# (HELP|TYPE) (\S+) (.*)$", re.MULTILINE)
@@ -46,12 +47,16 @@ def render(root: Path) -> str:
         + markdown_table.table(
             ("Alert", "Severity", "When"),
             (
-                (f"`{rule['alert']}`", rule["labels"]["severity"], _when(rule))
+                (_linked(rule["alert"]), rule["labels"]["severity"], _when(rule))
                 for group in rules["groups"]
                 for rule in group["rules"]
             ),
         )
     )
+
+
+def _linked(alert: str) -> str:
+    return f"[`{alert}`](runbook.md#{alert.lower()})"
 
 
 def _when(rule: dict[str, str]) -> str:
