@@ -155,7 +155,7 @@ def test_a_suspended_model_is_left_alone_until_it_goes_on(
     space.settle()
     mark = audit.mark()
     space.apply(version="v2", suspend=True)
-    space.until("has seen it", lambda m: m.current)
+    space.until("has seen it", lambda m: m.current and m.message.startswith("spec.suspend is true"))
     space.api.delete("services", space.namespace, MODEL)
     space.api.patch("deployments", space.namespace, MODEL, {"spec": {"replicas": 2}})
     space.until("reports what is", lambda m: m.status.get("readyReplicas") == 2)
@@ -170,7 +170,7 @@ def test_a_suspended_model_is_left_alone_until_it_goes_on(
     space.until("serves it", lambda m: m.settled and m.serving == space.digest("v2"))
     assert space.of("services")
     record_fault(
-        seen="nothing but the counts in the status is written",
+        seen="nothing but the status is written, which says so",
         healed="all is made up for when it goes on",
     )
 

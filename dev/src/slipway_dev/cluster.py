@@ -6,14 +6,14 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from slipway_dev import audit, binaries, controlplane, kubelet, kwok, network, node, paths
+from slipway_dev import binaries, controlplane, kubelet, kwok, network, node, paths
 from slipway_dev import state as states
 from slipway_dev.component import Component, start_all
 from slipway_dev.console import say, step
@@ -160,10 +160,6 @@ class Cluster:
     def empty_dir(self, pod_uid: str, volume: str) -> Path:
         """Return where an emptyDir volume of a pod lies on this machine."""
         return kubelet.empty_dir(self._state(), pod_uid, volume)
-
-    def audit_events(self) -> Iterator[dict[str, Any]]:
-        """Yield the API server's audit events so far (audit.k8s.io/v1), oldest first."""
-        return audit.events(self._state().audit_log)
 
     # ---- faults ----
 

@@ -222,20 +222,28 @@ async def test_each_story_ends_in_its_row(world, story, row, reason):
         assert condition["observedGeneration"] == model["metadata"]["generation"]
 
 
+SUSPENDED = "spec.suspend is true: nothing is done until it is false"
+
+
 @pytest.mark.parametrize("story", [serving_a, rolled_back, rolling_while_the_old_serves])
 async def test_suspended_keeps_its_last_conditions(world, story):
     await story(world)
     await world.run()
     before = shown(world.status["conditions"])
+    said = world.condition("Ready")["message"]
     count = len(world.api.writes)
     world.apply(suspend=True, digest=samples.D)
     world.change(kinds.DEPLOYMENT, lambda d: d["spec"].update(paused=True))
     await world.run()
     assert shown(world.status["conditions"]) == before
+    assert world.condition("Ready")["message"] == f"{SUSPENDED}; last: {said}"
     assert {c["observedGeneration"] for c in world.status["conditions"]} == {
         world.status["observedGeneration"]
     }
     assert {w.verb for w in world.api.writes[count:]} == {"apply/status"}
+    count = len(world.api.writes)
+    await world.run()
+    assert not world.api.writes[count:]
 
 
 @pytest.mark.parametrize("change", [{"suspend": True}, {"pool": "nowhere"}])

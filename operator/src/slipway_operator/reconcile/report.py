@@ -26,6 +26,7 @@ from slipway_operator.reconcile.plan import Event
 from slipway_operator.reconcile.progress import progress
 
 _HISTORY_SHOWN = 10
+_SUSPENDED = "spec.suspend is true: nothing is done until it is false"
 _AT_THE_TARGET = (Situation.COMPLETE, Situation.INCOMPLETE)
 
 
@@ -57,9 +58,7 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
     previous = model.status
     if told is None:
         kept = ModelDeploymentStatus.model_validate(previous)
-        unchanged = [
-            c.model_copy(update={"observed_generation": model.generation}) for c in kept.conditions
-        ]
+        unchanged = [_suspended(c, model.generation) for c in kept.conditions]
         return kept.model_copy(
             update={
                 **_counts(obs),
@@ -93,13 +92,21 @@ def report(obs: Observation, told: Report | None, now: str) -> Json:
     return status.model_copy(update=_counts(obs)).dump()
 
 
+def _suspended(last: Condition, generation: int) -> Condition:
+    """Return a condition as it was last; Ready's message says that it is not renewed."""
+    message = last.message
+    if last.type == READY and not message.startswith(_SUSPENDED):
+        message = f"{_SUSPENDED}; last: {message}"
+    return last.model_copy(update={"observed_generation": generation, "message": message})
+
+
 def _never_looked_at(generation: int, now: str) -> list[Condition]:
     return [
         Condition(
             type=READY,
             status="Unknown",
             reason="Suspended",
-            message="spec.suspend is true: nothing is done until it is false",
+            message=_SUSPENDED,
             last_transition_time=now,
             observed_generation=generation,
         )
