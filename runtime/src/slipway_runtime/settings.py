@@ -27,6 +27,13 @@ MIN_CONNECTIONS = 8
 MAX_WORKERS = 64
 CPU_PROVIDER = "CPUExecutionProvider"
 _BODIES = 4
+# Beyond these a number is a slip of the keys.
+_DAY = 86_400
+_WEEK = 7 * _DAY
+_INT64 = 2**63 - 1
+_Seconds = Annotated[float, Field(ge=0, le=_DAY)]
+_Wait = Annotated[float, Field(gt=0, le=_DAY)]
+_Bytes = Annotated[int, Field(ge=0, le=_INT64)]
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PROVIDER = re.compile(r"[A-Za-z][A-Za-z0-9]*ExecutionProvider")
 
@@ -143,14 +150,12 @@ class FetchSettings(CommonSettings):
     ca_bundle: Path | None = Field(None, alias="SLIPWAY_CA_BUNDLE")
     claim_dir: Path | None = Field(None, alias="SLIPWAY_CLAIM_DIR")
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(5, alias="SLIPWAY_FETCH_ATTEMPTS")
-    deadline: Annotated[float, Field(gt=0)] = Field(1800.0, alias="SLIPWAY_FETCH_DEADLINE_SECONDS")
+    deadline: Annotated[float, Field(gt=0, le=_WEEK)] = Field(
+        1800.0, alias="SLIPWAY_FETCH_DEADLINE_SECONDS"
+    )
     connections: Annotated[int, Field(ge=1, le=64)] = Field(8, alias="SLIPWAY_FETCH_CONNECTIONS")
-    connect_timeout: Annotated[float, Field(gt=0)] = Field(
-        10.0, alias="SLIPWAY_FETCH_CONNECT_TIMEOUT_SECONDS"
-    )
-    read_timeout: Annotated[float, Field(gt=0)] = Field(
-        60.0, alias="SLIPWAY_FETCH_READ_TIMEOUT_SECONDS"
-    )
+    connect_timeout: _Wait = Field(10.0, alias="SLIPWAY_FETCH_CONNECT_TIMEOUT_SECONDS")
+    read_timeout: _Wait = Field(60.0, alias="SLIPWAY_FETCH_READ_TIMEOUT_SECONDS")
 
 
 class ServeSettings(CommonSettings):
@@ -185,32 +190,28 @@ class ServeSettings(CommonSettings):
         default_factory=dict, alias="SLIPWAY_SESSION_OPTIONS"
     )
     cpu_arena: bool = Field(True, alias="SLIPWAY_CPU_ARENA")
-    cpu_arena_limit: Annotated[int, Field(ge=0)] = Field(0, alias="SLIPWAY_CPU_ARENA_LIMIT_BYTES")
+    cpu_arena_limit: _Bytes = Field(0, alias="SLIPWAY_CPU_ARENA_LIMIT_BYTES")
     custom_op_libraries: Annotated[list[Path], BeforeValidator(_split)] = Field(
         default_factory=list[Path], alias="SLIPWAY_CUSTOM_OP_LIBRARIES"
     )
     profiling: bool = Field(False, alias="SLIPWAY_PROFILING")
-    drain_delay: Annotated[float, Field(ge=0)] = Field(5.0, alias="SLIPWAY_DRAIN_DELAY_SECONDS")
-    drain_timeout: Annotated[float, Field(ge=0)] = Field(
-        30.0, alias="SLIPWAY_DRAIN_TIMEOUT_SECONDS"
-    )
+    drain_delay: _Seconds = Field(5.0, alias="SLIPWAY_DRAIN_DELAY_SECONDS")
+    drain_timeout: _Seconds = Field(30.0, alias="SLIPWAY_DRAIN_TIMEOUT_SECONDS")
     tls_certificate: Path | None = Field(None, alias="SLIPWAY_TLS_CERTIFICATE")
     tls_key: Path | None = Field(None, alias="SLIPWAY_TLS_KEY")
     tls_port: Annotated[int, Field(ge=0, le=65535)] = Field(8443, alias="SLIPWAY_TLS_PORT")
     token_file: Path | None = Field(None, alias="SLIPWAY_TOKEN_FILE")
-    keep_alive: Annotated[int, Field(ge=1)] = Field(75, alias="SLIPWAY_KEEP_ALIVE_SECONDS")
-    header_timeout: Annotated[float, Field(ge=0)] = Field(
-        10.0, alias="SLIPWAY_HEADER_TIMEOUT_SECONDS"
-    )
-    body_timeout: Annotated[float, Field(ge=0)] = Field(60.0, alias="SLIPWAY_BODY_TIMEOUT_SECONDS")
+    keep_alive: Annotated[int, Field(ge=1, le=_DAY)] = Field(75, alias="SLIPWAY_KEEP_ALIVE_SECONDS")
+    header_timeout: _Seconds = Field(10.0, alias="SLIPWAY_HEADER_TIMEOUT_SECONDS")
+    body_timeout: _Seconds = Field(60.0, alias="SLIPWAY_BODY_TIMEOUT_SECONDS")
     max_connections: Annotated[int, Field(ge=MIN_CONNECTIONS, le=1_000_000)] = Field(
         4096, alias="SLIPWAY_MAX_CONNECTIONS"
     )
-    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
+    max_body_bytes: Annotated[int, Field(ge=1, le=_INT64)] = Field(
         64 * 1024 * 1024, alias="SLIPWAY_MAX_BODY_BYTES"
     )
-    max_bodies_bytes: Annotated[int, Field(ge=0)] = Field(0, alias="SLIPWAY_MAX_BODIES_BYTES")
-    max_queue: Annotated[int, Field(ge=1)] = Field(256, alias="SLIPWAY_MAX_QUEUE")
+    max_bodies_bytes: _Bytes = Field(0, alias="SLIPWAY_MAX_BODIES_BYTES")
+    max_queue: Annotated[int, Field(ge=1, le=1_000_000)] = Field(256, alias="SLIPWAY_MAX_QUEUE")
     executor_threads: Annotated[int, Field(ge=1, le=64)] = Field(
         1, alias="SLIPWAY_EXECUTOR_THREADS"
     )
@@ -218,9 +219,7 @@ class ServeSettings(CommonSettings):
     max_batch_delay_ms: Annotated[float, Field(ge=0, le=60_000)] = Field(
         0.0, alias="SLIPWAY_MAX_BATCH_DELAY_MS"
     )
-    request_timeout: Annotated[float, Field(ge=0)] = Field(
-        0.0, alias="SLIPWAY_REQUEST_TIMEOUT_SECONDS"
-    )
+    request_timeout: _Seconds = Field(0.0, alias="SLIPWAY_REQUEST_TIMEOUT_SECONDS")
     inline_microseconds: Annotated[float, Field(ge=0, le=20_000)] = Field(
         500.0, alias="SLIPWAY_INLINE_MICROSECONDS"
     )

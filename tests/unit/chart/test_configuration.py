@@ -108,11 +108,10 @@ def test_a_large_number_stays_one(settings):
     made = settings(
         {
             "controller": {"resyncSeconds": number, "conflictBackoffSeconds": number},
-            "pools": {"cpu": {"drainDelaySeconds": number, "cacheSize": number}},
+            "pools": {"cpu": {"cacheSize": number}},
         }
     )
     assert (made.resync_seconds, made.conflict_backoff_seconds) == (number, number)
-    assert made.pools["cpu"].drain_delay_seconds == number
     assert made.pools["cpu"].cache_size == number
 
 

@@ -67,6 +67,12 @@ def test_an_empty_variable_counts_as_not_set() -> None:
         ("SLIPWAY_SESSION_OPTIONS", "no"),
         ("SLIPWAY_GRAPH_OPTIMIZATION", "most"),
         ("SLIPWAY_CPU_ARENA_LIMIT_BYTES", "-1"),
+        ("SLIPWAY_CPU_ARENA_LIMIT_BYTES", "9" * 25),
+        ("SLIPWAY_MAX_BODY_BYTES", "9" * 25),
+        ("SLIPWAY_KEEP_ALIVE_SECONDS", "9" * 25),
+        ("SLIPWAY_DRAIN_DELAY_SECONDS", "1e25"),
+        ("SLIPWAY_DRAIN_TIMEOUT_SECONDS", "inf"),
+        ("SLIPWAY_REQUEST_TIMEOUT_SECONDS", "nan"),
         ("SLIPWAY_PROVIDER_OPTIONS", '{"CUDAExecutionProvider": {"device_id": "0"}}'),
     ],
 )

@@ -127,8 +127,8 @@ class Pool(_Strict):
     )
     cache_size: Quantity = "2Gi"
     rollout: PoolRollout = Field(default_factory=PoolRollout)
-    drain_delay_seconds: int = Field(default=5, ge=0)
-    drain_timeout_seconds: int = Field(default=30, ge=0)
+    drain_delay_seconds: int = Field(default=5, ge=0, le=86400)
+    drain_timeout_seconds: int = Field(default=30, ge=0, le=86400)
     startup_timeout_seconds: int | None = Field(
         default=None,
         ge=10,

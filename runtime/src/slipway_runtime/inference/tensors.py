@@ -61,8 +61,8 @@ class TensorSpec:
     say, which ONNX Runtime shows in the same way as a scalar. ``labels`` name the last dimension of
     an output where they are known. ``is_map`` marks outputs that are a map per row, as
     scikit-learn's classifiers give their probabilities: these are served as a matrix with a column
-    per label. ``has_rows`` is False for outputs whose dimension 0 is not the batch's: how many there
-    are follows from values, as of what is detected in an image.
+    per label. ``has_rows`` is False for outputs whose dimension 0 is not the batch's: its size
+    follows from values, as that of what is detected in an image.
     """
 
     name: str
