@@ -40,7 +40,7 @@ _ROWS = (
     ),
     (
         "requests and limits of `fetch`",
-        "always",
+        "all; no more CPU and memory is requested than for `serve`, whose CPU limit it has",
         "",
         "",
         "",

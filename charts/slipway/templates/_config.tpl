@@ -15,6 +15,19 @@ is installed, rather than by the operator as it starts.
 {{- fail (printf "pools.%s: %s is both in providers and in preferredProviders" $name .) }}
 {{- end }}
 {{- end }}
+{{- /* What is absent or null has the operator's default. */}}
+{{- $rollout := dict "maxSurge" 1 "maxUnavailable" 0 "minReadySeconds" 0 "progressDeadlineSeconds" 600 }}
+{{- range $key, $value := (default dict (default dict $pool).rollout) }}
+{{- if ne $value nil }}
+{{- $_ := set $rollout $key $value }}
+{{- end }}
+{{- end }}
+{{- if and (regexMatch "^0+%?$" (toString $rollout.maxSurge)) (regexMatch "^0+%?$" (toString $rollout.maxUnavailable)) }}
+{{- fail (printf "pools.%s.rollout: maxSurge and maxUnavailable are both 0, so no pod could ever be replaced" $name) }}
+{{- end }}
+{{- if le (int64 $rollout.progressDeadlineSeconds) (int64 $rollout.minReadySeconds) }}
+{{- fail (printf "pools.%s.rollout: progressDeadlineSeconds must be above minReadySeconds" $name) }}
+{{- end }}
 {{- end }}
 {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" }}
 {{- if hasKey (default dict $.Values.podLabels) $label }}

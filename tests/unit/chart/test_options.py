@@ -97,6 +97,18 @@ def test_a_mistyped_value_is_refused(render, values):
             "pools.gpu: CUDAExecutionProvider is both in providers and in preferredProviders",
         ),
         (
+            {"pools": {"cpu": {"rollout": {"maxSurge": "0%"}}}},
+            "pools.cpu.rollout: maxSurge and maxUnavailable are both 0",
+        ),
+        (
+            {"pools": {"gpu": {"rollout": {"maxUnavailable": None}}}},
+            "pools.gpu.rollout: maxSurge and maxUnavailable are both 0",
+        ),
+        (
+            {"pools": {"cpu": {"rollout": {"minReadySeconds": 600}}}},
+            "pools.cpu.rollout: progressDeadlineSeconds must be above minReadySeconds",
+        ),
+        (
             {"podLabels": {"app.kubernetes.io/instance": "mine"}},
             "app.kubernetes.io/instance is the chart's own",
         ),

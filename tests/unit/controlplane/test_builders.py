@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_operator.api import names
-from slipway_operator.api.settings import Settings
+from slipway_operator.api.settings import Pool, Settings
 from slipway_operator.build.hpa import horizontal_pod_autoscaler
 from slipway_operator.build.labels import selector
 from slipway_operator.build.pdb import pod_disruption_budget
-from slipway_operator.build.pod import encrypts
+from slipway_operator.build.pod import encrypts, pod_template
 from slipway_operator.build.resolve import (
     RejectedSpecError,
     resolve_pool,
@@ -298,6 +298,34 @@ class TestEveryPod:
             for name in ("SLIPWAY_DRAIN_DELAY_SECONDS", "SLIPWAY_DRAIN_TIMEOUT_SECONDS")
         )
         assert spec["terminationGracePeriodSeconds"] > drain
+
+
+@pytest.mark.parametrize(
+    ("resources", "requests", "limits"),
+    [
+        ({}, {"cpu": "100m", "memory": "128Mi"}, {"memory": "512Mi"}),
+        (
+            {"requests": {"cpu": "50m", "memory": "64Mi"}},
+            {"cpu": "50m", "memory": "64Mi"},
+            {"memory": "512Mi"},
+        ),
+        (
+            {"limits": {"cpu": "0.05", "memory": "1Gi"}},
+            {"cpu": "0.05", "memory": "128Mi"},
+            {"cpu": "0.05", "memory": "512Mi"},
+        ),
+        (
+            {"requests": {"cpu": 2}, "limits": {"cpu": 4, "nvidia.com/gpu": 1}},
+            {"cpu": "100m", "memory": "128Mi"},
+            {"cpu": 4, "memory": "512Mi"},
+        ),
+    ],
+    ids=str,
+)
+def test_fetch_asks_for_no_more_than_serve_and_has_its_cpu_limit(resources, requests, limits):
+    spec = samples.parsed_spec(runtime={"resources": resources})
+    (fetch,) = pod_template("fraud", spec, Pool(image="x"))["spec"]["initContainers"]
+    assert fetch["resources"] == {"requests": requests, "limits": limits}
 
 
 class TestCredentials:

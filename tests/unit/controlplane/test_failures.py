@@ -655,6 +655,20 @@ class TestOneEventForEachTransition:
         ]
         assert all(e["involvedObject"]["uid"] for e in world.events)
 
+    async def test_a_warning_for_lost_pods_while_others_serve(self, world):
+        await serving_a(world, replicas=2)
+        simulated = world.controllers
+        world.controllers = lambda: None
+        world.change(
+            kinds.DEPLOYMENT, lambda d: d["status"].update(readyReplicas=1, availableReplicas=1)
+        )
+        await world.run()
+        assert world.conditions["Ready"] == "True"
+        assert [(e["type"], e["reason"]) for e in world.events][-1] == ("Warning", "PodsMissing")
+        world.controllers = simulated
+        await world.run()
+        assert [(e["type"], e["reason"]) for e in world.events][-1] == ("Normal", "Serving")
+
     async def test_none_while_only_the_message_changes(self, world):
         await serving_a(world, replicas=3)
         count = len(world.events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from fake_cluster import pods, samples
 from fake_cluster.world import World
 
@@ -66,6 +67,48 @@ async def test_models_are_counted_by_their_conditions():
     assert count("Stalled", "True") == 0
     assert count("Stalled", "False") == 2
     assert count("Available", "True") == 2
+
+
+@pytest.mark.parametrize(
+    ("available", "reason", "outcome", "unavailable"),
+    [
+        ("False", "Crash", "Good", 1),
+        ("True", "Serving", "Good", 0),
+        ("False", "Deploying", "Pending", 0),
+        ("False", "ScaledToZero", "Good", 0),
+        ("False", "KindMissing", "Good", 0),
+    ],
+)
+def test_a_model_that_served_and_answers_nothing_is_unavailable(
+    available, reason, outcome, unavailable
+):
+    status = {
+        "conditions": [
+            {"type": "Ready", "status": "False", "reason": reason},
+            {"type": "Available", "status": available, "reason": "x"},
+        ],
+        "history": [{"revision": 2, "outcome": outcome}],
+    }
+    metrics = Metrics(lambda: iter([status, {}]))
+    assert value(metrics, "models_unavailable") == unavailable
+
+
+@pytest.mark.parametrize(
+    ("ready", "reason", "degraded"),
+    [
+        ("True", "PodsMissing", 1),
+        ("True", "Unschedulable", 1),
+        ("True", "Serving", 0),
+        ("True", "RollbackRequested", 0),
+        ("True", "ScaledToZero", 0),
+        ("Unknown", "RollingOut", 0),
+        ("False", "DigestMismatch", 0),
+    ],
+)
+def test_a_model_that_serves_with_too_few_pods_is_degraded(ready, reason, degraded):
+    status = {"conditions": [{"type": "Ready", "status": ready, "reason": reason}]}
+    metrics = Metrics(lambda: iter([status, {}]))
+    assert value(metrics, "models_degraded") == degraded
 
 
 def test_every_series_that_an_alert_may_need_is_there_from_the_first_scrape():

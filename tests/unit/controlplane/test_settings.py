@@ -70,6 +70,14 @@ def test_what_is_written_is_read(load):
         ("pools: {cpu: {}}", "pools.cpu.image: Field required"),
         ("pools: {cpu: {image: x, imagee: y}}", "pools.cpu.imagee: Extra inputs"),
         ("pools: {cpu: {image: x, rollout: {maxSurgee: 1}}}", "pools.cpu.rollout.maxSurgee"),
+        (
+            "pools: {cpu: {image: x, rollout: {maxSurge: 0%}}}",
+            "pools.cpu.rollout: Value error, maxSurge and maxUnavailable are both 0",
+        ),
+        (
+            "pools: {cpu: {image: x, rollout: {minReadySeconds: 600}}}",
+            "pools.cpu.rollout: Value error, progressDeadlineSeconds must be above",
+        ),
         ("pools: {cpu: {image: x}}\nworkers: 0", "workers: Input should be greater"),
         ("pools: {cpu: {image: x}}\nworkerz: 1", "workerz: Extra inputs"),
         ("pools: {cpu: {image: x}}\nlogFormat: xml", "logFormat: String should match"),

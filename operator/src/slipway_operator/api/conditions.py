@@ -28,6 +28,9 @@ STALLED = "Stalled"
 AVAILABLE = "Available"
 ARTIFACT_VERIFIED = "ArtifactVerified"
 
+AS_ASKED = ("Serving", "RollbackRequested", "ScaledToZero")
+"""Reasons of Ready where nothing is missing; True with another one means that pods are."""
+
 
 class Situation(Enum):
     """Where a ModelDeployment stands; each maps to one row of the table."""

@@ -23,6 +23,7 @@ from slipway_operator.api.spec import (
     PreferredProvider,
     ProviderOptions,
     Quantity,
+    is_zero,
 )
 
 
@@ -90,6 +91,17 @@ class PoolRollout(_Strict):
     max_unavailable: IntOrPercent = 0
     min_ready_seconds: int = Field(default=0, ge=0)
     progress_deadline_seconds: int = Field(default=600, ge=1)
+
+    @model_validator(mode="after")
+    def _replaces_pods(self) -> Self:
+        """Refuse what every model of the pool would be refused for."""
+        if is_zero(self.max_surge) and is_zero(self.max_unavailable):
+            raise ValueError(
+                "maxSurge and maxUnavailable are both 0, so no pod could ever be replaced"
+            )
+        if self.progress_deadline_seconds <= self.min_ready_seconds:
+            raise ValueError("progressDeadlineSeconds must be above minReadySeconds")
+        return self
 
 
 class Proxy(_Strict):

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from slipway_operator.api.conditions import READY, find
+from slipway_operator.api.conditions import AS_ASKED, AVAILABLE, READY, find
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.reasons import Reason
 from slipway_operator.api.status import Outcome
@@ -36,13 +36,15 @@ _ERRORS = frozenset(
     }
 )
 _REASONS = frozenset(reason.value for reason in Reason)
+# Told of a model that serves, or has been scaled to zero; of any other there is worse to tell.
+_SHORTFALLS = frozenset({"IntegrationDisabled", "KindMissing", "RemovalHeld", "RouteNotAccepted"})
 _READY_REASONS = (
     _REASONS
     | {impediment.value for impediment in Impediment}
     | {"Deploying", "InvalidRollout", "PodsMissing", "RollbackRequested", "RollingOut"}
     | {"RolloutWithGap", "ScaledToZero", "Serving", "Suspended", "UnknownPool", "UnknownRevision"}
     | {"InvalidGolden", "InvalidProviders", "UnreadableSpec"}
-    | {"IntegrationDisabled", "KindMissing", "RemovalHeld", "RouteNotAccepted"}
+    | _SHORTFALLS
 )
 OTHER = "Other"
 
@@ -123,8 +125,22 @@ class Metrics:
         self.rollouts.labels(outcome, known).inc()
 
 
+def _unavailable(status: Json) -> bool:
+    told: list[Json] = status.get("conditions") or []
+    return (
+        find(told, AVAILABLE).get("status") == "False"
+        and find(told, READY).get("reason") not in ("ScaledToZero", *_SHORTFALLS)
+        and any(entry.get("outcome") == Outcome.GOOD for entry in status.get("history") or ())
+    )
+
+
+def _degraded(status: Json) -> bool:
+    ready = find(status.get("conditions") or [], READY)
+    return ready.get("status") == "True" and ready.get("reason") not in AS_ASKED
+
+
 class _Conditions(Collector):
-    """Counts ModelDeployments by condition and status when asked."""
+    """Counts ModelDeployments by what their status says, when asked."""
 
     def __init__(self, statuses: Statuses) -> None:
         self._statuses = statuses
@@ -142,7 +158,10 @@ class _Conditions(Collector):
             for status in ("True", "False", "Unknown")
         }
         reasons = dict.fromkeys((*sorted(_READY_REASONS), OTHER), 0)
+        unavailable = degraded = 0
         for model in self._statuses():
+            unavailable += _unavailable(model)
+            degraded += _degraded(model)
             if ready := find(model.get("conditions") or [], READY):
                 reason = ready.get("reason", "")
                 reasons[reason if reason in _READY_REASONS else OTHER] += 1
@@ -160,3 +179,13 @@ class _Conditions(Collector):
         for reason, count in reasons.items():
             why.add_metric([reason], count)
         yield why
+        yield GaugeMetricFamily(
+            "slipway_operator_models_unavailable",
+            "ModelDeployments that have served, should serve, and have no pod that is ready.",
+            unavailable,
+        )
+        yield GaugeMetricFamily(
+            "slipway_operator_models_degraded",
+            "ModelDeployments that serve what was asked for with fewer pods than they should.",
+            degraded,
+        )

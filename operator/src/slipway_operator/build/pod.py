@@ -5,6 +5,7 @@ The flags, variables, paths and ports are those of docs/pod-contract.md.
 
 from slipway_operator.api import names
 from slipway_operator.api.model_deployment import Json
+from slipway_operator.api.quantity import quantity
 from slipway_operator.api.settings import Pool
 from slipway_operator.api.spec import ModelDeploymentSpec, Storage
 from slipway_operator.build.cache import (
@@ -188,13 +189,28 @@ def _fetch(spec: ModelDeploymentSpec, pool: Pool, serving: ResolvedServing) -> J
             str(largest_artifact(serving)),
         ],
         "env": fetch_environment(spec.model, pool.proxy, spec.runtime.log_level),
-        # Fetching needs little memory whatever the size; one that starved the node's other pods
-        # while many models start would.
-        "resources": {
-            "requests": {"cpu": "100m", "memory": "128Mi"},
-            "limits": {"memory": "512Mi"},
-        },
+        "resources": _fetch_resources(serving.resources),
         "volumeMounts": mounts,
+    }
+
+
+def _fetch_resources(serve: Json) -> Json:
+    """Requests and limits of ``fetch``: little, whatever the size of the artifact.
+
+    It asks for no more than ``serve``, so that it never decides whether a pod finds a node, and has
+    a CPU limit where ``serve`` has one: a quota on limits admits no pod without.
+    """
+    limits: Json = serve.get("limits") or {}
+    # Kubernetes takes a limit for the request that is not given.
+    reserved: Json = limits | (serve.get("requests") or {})
+    requests: Json = {"cpu": "100m", "memory": "128Mi"}
+    cpu_limit = {"cpu": limits["cpu"]} if "cpu" in limits else {}
+    return {
+        "requests": {
+            name: min(amount, reserved.get(name, amount), key=quantity)
+            for name, amount in requests.items()
+        },
+        "limits": {**cpu_limit, "memory": "512Mi"},
     }
 
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.settings import Pool, Proxy, Settings
-from slipway_operator.api.spec import ModelDeploymentSpec, OnFailure, Resources
+from slipway_operator.api.spec import ModelDeploymentSpec, OnFailure, Resources, is_zero
 
 
 class RejectedSpecError(Exception):
@@ -50,10 +50,6 @@ def resolve_pool(spec: ModelDeploymentSpec, settings: Settings) -> Pool:
     return pool
 
 
-def _is_zero(value: int | str) -> bool:
-    return str(value).rstrip("%") in ("0", "00", "000")
-
-
 _T = TypeVar("_T")
 
 
@@ -81,7 +77,7 @@ def resolve_rollout(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedRollout:
         ),
         on_failure=wanted.on_failure,
     )
-    if _is_zero(merged.max_surge) and _is_zero(merged.max_unavailable):
+    if is_zero(merged.max_surge) and is_zero(merged.max_unavailable):
         raise RejectedSpecError(
             "InvalidRollout",
             "maxSurge and maxUnavailable are both 0, so no pod could ever be replaced: set "

@@ -7,7 +7,7 @@ from slipway_operator.api.conditions import Situation, Status, Verdict
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import short_digest
 from slipway_operator.api.reasons import Reason
-from slipway_operator.api.spec import OnFailure
+from slipway_operator.api.spec import OnFailure, is_zero
 from slipway_operator.api.status import Outcome
 from slipway_operator.build.resolve import ResolvedRollout
 from slipway_operator.build.revision import Revision
@@ -179,9 +179,8 @@ class Explanation:
         digest = short_digest(self.judgement.revision.digest)
         if ready >= wanted:
             reason = "RollbackRequested" if self._redirected else "Serving"
-            return self._say(
-                Situation.COMPLETE, reason, f"serving {digest} with {ready} ready pods"
-            )
+            pods = "1 ready pod" if ready == 1 else f"{ready} ready pods"
+            return self._say(Situation.COMPLETE, reason, f"serving {digest} with {pods}")
         evidence = self.judgement.evidence
         reason = evidence.reason if evidence else "PodsMissing"
         lead = f"serving {digest} with {ready} of {wanted} pods"
@@ -240,7 +239,7 @@ class Explanation:
     def _has_gap(self, revision: Revision, deployment: Json | None) -> bool:
         """Whether the only pod must go before the one that replaces it can come."""
         return (
-            str(self.rollout.max_surge).rstrip("%") == "0"
+            is_zero(self.rollout.max_surge)
             and deployment is not None
             and deployment["spec"].get("replicas", 1) == 1
             and not self._is_first(revision)

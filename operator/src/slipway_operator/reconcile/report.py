@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from slipway_operator.api.conditions import READY, STALLED, Situation, Verdict, conditions, find
+from slipway_operator.api.conditions import (
+    AS_ASKED,
+    READY,
+    STALLED,
+    Situation,
+    Verdict,
+    conditions,
+    find,
+)
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.names import short_digest
 from slipway_operator.api.status import (
@@ -27,6 +35,7 @@ from slipway_operator.reconcile.progress import progress
 
 _HISTORY_SHOWN = 10
 _SUSPENDED = "spec.suspend is true: nothing is done until it is false"
+_UNDER_WAY = ("Deploying", "RollingOut", "RolloutWithGap")
 _AT_THE_TARGET = (Situation.COMPLETE, Situation.INCOMPLETE)
 
 
@@ -181,15 +190,16 @@ def _last_failure(revisions: tuple[Revision, ...]) -> LastFailure | None:
 
 
 def events_of(before: Json, after: Json) -> tuple[Event, ...]:
-    """One Event when Ready changed its status or its reason."""
+    """One Event when Ready changed its status or its reason.
+
+    A model that serves with fewer pods than it should is Ready, and the Event is a Warning.
+    """
     old = find(before.get("conditions") or [], READY)
     new = find(after["conditions"], READY)
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]):
         return ()
     stalled = find(after["conditions"], STALLED)
-    normal = new["status"] == "True" or (
-        not stalled and new["reason"] in ("Deploying", "RollingOut", "RolloutWithGap")
-    )
+    normal = not stalled and new["reason"] in (*AS_ASKED, *_UNDER_WAY)
     return (
         Event(
             type="Normal" if normal else "Warning",

@@ -32,6 +32,7 @@ from slipway_operator.api.spec.values import (
     PreferredProvider,
     ProviderOptions,
     Quantity,
+    is_zero,
 )
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "Storage",
     "Threads",
     "Trigger",
+    "is_zero",
 ]
 
 

@@ -12,6 +12,12 @@ IntOrPercent = Annotated[
 ]
 
 
+def is_zero(value: int | str) -> bool:
+    """Whether a number or a percentage of pods is none at all."""
+    digits = str(value).removesuffix("%")
+    return digits.isdecimal() and int(digits) == 0
+
+
 def _int_or_string(rule: dict[str, str]) -> WithJsonSchema:
     return WithJsonSchema(
         {
