@@ -99,6 +99,29 @@ def weighted(columns: Sequence[str] | None = None, *, properties: str | None = N
     )
 
 
+def categories(typical: str | None = None) -> bytes:
+    """job [n, 1] BYTES and age [n, 1] FP32 -> is [n, 1, 2], age_out; jobs are clerk and cook alone.
+
+    ``typical`` is the text of the metadata property of that name.
+    """
+    return build(
+        [
+            helper.make_node(
+                "OneHotEncoder",
+                ["job"],
+                ["is"],
+                domain="ai.onnx.ml",
+                cats_strings=["clerk", "cook"],
+                zeros=0,
+            ),
+            helper.make_node("Identity", ["age"], ["age_out"]),
+        ],
+        [tensor("job", ["n", 1], "BYTES"), tensor("age", ["n", 1])],
+        [tensor("is", ["n", 1, 2]), tensor("age_out", ["n", 1])],
+        metadata=None if typical is None else {"typical": typical},
+    )
+
+
 def input_per_column() -> bytes:
     """age [n, 1] INT64 and name [n, 1] BYTES, returned as age_out and name_out."""
     return build(

@@ -10,7 +10,7 @@ from slipway.commands import variants
 from slipway.commands.variants import Measuring
 from slipway.errors import InvalidArguments
 from slipway.model import graph as graphs
-from slipway.model.signature import inputs_of
+from slipway.model.signature import inputs_with_typical
 from slipway.model.tensor import Tensor
 from slipway.options import FILE, WRITTEN
 from slipway.validation.cases import Plan as Values
@@ -87,7 +87,7 @@ def command(
     calibrated = None
     if methods.STATIC in ways:
         calibrated = _calibration(
-            inputs_of(proto.graph), calibration, measuring.values, random=random_calibration
+            inputs_with_typical(proto), calibration, measuring.values, random=random_calibration
         )
     wishes = methods.Wishes(
         calibrated.batches if calibrated else (), calibrate_by, reduce_range, exclude

@@ -14,7 +14,7 @@ import onnx
 from slipway import files, terminal
 from slipway.commands.values import DIMENSION, RANGE
 from slipway.errors import BoundsMissed, InvalidArguments
-from slipway.model.signature import inputs_of
+from slipway.model.signature import inputs_with_typical
 from slipway.model.tensor import Tensor
 from slipway.options import FILE, WRITTEN, json_option
 from slipway.validation.cases import Plan as Values
@@ -59,7 +59,7 @@ class Measuring:
             ways,
             wishes,
             replace(bounds, max_size=self.max_size, min_speed_up=self.min_speed_up),
-            _to_compare(inputs_of(model.graph), self.samples, self.labelled, self.values),
+            _to_compare(inputs_with_typical(model), self.samples, self.labelled, self.values),
             calibrated,
             self.batch_size,
             self.rounds,

@@ -10,6 +10,7 @@ import numpy as np
 from slipway.errors import SlipwayError
 from slipway.export.attempt import Exportable
 from slipway.model.signature import Array
+from slipway.model.tensor import Tensor
 from slipway.validation import check
 from slipway.validation.cases import Case
 from slipway.validation.compare import Tolerance
@@ -31,8 +32,10 @@ def warnings(
     Nothing is told of an estimator that takes no missing values, nor of other models than
     estimators: they are not asked with any.
     """
-    holes = _with_holes([case.inputs for case in cases])
-    if exportable.framework not in _TAKE_ROWS or holes is None:
+    if exportable.framework not in _TAKE_ROWS:
+        return []
+    holes = _with_holes([case.inputs for case in cases], exportable.inputs)
+    if holes is None:
         return []
     case = Case("missing values", holes)
     try:
@@ -45,19 +48,30 @@ def warnings(
     return [_DIFFERS]
 
 
-def _with_holes(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array] | None:
-    """Return rows of the one matrix of floats that all feeds have, with one value missing in each.
+def _with_holes(
+    feeds: Sequence[Mapping[str, Array]], inputs: Sequence[Tensor]
+) -> dict[str, Array] | None:
+    """Return rows of the feeds with one number missing in each, None where there is none to miss.
 
-    Every column lacks it as often, as far as rows go.
+    Every column of floats lacks it as often, as far as rows go; those of categories lack none.
     """
-    (name,) = feeds[0] if feeds and len(feeds[0]) == 1 else ("",)
-    matrices = [feed[name] for feed in feeds if name]
-    if not matrices or any(m.ndim != 2 or m.dtype.kind != "f" for m in matrices):  # noqa: PLR2004
+    columns = [
+        (tensor.name, place)
+        for tensor in inputs
+        if tensor.datatype in ("FP32", "FP64") and not tensor.typical
+        for place in range(_width(tensor))
+    ]
+    rows = {name: np.concatenate([feed[name] for feed in feeds]) for name in (feeds or ({},))[0]}
+    if not columns or not all(map(len, rows.values())):
         return None
-    rows = np.concatenate(matrices)
-    if not rows.size:
-        return None
-    count = min(_ROWS_PER_COLUMN * rows.shape[1], _MOST_ROWS)
-    chosen = rows[np.arange(count) % len(rows)].copy()
-    chosen[np.arange(count), np.arange(count) % rows.shape[1]] = np.nan
-    return {name: chosen}
+    count = min(_ROWS_PER_COLUMN * len(columns), _MOST_ROWS)
+    chosen = {name: array[np.arange(count) % len(array)].copy() for name, array in rows.items()}
+    for row in range(count):
+        name, place = columns[row % len(columns)]
+        chosen[name][row, place] = np.nan
+    return chosen
+
+
+def _width(tensor: Tensor) -> int:
+    size = (tensor.shape or (0,))[-1]
+    return size if isinstance(size, int) else 0

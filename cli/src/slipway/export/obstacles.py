@@ -58,11 +58,26 @@ _KNOWN = (
         ),
     ),
     (
-        r"Unable to find column name|columns by name|string columns|could not convert string",
+        r"Unable to find column name|string columns|could not convert string|invalid literal for",
         Obstacle(
-            "the pipeline takes columns of a data frame by their names, and the file one matrix",
-            "fit it on a matrix of numbers (columns by their places), or put text into numbers"
-            " before: an OrdinalEncoder outside the pipeline",
+            "the pipeline takes text or columns by name, and the file one matrix of numbers",
+            "choose the columns by name in a ColumnTransformer at the head of the pipeline: each is"
+            " an input of its own then; or fit it on a matrix of numbers",
+        ),
+    ),
+    (
+        r"at most 1 input\(s\) is\(are\) supported",
+        Obstacle(
+            "what is around the pipeline takes one matrix, and not columns",
+            "put it into the pipeline, behind the ColumnTransformer",
+        ),
+    ),
+    (
+        r"Unknown Category and zeros",
+        Obstacle(
+            "the original takes categories that it was not fitted to, and the file fails on them",
+            'OneHotEncoder(handle_unknown="ignore"), of which the file does the same; or compare on'
+            " known ones alone: --no-random with --samples",
         ),
     ),
     (

@@ -38,10 +38,12 @@ def _differs(path: Path, exportable: Exportable, case: Case, tolerance: Toleranc
 
 
 def _told(case: Case) -> str:
-    (name,) = case.unrounded
+    name = next(iter(case.unrounded))
     before, after = case.unrounded[name].dtype, case.inputs[name].dtype
-    width = case.inputs[name].shape[-1]
+    wider = " ".join(
+        f"--input {other}=FP64[batch,{case.inputs[other].shape[-1]}]" for other in case.unrounded
+    )
     return (
         f"{case.label} has {before}, the file takes {after}, and of what is rounded to that some is"
-        f" answered otherwise: a file for --input {name}=FP64[batch,{width}] rounds nothing"
+        f" answered otherwise: a file for {wider} rounds nothing"
     )

@@ -15,7 +15,7 @@ from slipway.export import missing_values, rounding
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import recognise, summary
 from slipway.model import graph as graphs
-from slipway.model import names
+from slipway.model import names, typical
 from slipway.model.facts import gather
 from slipway.model.signature import inputs_of, outputs_of
 from slipway.validation import check
@@ -73,8 +73,9 @@ def export(
             except InvalidArguments:
                 raise
             except SlipwayError as error:
+                known = recognise(error.message)
                 failures.append(f"{attempt.name}: {error.message}")
-                hints.append(error.hint)
+                hints.append(known.remedy if known else error.hint)
                 continue
             done = Exported(attempt.name, warned, failures, outcome)
             if outcome is not None and not outcome.close:
@@ -140,6 +141,8 @@ def _sign(
         names.check(given, tensors, key)
         if given:
             told[key] = names.encode(given)
+    if values := typical.encode(exportable.inputs):
+        told[typical.PROPERTY] = values
     del model.metadata_props[:]
     for key, value in sorted(told.items()):
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))

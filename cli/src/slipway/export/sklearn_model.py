@@ -5,23 +5,38 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from slipway.errors import InvalidArguments
-from slipway.export import boosting, source
+from slipway.export import boosting, data_frame, source
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import summary
 from slipway.model.signature import Array
 from slipway.model.tensor import Tensor
 
 _INPUT = "features"
+_TYPES = {
+    "FP32": "FloatTensorType",
+    "FP64": "DoubleTensorType",
+    "INT32": "Int32TensorType",
+    "INT64": "Int64TensorType",
+    "BOOL": "BooleanTensorType",
+    "BYTES": "StringTensorType",
+}
 _LABELS_ALONE = (
     "{} has no probabilities: the file answers the label alone"
     " (fit it within CalibratedClassifierCV for probabilities)"
+)
+
+_MISSING_TEXT = (
+    "the original fills in missing text, and an input of ONNX cannot lack any: whoever asks must"
+    " send what it is filled in with"
 )
 
 
@@ -47,66 +62,122 @@ def is_estimator(candidate: Any) -> bool:
     return hasattr(candidate, "n_features_in_") and hasattr(candidate, "predict")
 
 
-def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Exportable:
+def exportable(
+    estimator: Any,
+    inputs: Sequence[Tensor],
+    *,
+    opset: int,
+    signature: Mapping[str, str] | None = None,
+) -> Exportable:
     """Prepare the conversion; without ``inputs`` it takes features [batch, n] FP32.
+
+    An estimator that takes columns by name has an input for each of them, see `data_frame`;
+    ``signature`` are datatypes by column, as far as somebody wrote them down.
 
     A classifier gives label and probabilities, or where it has none the label alone: skl2onnx's
     scores of those differ from decision_function() in signs and shape. Anything else gives what
     predict() gives; only that is compared where the converted model has more.
 
     Raises:
-        InvalidArguments: the estimator takes something else than one matrix of numbers.
+        InvalidArguments: the estimator takes something else than these inputs.
     """
     if not is_estimator(estimator):
         raise InvalidArguments(
             f"{type(estimator).__name__} is no fitted scikit-learn estimator", "call fit() first"
         )
-    count = int(estimator.n_features_in_)
-    chosen = tuple(inputs) or (Tensor(_INPUT, "FP32", ("batch", count)),)
-    if len(chosen) != 1 or chosen[0].datatype not in ("FP32", "FP64"):
-        raise InvalidArguments(
-            "an estimator takes one input of FP32 or FP64", f"--input x=FP32[batch,{count}]"
-        )
-    (tensor,) = chosen
-    # Mixtures have probabilities, and no classes that they are of.
-    classifies = hasattr(estimator, "classes_")
-    probable = classifies and hasattr(estimator, "predict_proba")
-    # The output of the converted model that is what predict() gives, and its rank.
-    predicted, rank = "variable", 2
+    by_name = data_frame.takes_columns(estimator)
+    chosen = (
+        data_frame.inputs(estimator, inputs, signature or {})
+        if by_name
+        else (_matrix(estimator, inputs),)
+    )
+    conversion = _Conversion(estimator, chosen, by_name=by_name, opset=opset)
+    columns = getattr(estimator, "feature_names_in_", ())
+    return Exportable(
+        "scikit-learn",
+        chosen,
+        [Attempt("skl2onnx", conversion.write)],
+        conversion.reference,
+        {"sklearn": str(importlib.import_module("sklearn").__version__)},
+        columns={} if by_name else _names(chosen[0].name, columns),
+        labels=_names("probabilities", estimator.classes_ if conversion.probable else ()),
+        warnings=conversion.warnings(),
+    )
 
-    def write(path: Path) -> Sequence[str]:
+
+class _Conversion:
+    """An estimator with the inputs of its file: writes the file, and computes what it should."""
+
+    def __init__(
+        self, estimator: Any, inputs: Sequence[Tensor], *, by_name: bool, opset: int
+    ) -> None:
+        # Mixtures have probabilities, and no classes that they are of.
+        self._classifies = hasattr(estimator, "classes_")
+        self.probable = self._classifies and hasattr(estimator, "predict_proba")
+        self._estimator = estimator
+        self._converted = data_frame.without_text_imputers(estimator) if by_name else estimator
+        self._inputs = inputs
+        self._by_name = by_name
+        self._opset = opset
+        # The output of the file that is what predict() gives, and its rank.
+        self._predicted, self._rank = "variable", 2
+
+    def write(self, path: Path) -> Sequence[str]:
+        """Convert into a file."""
         skl2onnx = _skl2onnx()
         types = importlib.import_module("skl2onnx.common.data_types")
-        kind = types.FloatTensorType if tensor.datatype == "FP32" else types.DoubleTensorType
+        options: dict[Any, Any] = dict(_of_text(self._converted))
+        if self._classifies:
+            options |= _plain_outputs(self._converted)
+        # Its converter counts the columns, also those that are dropped.
+        by_place = self._inputs
+        if self._by_name:
+            by_place = data_frame.with_dropped(self._estimator, self._inputs)
         model = skl2onnx.to_onnx(
-            estimator,
-            initial_types=[(tensor.name, kind([None, count]))],
-            target_opset={"": opset, "ai.onnx.ml": 3},
-            options=_plain_outputs(estimator) if classifies else None,
+            self._converted,
+            initial_types=[
+                (t.name, getattr(types, _TYPES[t.datatype])([None, t.wire_shape[-1]]))
+                for t in by_place
+            ],
+            target_opset={"": self._opset, "ai.onnx.ml": 3},
+            options=options,
         )
-        graph = model.graph
-        if classifies and not probable:
-            del graph.output[1:]
-        graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
-        nonlocal predicted, rank
-        predicted, rank = graph.output[0].name, len(graph.output[0].type.tensor_type.shape.dim)
-        for output in graph.output:
-            if output.type.tensor_type.shape.dim:
-                output.type.tensor_type.shape.dim[0].dim_param = "batch"
+        self._shape(model.graph, by_place)
         path.write_bytes(model.SerializeToString())
         return []
 
-    def reference(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        features = feeds[tensor.name]
+    def _shape(self, graph: Any, by_place: Sequence[Tensor]) -> None:
+        """Give a graph the inputs and outputs that are promised, with a batch dimension."""
+        for value, tensor in zip(list(graph.input), by_place, strict=True):
+            if tensor not in self._inputs:
+                graph.input.remove(value)
+                continue
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+            _rename(graph, value, tensor.name)
+        if self._classifies and not self.probable:
+            del graph.output[1:]
+        for output in graph.output:
+            if output.type.tensor_type.shape.dim:
+                output.type.tensor_type.shape.dim[0].dim_param = "batch"
+        first = graph.output[0]
+        self._predicted, self._rank = first.name, len(first.type.tensor_type.shape.dim)
+
+    def reference(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what the estimator itself predicts, by the names of the file's outputs."""
+        estimator, first = self._estimator, self._inputs[0]
+        features = data_frame.frame(feeds) if self._by_name else feeds[first.name]
         try:
-            found = np.asarray(estimator.predict(features))
-            probabilities = estimator.predict_proba(features) if probable else None
+            with warnings.catch_warnings():
+                # True of any matrix, and told at every call.
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+                found = np.asarray(estimator.predict(features))
+                probabilities = estimator.predict_proba(features) if self.probable else None
         except Exception as error:  # estimators raise everything there is
             raise InvalidArguments(
-                f"{type(estimator).__name__} itself cannot predict {features.dtype}"
-                f" {list(features.shape)}: {summary(error)}",
-                f"--input x=FP64[batch,{count}], or --no-random with --samples of values that it"
-                " takes",
+                f"{type(estimator).__name__} itself cannot predict {_shown(feeds)}:"
+                f" {summary(error)}",
+                f"--input {first.name}=FP64{first.shown_shape}, or --no-random with --samples of"
+                " values that it takes",
             ) from error
         if isinstance(probabilities, list):
             raise InvalidArguments(
@@ -115,21 +186,45 @@ def exportable(estimator: Any, inputs: Sequence[Tensor], *, opset: int) -> Expor
             )
         if probabilities is not None:
             return {"label": found, "probabilities": np.asarray(probabilities)}
-        return {predicted: found if rank == 1 else found.reshape(len(found), -1)}
+        return {self._predicted: found if self._rank == 1 else found.reshape(len(found), -1)}
 
-    version = str(importlib.import_module("sklearn").__version__)
-    return Exportable(
-        "scikit-learn",
-        chosen,
-        [Attempt("skl2onnx", write)],
-        reference,
-        {"sklearn": version},
-        columns=_names(tensor.name, getattr(estimator, "feature_names_in_", ())),
-        labels=_names("probabilities", estimator.classes_ if probable else ()),
-        warnings=[_LABELS_ALONE.format(type(_last_step(estimator)).__name__)]
-        if classifies and not probable
-        else [],
-    )
+    def warnings(self) -> list[str]:
+        """Return what the file lacks of the estimator."""
+        told: list[str] = []
+        if self._classifies and not self.probable:
+            told.append(_LABELS_ALONE.format(type(_last_step(self._estimator)).__name__))
+        if self._converted is not self._estimator:
+            told.append(_MISSING_TEXT)
+        return told
+
+
+def _matrix(estimator: Any, inputs: Sequence[Tensor]) -> Tensor:
+    count = int(estimator.n_features_in_)
+    chosen = tuple(inputs) or (Tensor(_INPUT, "FP32", ("batch", count)),)
+    if len(chosen) != 1 or chosen[0].datatype not in ("FP32", "FP64"):
+        raise InvalidArguments(
+            "an estimator takes one input of FP32 or FP64", f"--input x=FP32[batch,{count}]"
+        )
+    return replace(chosen[0], shape=("batch", count))
+
+
+def _rename(graph: Any, value: Any, name: str) -> None:
+    """Give an input its own name, which skl2onnx changes where it is no identifier."""
+    before = value.name
+    if before == name:
+        return
+    taken = {other for node in graph.node for other in node.output}
+    if name in taken | {tensor.name for tensor in graph.initializer}:
+        raise ValueError(f"the column {name!r} has the name of something within the file")
+    value.name = name
+    for node in graph.node:
+        for place, used in enumerate(node.input):
+            if used == before:
+                node.input[place] = name
+
+
+def _shown(feeds: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in feeds.items())
 
 
 def converted(transformer: Any, name: str, width: int, opset: int) -> Any:
@@ -149,6 +244,12 @@ def _plain_outputs(classifier: Any) -> dict[Any, dict[str, bool]]:
     if type(_last_step(classifier)).__name__ == "LinearSVC":
         return {type(_last_step(classifier)): {"nocl": False}}
     return {id(classifier): {"zipmap": False}}
+
+
+def _of_text(estimator: Any) -> dict[Any, dict[str, str]]:
+    """Return skl2onnx's options for what cuts text into words."""
+    # What it asks for otherwise is not installed where little is, as in the serving image.
+    return {kind: {"locale": "C"} for kind in data_frame.vectorizers(estimator)}
 
 
 def _last_step(estimator: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from slipway.errors import InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import ort
-from slipway.model.signature import DTYPES, Array, inputs_of
+from slipway.model.signature import DTYPES, Array, inputs_with_typical
 from slipway.model.tensor import Tensor
 
 _KIBI = 1024
@@ -42,14 +42,19 @@ def measured(model: Path) -> int | None:
 
 
 def zeros(tensor: Tensor) -> Array:
-    """Return zeros (for text: empty) for an input, each symbolic dimension being 1."""
+    """Return zeros (for text: empty) for an input, or its first typical value.
+
+    Each symbolic dimension is 1.
+    """
     shape = tuple(size if isinstance(size, int) else 1 for size in tensor.shape or ())
     dtype = DTYPES[tensor.datatype]
+    if tensor.typical:
+        return np.full(shape, tensor.typical[0], dtype)
     return np.full(shape, "", dtype) if dtype.kind == "O" else np.zeros(shape, dtype)
 
 
 def _main(path: Path) -> int:
-    inputs = inputs_of(graphs.read(path).graph)
+    inputs = inputs_with_typical(graphs.read(path))
     if not all(tensor.served for tensor in inputs):
         return 1
     try:

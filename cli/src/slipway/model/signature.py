@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from slipway.model import typical
 from slipway.model.tensor import BF16, NUMPY_NAMES, Tensor
 
 Array = NDArray[Any]
@@ -39,6 +40,12 @@ def inputs_of(graph: onnx.GraphProto) -> tuple[Tensor, ...]:
     given = {tensor.name for tensor in graph.initializer}
     given |= {tensor.values.name for tensor in graph.sparse_initializer}
     return tuple(_tensor(value) for value in graph.input if value.name not in given)
+
+
+def inputs_with_typical(model: onnx.ModelProto) -> tuple[Tensor, ...]:
+    """Return what must be fed, with the typical values that the model's metadata lists."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return typical.read(metadata, inputs_of(model.graph))
 
 
 def outputs_of(graph: onnx.GraphProto) -> tuple[Tensor, ...]:

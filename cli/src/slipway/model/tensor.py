@@ -31,11 +31,13 @@ class Tensor:
     ``datatype`` is the protocol's name, or ONNX's in lower case for what the protocol has not got
     (``map``, ``sequence``, ``float8e4m3fn``). ``shape`` holds a number for a fixed dimension, a
     name for a symbolic one, None for one that is not known; it is None where the rank is not.
+    ``typical`` are values that its elements may have, where the model tells some.
     """
 
     name: str
     datatype: str
     shape: tuple[int | str | None, ...] | None
+    typical: tuple[str | float, ...] = ()
 
     @property
     def served(self) -> bool:

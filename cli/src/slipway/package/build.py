@@ -14,14 +14,17 @@ from pathlib import Path
 from slipway import files, terminal
 from slipway.errors import Conflict, Differs, InvalidArguments, InvalidModel
 from slipway.model import graph as graphs
-from slipway.model import names, ort
-from slipway.model.signature import inputs_of, outputs_of
+from slipway.model import names, ort, typical
+from slipway.model.signature import inputs_with_typical, outputs_of
 from slipway.model.tensor import Tensor
 from slipway.package import golden, hashing
 from slipway.package.manifest import FILE_NAME, GOLDEN_NAME, MODEL_NAME, Manifest, PackagedFile
 from slipway.validation import cases
 from slipway.validation.cases import Plan
 from slipway.validation.compare import Tolerance, differences
+
+# In fields of their own, or of no use without the graph.
+_NOT_TOLD_TWICE = (names.COLUMNS, names.LABELS, typical.PROPERTY)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def build(model: Path, folder: Path, wishes: Wishes) -> tuple[Manifest, str]:
         InvalidModel: it is no model, or it fails on the samples.
     """
     proto = graphs.read(model)
-    inputs, outputs = inputs_of(proto.graph), outputs_of(proto.graph)
+    inputs, outputs = inputs_with_typical(proto), outputs_of(proto.graph)
     metadata = {entry.key: entry.value for entry in proto.metadata_props} | dict(wishes.metadata)
     columns = names.read(metadata, names.COLUMNS, inputs) | dict(wishes.columns)
     labels = names.read(metadata, names.LABELS, outputs) | dict(wishes.labels)
@@ -80,7 +83,7 @@ def build(model: Path, folder: Path, wishes: Wishes) -> tuple[Manifest, str]:
             labels=labels,
             golden=tolerance if samples is not None else {},
             serving=wishes.serving,
-            metadata={k: v for k, v in metadata.items() if k not in (names.COLUMNS, names.LABELS)},
+            metadata={k: v for k, v in metadata.items() if k not in _NOT_TOLD_TWICE},
         )
         content = manifest.encode()
         (temporary / FILE_NAME).write_bytes(content)

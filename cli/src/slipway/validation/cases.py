@@ -148,6 +148,8 @@ def _fit(path: Path, tensor: Tensor, array: Array) -> Array:
     dtype = DTYPES.get(tensor.datatype)
     if dtype is None:
         return array
+    if array.ndim == 1 and tensor.shape is not None and tensor.shape[1:] == (1,):
+        array = array[:, None]  # A column, as a data frame has it.
     if dtype.kind == "O":
         return array.astype(object)
     if not np.can_cast(array.dtype, dtype, "same_kind"):
@@ -199,7 +201,11 @@ def _random(
     tensor: Tensor, shape: tuple[int, ...], random: np.random.Generator, plan: Plan
 ) -> Array:
     dtype = DTYPES[tensor.datatype]
-    bounds = plan.ranges.get(tensor.name, plan.ranges.get(""))
+    bounds = plan.ranges.get(tensor.name)
+    if tensor.typical and bounds is None:
+        choices = np.array(tensor.typical, dtype)
+        return np.asarray(random.choice(choices, shape), dtype).reshape(shape)
+    bounds = bounds or plan.ranges.get("")
     if dtype.kind == "O":
         return np.asarray(random.choice(_WORDS, shape), dtype=object).reshape(shape)
     if dtype.kind == "b":
@@ -215,7 +221,8 @@ def _random(
 
 def _edges(inputs: Sequence[Tensor], like: Case, plan: Plan) -> list[Case]:
     """Return cases of values where arithmetic goes wrong first; only floats are set to them."""
-    floats = [t.name for t in inputs if DTYPES[t.datatype].kind == "f" and not plan.ranges]
+    free = [t for t in inputs if not t.typical and not plan.ranges]
+    floats = [t.name for t in free if DTYPES[t.datatype].kind == "f"]
     if not floats:
         return []
     return [

@@ -16,7 +16,7 @@ from slipway.errors import InvalidModel
 from slipway.model import graph as graphs
 from slipway.model import ort
 from slipway.model.findings import not_batchable
-from slipway.model.signature import Array, inputs_of, outputs_of
+from slipway.model.signature import Array, inputs_with_typical, outputs_of
 from slipway.model.tensor import Tensor
 from slipway.validation import cases
 from slipway.validation.cases import Case
@@ -63,7 +63,7 @@ def check_form(path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         raise InvalidModel(
             f"ONNX's checker refuses {path}: {text}", f"slipway inspect {path} may tell more"
         ) from None
-    return inputs_of(model.graph), outputs_of(model.graph)
+    return inputs_with_typical(model), outputs_of(model.graph)
 
 
 def compare(

@@ -14,7 +14,7 @@ import numpy as np
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.artifact.manifest import Manifest
 from slipway_runtime.errors import BadRequest, InvalidModel, OutOfMemory, WarmupFailed
-from slipway_runtime.inference import columns, labels
+from slipway_runtime.inference import columns, labels, typical
 from slipway_runtime.inference import session as ort
 from slipway_runtime.inference.operators import selecting
 from slipway_runtime.inference.providers import Providers
@@ -96,6 +96,7 @@ class Model:
         properties = cast("Mapping[str, str]", session.get_modelmeta().custom_metadata_map)
         listed = columns.given(manifest.columns, inputs) if manifest is not None else None
         self.columns = listed or columns.read(properties, inputs)
+        self.typical = typical.read(properties, inputs)
         self._all_outputs = self.signature.output_names
         self._outputs_by_name = {spec.name: spec for spec in outputs}
         self._bf16_inputs = [spec.name for spec in inputs if spec.datatype.name == BF16]
@@ -213,14 +214,14 @@ class Model:
     def warm_up(self, inputs: Mapping[str, Array] | None = None) -> Mapping[str, Array]:
         """Run once on these inputs and learn the labels of maps; return the inputs.
 
-        Without inputs these are zeros, each symbolic dimension being 1.
+        Without inputs these are zeros, or the first of an input's typical values, each symbolic
+        dimension being 1.
 
         Raises:
             WarmupFailed: the run failed.
             OutOfMemory: the run could not be allocated.
         """
-        zeros = inputs is None
-        feeds = inputs or {spec.name: _zeros(spec) for spec in self.signature.inputs}
+        feeds = inputs or self._made_up()
         try:
             values = self._execute(self._all_outputs, feeds)
         except Exception as error:
@@ -230,12 +231,21 @@ class Model:
                     f"there is not enough memory for a first run: {text}; raise the memory limit"
                 ) from error
             shapes = {name: list(array.shape) for name, array in feeds.items()}
+            values_of = (
+                "a golden sample" if inputs else "typical values" if self.typical else "zeros"
+            )
             raise WarmupFailed(
-                f"the model loads, but a first run on {'zeros' if zeros else 'a golden sample'} of"
-                f" the shapes {shapes} fails: {text}"
+                f"the model loads, but a first run on {values_of} of the shapes {shapes} fails:"
+                f" {text}"
             ) from error
         self._learn_labels(dict(zip(self._all_outputs, values, strict=True)))
         return feeds
+
+    def _made_up(self) -> dict[str, Array]:
+        zeros = {spec.name: _zeros(spec) for spec in self.signature.inputs}
+        return zeros | {
+            name: typical.filled(values, zeros[name].shape) for name, values in self.typical.items()
+        }
 
     def _learn_labels(self, values: Mapping[str, object]) -> None:
         outputs: list[TensorSpec] = []

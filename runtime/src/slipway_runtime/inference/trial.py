@@ -22,6 +22,7 @@ from slipway_runtime.inference.golden import DEFAULT_TOLERANCE
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import BF16, Array, Signature, TensorSpec
 from slipway_runtime.inference.timing import Predictor, measure
+from slipway_runtime.inference.typical import filled
 
 AUTO_ROWS: Final = 32
 
@@ -161,8 +162,7 @@ class _Trial:
         for scales in (_SCALES, _ORDINARY):
             for inner in _INNER_SIZES:
                 made = [
-                    _row(self.model.signature, number, inner, scale)
-                    for number, scale in enumerate(scales)
+                    _row(self.model, number, inner, scale) for number, scale in enumerate(scales)
                 ]
                 yield _Rows(made, scales)
 
@@ -290,15 +290,18 @@ def _elements(signature: Signature) -> int:
     )
 
 
-def _row(signature: Signature, number: int, inner: int, scale: float) -> dict[str, Array]:
+def _row(model: Model, number: int, inner: int, scale: float) -> dict[str, Array]:
     """Return one row of inputs, different for each number; symbolic sizes behind it are equal.
 
-    Fractions lie between 0 and ``scale``.
+    Fractions lie between 0 and ``scale``; inputs with typical values hold one of these.
     """
     random = np.random.default_rng(number)
     row: dict[str, Array] = {}
-    for spec in signature.inputs:
+    for spec in model.signature.inputs:
         shape = (1, *(inner if size is None else size for size in (spec.shape or ())[1:]))
+        if spec.name in model.typical:
+            row[spec.name] = filled(model.typical[spec.name], shape, number)
+            continue
         match spec.datatype.kind:
             case "f":
                 values = np.asarray(random.random(shape, dtype=np.float32) * np.float32(scale))

@@ -74,7 +74,7 @@ def prepare(
         if kept.provider in model.providers:
             kept.keep()
     service = Service(model, executor, metrics, settings)
-    routes = ModelRoutes(service, settings, unready, sample)
+    routes = ModelRoutes(service, settings, unready, warm if model.typical else sample)
     if settings.workers == "auto":
         routes.run_seconds = _timed(lambda: model.warm_up(warm))
     return routes

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,12 @@ class Child:
                 self._exportable = exportable = _load(request)
                 return {
                     "framework": exportable.framework,
-                    "inputs": [
-                        {"name": t.name, "datatype": t.datatype, "shape": list(t.shape or ())}
-                        for t in exportable.inputs
-                    ],
+                    "inputs": [asdict(tensor) for tensor in exportable.inputs],
                     "attempts": [attempt.name for attempt in exportable.attempts],
                     "metadata": dict(exportable.metadata),
                     "columns": {key: list(v) for key, v in exportable.columns.items()},
                     "remedy": exportable.remedy,
+                    "warnings": list(exportable.warnings),
                     "labels": {key: list(v) for key, v in exportable.labels.items()},
                 }
             case "write":
@@ -85,7 +84,9 @@ def _load(request: Request) -> Exportable:
         )  # fmt: skip
     if flavor == SKLEARN:
         estimator = importlib.import_module("mlflow.sklearn").load_model(folder)
-        return sklearn_model.exportable(estimator, inputs, opset=request["opset"])
+        return sklearn_model.exportable(
+            estimator, inputs, opset=request["opset"], signature=request["columns"]
+        )
     loaded = importlib.import_module("mlflow.pyfunc").load_model(folder)
     artifacts = {name: Path(path) for name, path in request["artifacts"].items()}
     return custom.exportable(loaded, artifacts, request["columns"])

@@ -157,11 +157,15 @@ def _exportable(child: _Child, model: MlflowModel, wishes: Wishes) -> Exportable
 
     return Exportable(
         told["framework"],
-        [Tensor(t["name"], t["datatype"], tuple(t["shape"])) for t in told["inputs"]],
+        [
+            Tensor(t["name"], t["datatype"], tuple(t["shape"]), tuple(t["typical"]))
+            for t in told["inputs"]
+        ],
         [attempt(name) for name in told["attempts"]],
         reference,
         dict(model.metadata) | told["metadata"],
         told["columns"],
         told["labels"],
         told["remedy"],
+        told["warnings"],
     )
