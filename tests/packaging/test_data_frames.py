@@ -141,6 +141,8 @@ def test_the_example_is_served_and_records_are_answered_as_the_pipeline_predicts
         reply = server.post("/predict", {"records": records})
         assert reply.status == 200, reply.body
         np.testing.assert_allclose(reply.json["probabilities"], expected, atol=1e-5)
+        gap = server.post("/predict", {"records": [records[0] | {"age": None}]})
+        assert gap.status == 200, gap.body
         backwards = [dict(reversed(record.items())) for record in records]
         assert server.post("/predict", {"records": backwards}).json == reply.json
 

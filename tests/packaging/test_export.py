@@ -244,6 +244,8 @@ def test_an_estimator_that_makes_something_else_of_missing_values_is_told(
     told = [text for text in ended.json["warnings"] if "missing values" in text]
     assert len(told) == (1 if differs else 0)
     assert ("SimpleImputer" in ended.err) is differs
+    metadata = slipway("inspect", "model.onnx", "--json").json["metadata"]
+    assert metadata.get("missing") == (None if differs else "nan")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 21
+NAN = float("nan")
 IR_VERSION = 10
 
 ELEMENT_TYPES: dict[str, int] = {
@@ -96,6 +97,36 @@ def weighted(columns: Sequence[str] | None = None, *, properties: str | None = N
         [tensor("y", ["n"])],
         [weights],
         metadata=None if properties is None else {"columns": properties},
+    )
+
+
+def fills_gaps(*, says_so: bool = True) -> bytes:
+    """age [n, 1] FP32 and x [n, 2] FP32 of the columns a, b -> y [n, 1] and z [n, 2].
+
+    NaN becomes 7.
+    """
+    imputer = {"domain": "ai.onnx.ml", "imputed_value_floats": [7.0], "replaced_value_float": NAN}
+    metadata = {"columns": json.dumps({"x": ["a", "b"]})} | ({"missing": "nan"} if says_so else {})
+    return build(
+        [
+            helper.make_node("Imputer", ["age"], ["y"], **imputer),
+            helper.make_node("Imputer", ["x"], ["z"], **imputer),
+        ],
+        [tensor("age", ["n", 1]), tensor("x", ["n", 2])],
+        [tensor("y", ["n", 1]), tensor("z", ["n", 2])],
+        metadata=metadata,
+    )
+
+
+def largest_of_row(datatype: str) -> bytes:
+    """x [n, 4] FP32 -> y [n]: the place of the row's largest value, as this datatype."""
+    return build(
+        [
+            helper.make_node("ArgMax", ["x"], ["place"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["place"], ["y"], to=ELEMENT_TYPES[datatype]),
+        ],
+        [tensor("x", ["n", 4])],
+        [tensor("y", ["n"], datatype)],
     )
 
 

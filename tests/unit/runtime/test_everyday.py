@@ -244,6 +244,28 @@ def test_what_is_wrong_or_would_be_a_guess_is_refused_with_a_sentence(
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("decode", "request_body", "kind"),
+    [
+        (predict.decode, {"records": [{"age": None, "b": None, "a": 1}]}, b"application/json"),
+        (
+            mlflow.decode,
+            {"dataframe_split": {"columns": ["a", "age", "b"], "data": [[1, None, None]]}},
+            b"application/json",
+        ),
+        (mlflow.decode, b"b,age,a\n,,1\n", b"text/csv"),
+    ],
+    ids=["records", "data frame", "CSV"],
+)
+def test_missing_numbers_reach_a_model_that_says_that_it_takes_them(
+    load_model: LoadModel, decode: Decode, request_body: Any, kind: bytes
+) -> None:
+    answer = ask(decode, load_model(onnx_models.fills_gaps()), request_body, kind)
+    assert answer.get("predictions", answer) == {"y": [[7]], "z": [[1, 7]]}
+    with pytest.raises(BadRequest, match=r"got null|'' is no FP32"):
+        ask(decode, load_model(onnx_models.fills_gaps(says_so=False)), request_body, kind)
+
+
 def test_many_columns_take_no_more_than_their_number(load_model: LoadModel) -> None:
     """They are looked at on the event loop: with their square, a small body would hold it."""
     columns = [f"c{number}" for number in range(50_000)]

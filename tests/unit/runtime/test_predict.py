@@ -29,6 +29,16 @@ def ask(model: Model, document: Any) -> Any:
     return orjson.loads(answer)
 
 
+@pytest.mark.parametrize("datatype", onnx_models.ELEMENT_TYPES)
+def test_one_value_of_a_row_is_answered_in_every_datatype(
+    load_model: LoadModel, datatype: str
+) -> None:
+    model = load_model(onnx_models.largest_of_row(datatype))
+    value = {"BYTES": "1", "BOOL": True}.get(datatype, 1)
+    assert ask(model, [0, 5, 0, 0]) == {"y": value}
+    assert ask(model, [[0, 5, 0, 0]]) == {"y": [value]}
+
+
 def named_input() -> bytes:
     return onnx_models.identity(input_name="input")
 

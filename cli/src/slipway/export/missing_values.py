@@ -18,34 +18,34 @@ from slipway.validation.compare import Tolerance
 _TAKE_ROWS = ("scikit-learn",)
 _ROWS_PER_COLUMN = 4
 _MOST_ROWS = 512
-_DIFFERS = (
+PROPERTY = "missing"
+"""Metadata of a file that computes the same as the original where numbers are missing."""
+TAKEN_AS_NAN = "nan"
+DIFFERS = (
     "the original takes missing values (NaN), and the file answers otherwise where there are some:"
     " fill them in before, as by a SimpleImputer at the head of the pipeline"
 )
 
 
-def warnings(
+def same(
     path: Path, exportable: Exportable, cases: Sequence[Case], tolerance: Tolerance
-) -> list[str]:
-    """Compare on rows of the cases with holes in them; what differs is told, and no failure.
+) -> bool | None:
+    """Return whether the file answers rows of the cases with holes in them as the original does.
 
-    Nothing is told of an estimator that takes no missing values, nor of other models than
-    estimators: they are not asked with any.
+    None of an estimator that takes no missing values, and of other models than estimators: they
+    are not asked with any.
     """
     if exportable.framework not in _TAKE_ROWS:
-        return []
+        return None
     holes = _with_holes([case.inputs for case in cases], exportable.inputs)
     if holes is None:
-        return []
+        return None
     case = Case("missing values", holes)
     try:
         expected = exportable.reference(case.inputs)
     except SlipwayError:
-        return []
-    outcome = check.compare(path, [case], lambda _: expected, "", tolerance)
-    if outcome.close:
-        return []
-    return [_DIFFERS]
+        return None
+    return check.compare(path, [case], lambda _: expected, "", tolerance).close
 
 
 def _with_holes(

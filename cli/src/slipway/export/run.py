@@ -83,11 +83,14 @@ def export(
                 failures.append(f"{attempt.name}: the file computes something else")
                 continue
             compared = (path, exportable, cases, tolerance)
+            holds = missing_values.same(*compared)
             noted = [
                 *exportable.warnings,
-                *missing_values.warnings(*compared),
+                *([missing_values.DIFFERS] if holds is False else ()),
                 *rounding.warnings(*compared),
             ]
+            if holds:
+                _add_metadata(path, {missing_values.PROPERTY: missing_values.TAKEN_AS_NAN})
             files.place(path, target, graphs.files_beside(target))
             return replace(done, warnings=[*warned, *noted])
     if rejected is not None:
@@ -143,7 +146,16 @@ def _sign(
             told[key] = names.encode(given)
     if values := typical.encode(exportable.inputs):
         told[typical.PROPERTY] = values
+    _write(model, told, path)
+
+
+def _add_metadata(path: Path, more: Mapping[str, str]) -> None:
+    model = graphs.read(path)
+    _write(model, {entry.key: entry.value for entry in model.metadata_props} | dict(more), path)
+
+
+def _write(model: onnx.ModelProto, metadata: Mapping[str, str], path: Path) -> None:
     del model.metadata_props[:]
-    for key, value in sorted(told.items()):
+    for key, value in sorted(metadata.items()):
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))
     path.write_bytes(model.SerializeToString())

@@ -84,8 +84,9 @@ def to_json_ready(
                 raise _not_finite(spec, array, finite)
             return _with_substitutes(array, finite, non_finite)
     if array.ndim == 0:
-        # As NumPy's own number: a Python float would show a float32 with the digits of a double.
-        return array[()]
+        # A Python float would show a float32 with the digits of a double; and ONNX Runtime's 64-bit
+        # integers are of NumPy's types longlong and ulonglong, which orjson takes in arrays alone.
+        return array[()] if kind == "f" else array.item()
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array)

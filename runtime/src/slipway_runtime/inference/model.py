@@ -28,6 +28,8 @@ from slipway_runtime.inference.tensors import (
 )
 from slipway_runtime.settings import CPU_PROVIDER
 
+_MISSING: Final = "missing"
+_NAN: Final = "nan"
 _MAX_INPUT_BYTES: Final = 1024 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ class Model:
 
     ``providers`` are those of the session, ``passed_over`` the preferred ones that it lacks, each
     with the reason. ``selects`` tells that values decide how many rows some outputs have.
+    ``takes_missing`` is what the metadata property ``missing`` says: where it is ``nan``, fractions
+    that are missing in named columns are NaN.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Model:
         listed = columns.given(manifest.columns, inputs) if manifest is not None else None
         self.columns = listed or columns.read(properties, inputs)
         self.typical = typical.read(properties, inputs)
+        self.takes_missing = properties.get(_MISSING) == _NAN
         self._all_outputs = self.signature.output_names
         self._outputs_by_name = {spec.name: spec for spec in outputs}
         self._bf16_inputs = [spec.name for spec in inputs if spec.datatype.name == BF16]

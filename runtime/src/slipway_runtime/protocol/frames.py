@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
+
+import numpy as np
 
 from slipway_runtime.errors import BadRequest
 from slipway_runtime.inference.json_values import from_nested, name_value
@@ -127,7 +130,9 @@ def to_inputs(model: Model, frame: Frame) -> dict[str, Array]:
     inputs: dict[str, Array] = {}
     for spec in model.signature.inputs:
         wanted = _wanted(model, spec, frame, places)
-        array = from_nested(spec, _values(spec, frame, wanted, places))
+        gaps = model.takes_missing and spec.datatype.dtype.kind == "f"
+        values = _values(spec, frame, wanted, places, gaps=gaps)
+        array = _with_gaps(spec, values) if gaps else from_nested(spec, values)
         check_shape(spec, array.shape)
         inputs[spec.name] = array
     return inputs
@@ -161,14 +166,25 @@ def _wanted(model: Model, spec: TensorSpec, frame: Frame, places: Mapping[str, i
 
 
 def _values(
-    spec: TensorSpec, frame: Frame, wanted: Sequence[str], places: Mapping[str, int]
+    spec: TensorSpec,
+    frame: Frame,
+    wanted: Sequence[str],
+    places: Mapping[str, int],
+    *,
+    gaps: bool,
 ) -> list[object]:
-    """Return the cells as nested lists of the input's shape: a row is a cell, or a list of them."""
+    """Return the cells as nested lists of the input's shape: a row is a cell, or a list of them.
+
+    With ``gaps`` an empty cell of CSV is None, as null is.
+    """
     chosen = [places[name] for name in wanted]
     rows = [[row[place] for place in chosen] for row in frame.rows]
     if frame.text:
         rows = [
-            [_parse(spec, cell, name) for cell, name in zip(row, wanted, strict=True)]
+            [
+                None if gaps and cell == "" else _parse(spec, cell, name)
+                for cell, name in zip(row, wanted, strict=True)
+            ]
             for row in rows
         ]
     one = len(wanted) == 1
@@ -177,6 +193,17 @@ def _values(
     if one and (holds_lists or rank == 1):
         return [row[0] for row in rows]
     return cast("list[object]", rows)
+
+
+def _with_gaps(spec: TensorSpec, values: list[object]) -> Array:
+    """Make an array of numbers in which cells that are None are NaN."""
+    rows = [cast("list[object]", row) if isinstance(row, list) else [row] for row in values]
+    if not any(None in row for row in rows):
+        return from_nested(spec, values)
+    filled = [[0.0 if cell is None else cell for cell in row] for row in rows]
+    array = from_nested(spec, filled).copy()
+    array[np.array([[cell is None for cell in row] for row in rows])] = math.nan
+    return array if isinstance(values[0], list) else array.reshape(-1)
 
 
 def _parse(spec: TensorSpec, cell: object, column: str) -> object:
