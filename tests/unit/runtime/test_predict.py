@@ -84,6 +84,16 @@ def fixed_batch() -> bytes:
             {"inputs": {"a": [[1, 2, 3]], "b": [[1, 1, 1]]}},
             {"total": [[2, 3, 4]], "difference": [[0, 1, 2]]},
         ),
+        (
+            onnx_models.input_per_column,
+            {"age": 41, "name": "Ada"},
+            {"age_out": [41], "name_out": ["Ada"]},
+        ),
+        (
+            onnx_models.input_per_column,
+            {"inputs": {"age": [[41]], "name": [["Ada"]]}},
+            {"age_out": [[41]], "name_out": [["Ada"]]},
+        ),
         (named_input, {"input": [1, 2]}, {"prediction": [1, 2]}),
         (nothing, {}, {"y": [1, 1]}),
         (scalar, {"x": 0.1}, {"y": 0.1}),

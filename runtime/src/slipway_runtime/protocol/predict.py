@@ -9,8 +9,9 @@
 | ``{"input": …}``             | models with one input                  | ``{"prediction": …}`` |
 | ``{"records": [{…}, …]}``    | models whose columns have names        | by output name        |
 
-A value with one dimension less than the model's input is one row: the batch dimension is added,
-and taken off those outputs again that have one.
+A value with one dimension less than the model's input is one row, and so is a bare value for an
+input of [-1, 1], the cell of a table: the batch dimension is added, and taken off those outputs
+again that have one.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ def decode(model: Model, body: Body) -> Call[Payload]:
     rows: dict[str, bool] = {}
     for spec in model.signature.inputs:
         array = from_nested(spec, values[spec.name])
-        if _is_row(spec, array):
-            array = array[None]
+        row = _as_batch(spec, array)
+        if row is not None:
+            array = row
             rows[spec.name] = True
         elif spec.batchable:
             rows[spec.name] = False
@@ -131,10 +133,13 @@ def _inputs_form(model: Model, value: object) -> dict[str, object]:
     raise _ambiguous(model, f"inputs is {name_value(cast('object', value))}")
 
 
-def _is_row(spec: TensorSpec, array: Array) -> bool:
-    if not spec.shape or array.ndim != len(spec.shape) - 1:
-        return False
-    return spec.shape[0] in (None, 1)
+def _as_batch(spec: TensorSpec, array: Array) -> Array | None:
+    """Return what came as one row with its batch dimension; None where it did not."""
+    if not spec.shape or spec.shape[0] not in (None, 1):
+        return None
+    if array.ndim == 0 and spec.shape[1:] == (1,):
+        return array.reshape(1, 1)
+    return array[None] if array.ndim == len(spec.shape) - 1 else None
 
 
 def _ambiguous(model: Model, problem: str) -> BadRequest:
