@@ -82,7 +82,7 @@ No wildcard, and no verb on Secrets: pods refer to them, the operator never read
 # kubelet tells in the pod's Events alone.
 - apiGroups: [""]
   resources: [events]
-  verbs: [list, create, patch]
+  verbs: [list, create]
 {{- end }}
 
 {{/*

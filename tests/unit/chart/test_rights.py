@@ -15,7 +15,7 @@ NEEDED = {
     ("autoscaling", "horizontalpodautoscalers"): READ | {"create", "patch", "delete"},
     ("policy", "poddisruptionbudgets"): READ | {"create", "patch", "delete"},
     ("networking.k8s.io", "networkpolicies"): READ | {"create", "patch", "delete"},
-    ("", "events"): {"list", "create", "patch"},
+    ("", "events"): {"list", "create"},
 }
 
 
