@@ -57,6 +57,6 @@ def test_an_api_server_that_nothing_tells_of_is_told(
     code, said = run(tmp_path, free_port(), environment)
     assert code == 2
     last = said.splitlines()[-1]
-    assert last.startswith("slipway-operator: nothing tells where the API server is: ")
+    assert last.startswith("slipway-operator: the API server's address is not known: ")
     assert reason in last
     assert "Traceback" not in said

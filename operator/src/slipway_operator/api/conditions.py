@@ -39,7 +39,7 @@ class Situation(Enum):
     """On the way to the target: first rollout, a later one, or pods being replaced."""
 
     FAILED = "failed"
-    """Nothing more happens until a person acts or the cause goes away."""
+    """Nothing more happens until a user acts or the cause goes away."""
 
     COMPLETE = "complete"
     """The target is served, or was and lost some of its pods."""

@@ -19,7 +19,7 @@ _DROPPED = {"title", "$defs"}
 
 
 def _resolve(node: Any, defs: dict[str, JsonSchema]) -> Any:
-    """Inline references, unfold ``X | null`` into X, and drop what a structural schema refuses."""
+    """Inline references, unwrap ``X | null`` into X, and drop what a structural schema refuses."""
     if isinstance(node, list):
         return [_resolve(item, defs) for item in cast("list[Any]", node)]
     if not isinstance(node, dict):

@@ -82,5 +82,5 @@ def _told(error: ValidationError) -> str:
     more = len(mistakes) - _MISTAKES_TOLD
     return (
         f"this operator cannot read the spec: {told}{f'; and {more} more' if more > 0 else ''}; "
-        "mend the spec, or install the CustomResourceDefinition that belongs to this operator"
+        "fix the spec, or install the CustomResourceDefinition that belongs to this operator"
     )

@@ -18,7 +18,7 @@ class Schema(BaseModel):
 
 
 def cel(rule: str, message: str, **more: str) -> dict[str, str]:
-    """One CEL validation; the message tells the user how to mend the value."""
+    """One CEL validation; the message tells the user how to fix the value."""
     return {"rule": rule, "message": message, **more}
 
 

@@ -39,7 +39,7 @@ class Requirement(_Strict):
         return self
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels meets it; NotIn is met without the label too."""
+        """Whether an object with these labels satisfies it; NotIn also holds without the label."""
         match self.operator:
             case Operator.IN:
                 return labels.get(self.key) in self.values
@@ -58,7 +58,7 @@ class LabelSelector(_Strict):
     match_expressions: list[Requirement] = Field(default_factory=list[Requirement])
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether an object with these labels is meant."""
+        """Whether the selector matches an object with these labels."""
         return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
             requirement.matches(labels) for requirement in self.match_expressions
         )

@@ -105,7 +105,7 @@ class PoolRollout(_Strict):
 
 
 class Proxy(_Strict):
-    """The way of `fetch` to its storage. Part of the pod template, so no place for a password."""
+    """How `fetch` reaches its storage. Part of the pod template, so it must hold no password."""
 
     https_proxy: ProxyUrl = None
     http_proxy: ProxyUrl = None
@@ -154,7 +154,7 @@ class Pool(_Strict):
 
     @model_validator(mode="after")
     def _either_required_or_preferred(self) -> Self:
-        """Pods that were told both would not start."""
+        """A pod with both would not start."""
         if both := [name for name in self.preferred_providers if name in self.providers]:
             raise ValueError(f"{', '.join(both)} is both in providers and in preferredProviders")
         if CPU_PROVIDER in self.preferred_providers:
@@ -190,7 +190,7 @@ class PodMonitors(Integration):
 
 
 class Integrations(_Strict):
-    """What children may be of a kind that not every cluster or not every user has."""
+    """Children whose kind may be missing from the cluster, or is not wanted by every user."""
 
     pod_monitor: PodMonitors = Field(default_factory=PodMonitors)
     keda: Integration = Field(default_factory=Integration)
@@ -199,7 +199,7 @@ class Integrations(_Strict):
 
 
 class LeaderElection(_Strict):
-    """Times of the Lease. renew < retry budget < duration, so that a leader ends before it is
+    """Times of the Lease: retry < renew deadline < duration, so that a leader ends before it is
     replaced.
     """
 
@@ -221,7 +221,7 @@ class LeaderElection(_Strict):
 
 
 class Settings(_Strict):
-    """Everything that an operator's process is told."""
+    """The whole configuration of an operator's process."""
 
     pools: dict[PoolName, Pool] = Field(min_length=1)
     namespaces: list[str] = Field(
@@ -262,7 +262,7 @@ def load_settings(path: Path) -> Settings:
     """Read the configuration.
 
     Raises:
-        SettingsError: the file is missing, is no YAML, or holds a value that is not allowed.
+        SettingsError: the file is missing, is not YAML, or holds a value that is not allowed.
     """
     try:
         data = yaml.safe_load(path.read_text())

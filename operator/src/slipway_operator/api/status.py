@@ -55,7 +55,7 @@ class LastFailure(Schema):
     revision: int = Field(description="Revision that failed.")
     digest: str = Field(description="Its artifact.")
     reason: str = Field(description="CamelCase word that a program can act on.")
-    message: str = Field(description="What was wrong, where, and how to mend it.")
+    message: str = Field(description="What was wrong, where, and how to fix it.")
     pod: str | None = Field(default=None, description="Pod that told it; it may be gone.")
     container: str | None = Field(default=None, description="Container that told it.")
     exit_code: int | None = Field(default=None, description="Its exit code.")

@@ -1,4 +1,4 @@
-"""kopf's part: it watches, and each event does no more than feed the store and the queue."""
+"""kopf's part: it watches, and each event only feeds the store and the queue."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
@@ -26,7 +26,7 @@ def build_registry(
     finalizers to the objects.
 
     Args:
-        listed: told of each object of the list that a watch begins with.
+        listed: called for each object of the list that a watch begins with.
     """
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry, id="login")(login)
@@ -57,7 +57,7 @@ def _watch(
 
 
 class _NoDifferences(kopf.DiffBaseStorage):
-    """kopf would copy each object twice for each event, to tell change handlers what changed.
+    """kopf would copy each object twice for each event, to compute diffs for change handlers.
 
     There are none.
     """
@@ -73,9 +73,9 @@ class _NoDifferences(kopf.DiffBaseStorage):
 
 
 class _Endless:
-    """Seconds between the tries of a request, of which there is no last one.
+    """Seconds between the attempts of a request, without end.
 
-    After its last try kopf gives up everything. One namespace that is deleted, and with it our
+    After its last attempt kopf gives up everything. One namespace that is deleted, and with it our
     rights there, would end the watches of all others.
     """
 

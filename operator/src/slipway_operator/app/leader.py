@@ -84,8 +84,8 @@ class LeaderElector:
     async def _renew(self) -> None:
         """Renew the Lease; returns when it is renewed or every attempt has failed.
 
-        An attempt that hangs is joined by another, which gets a new connection, and not given up: a
-        connection may be dead, or the API server slow.
+        An attempt that hangs is not given up but joined by another one on a new connection: either
+        the connection is dead, or the API server is slow.
         """
         attempts: set[asyncio.Task[bool]] = set()
         patience = (
@@ -110,10 +110,10 @@ class LeaderElector:
                 await asyncio.gather(*attempts, return_exceptions=True)
 
     def _until_renewal(self, started: float) -> float:
-        """Seconds from the last attempt's begin to the next.
+        """Seconds from the start of the last attempt to the next.
 
         Renewals are most of what an idle leader does. After a quick one half of the renew deadline
-        is enough for the next, after a slow one two thirds are left.
+        suffices for the next; after a slow one two thirds are left for it.
         """
         deadline, retry = self._settings.renew_deadline_seconds, self._settings.retry_period_seconds
         if self._valid_until < started + deadline:
@@ -129,7 +129,7 @@ class LeaderElector:
         """
         due = started + (self._settings.retry_period_seconds if period is None else period)
         if self._seen is not None and started <= self._seen.expires:
-            # A moment later: it has run out once it is past its time.
+            # A moment later: the Lease counts as expired only once its time has passed.
             due = min(due, self._seen.expires + _MOMENT)
         await asyncio.sleep(max(_MOMENT, due - self._monotonic()))
 
@@ -147,12 +147,12 @@ class LeaderElector:
             until = started + self._settings.renew_deadline_seconds
             self._valid_until = max(self._valid_until, until)
         else:
-            # Another holds it, whoever wrote that: what is left of our time counts no more.
+            # Another process holds it, whoever wrote that: the rest of our own time is void.
             self._valid_until = float("-inf")
         return held
 
     async def _attempt_in_time(self) -> bool:
-        """An attempt that is given up when the Lease would no longer be of use."""
+        """An attempt that is given up once the Lease would be too old to be useful."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.renew_deadline_seconds):
                 return await self._attempt()
@@ -215,7 +215,7 @@ class LeaderElector:
             return
         try:
             async with asyncio.timeout(self._settings.renew_deadline_seconds):
-                # Read anew: a renewal may have been cut off half-way.
+                # Read again: a renewal may have been interrupted halfway.
                 lease = await self._kube.get(LEASE, self._namespace, self._settings.name)
                 spec: Json = (lease or {}).get("spec") or {}
                 if lease is None or spec.get("holderIdentity") != self._identity:

@@ -24,7 +24,7 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
 
 
 class TextFormatter(logging.Formatter):
-    """For a person: the extra fields in brackets at the end of the message."""
+    """For humans: the extra fields in brackets at the end of the message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """One line."""
@@ -52,8 +52,8 @@ class JsonFormatter(logging.Formatter):
 def without_unclosed_generators(record: logging.LogRecord) -> bool:
     """Return whether a record of asyncio's is worth a line.
 
-    When the process ends, or has lost its Lease, kopf's watches are generators within generators in
-    the midst of their work. Not all can be closed in order, and asyncio tells each with its stack.
+    When the process ends, or has lost its Lease, kopf's watches are nested generators that are
+    still running. Not all can be closed in order, and asyncio logs each with its stack.
     """
     return not record.getMessage().startswith(_UNCLOSED)
 
@@ -61,8 +61,8 @@ def without_unclosed_generators(record: logging.LogRecord) -> bool:
 def without_endless_tries(record: logging.LogRecord) -> bool:
     """Return whether a record of kopf's is worth a line.
 
-    It tells each try of a watch that is refused, several times a minute for each kind: the first
-    ones are told, and then one in a while.
+    It logs each attempt of a refused watch, several times a minute for each kind: the first few are
+    kept, and then one every so often.
     """
     tried = _TRIED_AGAIN.match(record.getMessage())
     return not tried or (number := int(tried[1])) <= _TOLD_AT_FIRST or number % _TOLD_EVERY == 0
@@ -78,7 +78,7 @@ def configure(log_format: str) -> None:
     )
     handler.addFilter(without_endless_tries)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # kopf tells each event of each object at INFO and DEBUG; its warnings are worth reading.
+    # kopf logs each event of each object at INFO and DEBUG; its warnings are worth reading.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     logging.getLogger("asyncio").addFilter(without_unclosed_generators)

@@ -33,8 +33,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Run the command.
 
-    Exit codes: 0 done, 1 the operator had to stop and wants to be started again, 2 it cannot be
-    started like this.
+    Exit codes: 0 done, 1 the operator had to stop and should be restarted, 2 it cannot start as
+    configured.
     """
     arguments = _arguments(argv)
     try:

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the operator. Every label has few values, whatever is met."""
+"""Prometheus metrics of the operator. Every label has a bounded set of values."""
 
 from collections.abc import Callable, Iterator
 
@@ -76,7 +76,7 @@ class Metrics:
             ["outcome", "reason"],
             registry=self.registry,
         )
-        # From the first scrape on: a rate over a series that is born with 1 is 0.
+        # Present from the first scrape on: a rate over a series that first appears as 1 is 0.
         self.rollouts.labels(Outcome.GOOD, "")
         for reason in (*_REASONS, OTHER):
             self.rollouts.labels(Outcome.FAILED, reason)
@@ -84,7 +84,7 @@ class Metrics:
             self.errors.labels(error)
         self.queue_seconds = Histogram(
             "slipway_operator_queue_seconds",
-            "How long a ModelDeployment that wants a look waited for a worker.",
+            "How long a ModelDeployment that was due to be reconciled waited for a worker.",
             registry=self.registry,
             buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60),
         )
@@ -112,7 +112,7 @@ class Metrics:
         )
 
     def failed(self, error: str) -> None:
-        """A reconcile ended with an error; a word that is not known counts as another."""
+        """A reconcile ended with an error; an unknown reason is counted as ``Other``."""
         self.errors.labels(error if error in _ERRORS else OTHER).inc()
 
     def told(self, sent: bool) -> None:

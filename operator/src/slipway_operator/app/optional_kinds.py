@@ -67,7 +67,7 @@ class OptionalKinds:
                 _warn(kind, error)
 
     async def run(self) -> None:
-        """Follow every kind for ever."""
+        """Follow every kind forever."""
         if not self._kinds:
             await asyncio.Event().wait()
         await first_of(*map(self._follow, self._kinds))
@@ -137,7 +137,7 @@ class OptionalKinds:
                 self._queue.add(key)
 
     async def _until_there(self, kind: Kind, pause: float) -> None:
-        """Wait until it is worth another look at a kind that there was not."""
+        """Wait until it is worth checking again for a kind that was missing."""
         if self._namespaces != [None]:
             await asyncio.sleep(self._period)
             return
@@ -160,7 +160,7 @@ def _warn(kind: Kind, error: Exception) -> None:
 
 
 class _Found(Enum):
-    """What became of asking for a kind."""
+    """The outcome of asking for a kind."""
 
     SERVED = "served"
     MISSING = "missing"

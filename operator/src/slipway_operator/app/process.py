@@ -63,7 +63,7 @@ def _own_namespace(settings: Settings) -> str:
 
 
 def _identity() -> str:
-    """Unique to this process: a restarted one must not take itself for the one before."""
+    """Unique to this process: a restarted one must not mistake itself for its predecessor."""
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid4().hex[:8]}"
 
 
@@ -104,7 +104,7 @@ class _Operator:
         self.metrics.leader.labels(f"{namespace}/{election.name}").set_function(
             lambda: float(self.elector.is_leader())
         )
-        # Who does not lead takes nothing from its queue, and keeps nobody waiting.
+        # A process that does not lead takes nothing from its queue, and so keeps nobody waiting.
         self.metrics.queue_depth.set_function(
             lambda: float(len(self.queue)) if self.elector.is_leader() else 0.0
         )
@@ -179,7 +179,7 @@ async def _configuration() -> Configuration:
         return await load_configuration()
     except (ConfigException, OSError, YAMLError) as error:
         raise CannotStartError(
-            f"nothing tells where the API server is: {' '.join(str(error).split())};"
+            f"the API server's address is not known: {' '.join(str(error).split())};"
             " a pod has its ServiceAccount, elsewhere KUBECONFIG names a kubeconfig"
         ) from None
 
@@ -188,17 +188,17 @@ async def run_operator(settings: Settings) -> int:
     """Run until SIGTERM or until something essential ends.
 
     Returns:
-        The exit code: 0 after SIGTERM or SIGINT, 1 when the process wants to be started again.
+        The exit code: 0 after SIGTERM or SIGINT, 1 when the process should be restarted.
 
     Raises:
-        CannotStartError: its port is taken, or nothing tells where the API server is.
+        CannotStartError: its port is taken, or the API server's address is unknown.
     """
     memory.keep()
     listener = listen(settings.http_port)
     clock = ServerClock()
     kube = connect(await _configuration(), clock)
     # The Lease has connections of its own: a renewal never waits behind other requests, and after
-    # one that hung none of the others' connections, which may hang as well, is tried.
+    # one that hung it does not try the other requests' connections, which may hang as well.
     lease_kube = connect_lean(await _configuration())
     operator = _Operator(settings, kube, lease_kube, clock)
     stop = asyncio.Event()
@@ -219,11 +219,11 @@ async def run_operator(settings: Settings) -> int:
     )
     asking = asyncio.create_task(asked.wait(), name="signal")
     done, _ = await asyncio.wait({watching, working, asking}, return_when=asyncio.FIRST_COMPLETED)
-    # kopf, when it fails, cancels what it did not begin.
+    # When kopf fails it also cancels tasks that it did not start.
     code = 0 if asked.is_set() else 1
     for task in done - {asking}:
         logger.error(
-            "a part of the operator ended; it wants to be started again",
+            "a part of the operator ended; the process exits to be restarted",
             extra={"part": task.get_name()},
             exc_info=None if task.cancelled() else task.exception(),
         )

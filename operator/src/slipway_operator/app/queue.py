@@ -1,7 +1,7 @@
 """The work queue: keys without duplicates, never two workers on one key, back-off per key.
 
-What a person asked for is urgent: it goes before what controllers report and what may follow later.
-The others do not starve of it: one that has waited for long gets every second worker.
+What a user asked for is urgent: it goes before what controllers report and before follow-up work.
+The others do not starve: once one has waited for long, the two lanes alternate.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _PATIENCE = 10.0
 
 
 class WorkQueue:
-    """Keys that want a look.
+    """Keys that are due to be reconciled.
 
     A key that is added while a worker has it comes back when that worker is done, so no event is
     lost and no key is worked on twice at a time.
@@ -30,7 +30,7 @@ class WorkQueue:
         waited: Callable[[float], None] = lambda _seconds: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``waited`` is told of each key how long it had to wait for a worker."""
+        """``waited`` gets the seconds that each key waited for a worker."""
         self._waited = waited
         self._monotonic = monotonic
         # Keys and since when they wait, the longest first.
@@ -49,7 +49,7 @@ class WorkQueue:
         return len(self._urgent) + len(self._others)
 
     def add(self, key: Key, *, urgent: bool = False) -> None:
-        """Ask for a look at a key now."""
+        """Have a key reconciled as soon as possible."""
         if key in self._working:
             self._again[key] = urgent or self._again.get(key, False)
             return
@@ -63,7 +63,7 @@ class WorkQueue:
             self._urgent_available.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """Ask for a look in a while; an earlier one that is due stays."""
+        """Have a key reconciled after a delay; a timer that is due earlier stays."""
         loop = asyncio.get_running_loop()
         due = loop.time() + seconds
         known = self._timers.get(key)
@@ -99,13 +99,13 @@ class WorkQueue:
         return self._others if self._others_turn else self._urgent
 
     def done(self, key: Key) -> None:
-        """The worker is through with the key."""
+        """The worker has finished with the key."""
         self._working.discard(key)
         if key in self._again:
             self.add(key, urgent=self._again.pop(key))
 
     def failed(self, key: Key) -> float:
-        """Try the key again later, each time after a longer while; returns the seconds."""
+        """Retry the key later, with exponential backoff; returns the delay in seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         seconds = min(_FIRST_BACKOFF * 2 ** min(count, _MOST_DOUBLINGS), _LONGEST_BACKOFF)

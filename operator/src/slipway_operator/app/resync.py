@@ -1,10 +1,10 @@
 """Lists what is owned and corrects the store: watches may miss that something vanished.
 
-They do when the API server no longer has the events of a gap (410): kopf lists anew then, which
-tells what is there and not what is gone.
+They do when the API server no longer has the events of a gap (410): kopf then lists again, which
+shows what is there and not what is gone.
 
-Once the store is full a list of metadata is enough to see that nothing is missing, and most of the
-time nothing is: a whole object costs ten times as much to read.
+Once the store is filled, a list of metadata is enough to see that nothing is missing, and most of
+the time nothing is: a whole object costs ten times as much to read.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _SHARES = 12
 _APART_SECONDS = 5.0
 """Objects listed so long after the last ones belong to another list."""
 _TOGETHER_SECONDS = 1.0
-"""Watches that expire do so at about the same time: one look is for all of them."""
+"""Watches expire at about the same time: one resync serves all of them."""
 
 
 async def take_in(
@@ -77,7 +77,7 @@ async def _nothing_new(
 
 
 class Resync:
-    """Brings the store up to date by listing, once and then every while."""
+    """Brings the store up to date by listing, once and then periodically."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Resync:
     def knows(self, namespace: str) -> bool:
         """Whether all of a namespace has been listed; on less nothing can be decided.
 
-        If not it is looked at soon: whoever asks has met something in there.
+        If not, a resync follows soon: whoever asks has seen an object of it.
         """
         known = None in self._seen or namespace in self._seen
         if not known:
@@ -169,7 +169,7 @@ class Resync:
         self._note(refusals)
 
     def _seen_whole(self, namespace: str | None) -> None:
-        """What could not be decided on before wants a look."""
+        """Queue the models of a namespace that could not be decided on before."""
         if namespace in self._seen:
             return
         self._seen.add(namespace)
@@ -178,7 +178,7 @@ class Resync:
                 self._queue.add(key)
 
     def _note(self, refusals: Mapping[str | None, ApiError]) -> None:
-        """Tell once of each namespace that denies, and once when it no longer does."""
+        """Log once for each namespace that denies access, and once when it allows it again."""
         for namespace in refusals.keys() - self._denied:
             logger.warning(
                 "a namespace cannot be listed: its models are left as they are",
@@ -189,7 +189,7 @@ class Resync:
         self._denied = set(refusals)
 
     async def run(self, period: float) -> None:
-        """Repeat for ever, and whenever a watch has a gap: the level-triggered safety net.
+        """Repeat forever, and whenever a watch has a gap: the level-triggered safety net.
 
         What the lists correct is queued. Of the rest, which is as it was when it was
         last looked at, a share is queued each time, so that every key is looked at in the end.

@@ -1,4 +1,4 @@
-"""The workers: take a key, reconcile it, and put every way of failing in its place."""
+"""The workers: take a key, reconcile it, and handle every way of failing."""
 
 import asyncio
 import logging
@@ -35,10 +35,10 @@ class Workers:
         self._knows = knows
 
     async def run(self, count: int) -> None:
-        """Work until cancelled, or until this process is the leader no more.
+        """Work until cancelled, or until this process is no longer the leader.
 
-        Beside so many workers there are more that do only what is urgent: a slow answer to what is
-        not, as when a thousand Services are created, holds none of it up.
+        Beside these ``count`` workers there are more that take urgent keys only, so that slow
+        requests for other keys, as when a thousand Services are created, hold none of them up.
         """
         await first_of(
             *(self._work(only_urgent=False) for _ in range(count)),
@@ -54,7 +54,7 @@ class Workers:
                     await self._one(key)
             finally:
                 self._queue.done(key)
-            # A look that finds nothing to do waits for nothing. Thousands of them in a row, as when
+            # A reconcile that finds nothing to do never awaits. Thousands of them in a row, as when
             # a new leader looks at all models, must not keep the Lease from being renewed.
             await asyncio.sleep(0)
 

@@ -2,7 +2,7 @@
 
 
 def literal(text: str) -> str:
-    """Write an argument or a variable so that nothing in it is taken for a reference.
+    """Escape an argument or a variable so that nothing in it is taken for a reference.
 
     In both, Kubernetes puts the value of another variable for ``$(NAME)``, and ``$`` for ``$$``.
     """

@@ -141,7 +141,7 @@ def _pod_security(user: int | None) -> Json:
 
 
 def _spread(name: str) -> list[Json]:
-    """Over zones and over hosts, as far as that can be had: no pod waits for it."""
+    """Over zones and over hosts, as far as possible: no pod waits for it."""
     return [
         {
             "maxSkew": 1,

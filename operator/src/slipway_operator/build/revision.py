@@ -151,7 +151,7 @@ _EVIDENCE: dict[str, type | UnionType] = {
 
 
 def _evidence(annotation: str | None) -> Json | None:
-    """The failure that was recorded; None when there is none, or somebody spoilt it by hand."""
+    """The recorded failure; None when there is none, or a manual edit made it invalid."""
     try:
         recorded = json.loads(annotation or "null")
     except ValueError:
@@ -160,12 +160,12 @@ def _evidence(annotation: str | None) -> Json | None:
         return None
     fields = cast("Json", recorded)
     sound = all(isinstance(fields.get(name), kind) for name, kind in _EVIDENCE.items())
-    # Another reason the API server would refuse in a condition.
+    # The API server refuses conditions whose reason is not an identifier.
     return fields if sound and str(fields["reason"]).isidentifier() else None
 
 
 def _time(annotation: str | None) -> str | None:
-    """A time with its zone; None when there is none, or somebody spoilt it by hand."""
+    """A time with its zone; None when there is none, or a manual edit made it invalid."""
     try:
         zone = datetime.fromisoformat(annotation or "").tzinfo
     except ValueError:

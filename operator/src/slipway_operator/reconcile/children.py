@@ -1,4 +1,4 @@
-"""The wanted children of one ModelDeployment, and which of those there are too many."""
+"""The wanted children of one ModelDeployment, and which existing ones are no longer wanted."""
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.settings import Settings
@@ -55,8 +55,8 @@ def wanted_children(
 def _possible(obs: Observation, kind: str) -> bool:
     """Whether a child of this kind can be had now."""
     if kind in _SCALERS and kind not in obs.children and obs.children.keys() & _SCALERS:
-        # KEDA refuses a target that has an autoscaler, and two would pull it to and fro: the other
-        # one, which is unwanted now, goes first.
+        # KEDA refuses a target that has an autoscaler, and two would pull it back and forth: the
+        # other one, which is no longer wanted, goes first.
         return False
     return kind not in _OPTIONAL or kind in obs.served
 
@@ -81,7 +81,8 @@ def unwanted_kinds(obs: Observation, wanted: tuple[Json, ...]) -> tuple[str, ...
 def _replicas(obs: Observation) -> int | None:
     """The number to apply; None once an autoscaler owns the field.
 
-    Until then its live value is applied: to drop the field as its sole owner would set it to 1.
+    Until then its live value is applied: if its sole owner dropped the field, the API server would
+    set it to 1.
     """
     spec = obs.model.spec
     live = obs.children.get("Deployment")

@@ -40,8 +40,8 @@ class ServerClock:
         except ValueError:
             return
         began = told - timedelta(seconds=self._monotonic())
-        # The fraction of a second is cut off and the answer took a while: the latest is the truest,
-        # unless the server's own clock was set.
+        # The fraction of a second is cut off and the answer took a while: the latest estimate is
+        # the most accurate, unless the server's own clock was set.
         if self._began is None or began > self._began or self._began - began > _SET:
             self._began = began
 

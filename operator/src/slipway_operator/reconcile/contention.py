@@ -1,7 +1,7 @@
 """Notices when somebody else keeps changing a child back, and then leaves it alone for a while.
 
-Both sides would write for ever otherwise. What is counted lives in this process alone: another
-leader begins anew, which costs three more writes.
+Both sides would write forever otherwise. What is counted lives in this process alone: another
+leader starts over, which costs three more writes.
 """
 
 import time
@@ -19,7 +19,7 @@ ChildId = tuple[str, str]
 """The ModelDeployment's uid and the child's kind."""
 
 Rival = tuple[str, str]
-"""A field, and the manager who set it otherwise; an empty name when nobody else can have."""
+"""A field, and the manager that set it to another value; "" where there can be none."""
 
 
 def rivals(child: Json, live: Json) -> list[Rival]:
@@ -55,7 +55,7 @@ class _Fight:
 
     @property
     def last(self) -> float:
-        """The latest moment of any meaning."""
+        """The latest moment that still matters."""
         return max(self.until or 0.0, self.trial or 0.0, *self.overwritten, 0.0)
 
 
@@ -63,7 +63,7 @@ class Contention:
     """Counts, for each field of each child, how often somebody changed it back.
 
     After three times within ``backoff_seconds`` the field is left alone for as long. Then it is
-    put back once; whoever changes it again within that time is given way to at once.
+    put back once; if it is changed again within that time, the operator yields at once.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Contention:
         )
 
     def overwrote(self, child: ChildId, contested: list[Rival]) -> None:
-        """The child was written, and with it what others had set."""
+        """The child was written, which overwrote what others had set."""
         now = self._monotonic()
         for rival in contested:
             if not rival[1]:
@@ -105,7 +105,7 @@ class Contention:
                 fight.until, fight.trial = None, now
 
     def agrees(self, child: ChildId) -> None:
-        """The child is as wanted: whoever fought over it has given in, for now."""
+        """The child is as wanted: whoever changed it has stopped, for now."""
         for fight in self._fights.get(child, {}).values():
             if fight.until is not None:
                 fight.until, fight.trial = None, self._monotonic()
@@ -134,7 +134,7 @@ class Contention:
         return 0.0 if fight.trial is None else fight.trial + self._trial
 
     def _forget(self, now: float) -> None:
-        """Drop what is so old that it counts no more."""
+        """Drop what is too old to count."""
         for child, fights in list(self._fights.items()):
             kept = {rival: f for rival, f in fights.items() if f.last >= now - self._backoff}
             if kept:

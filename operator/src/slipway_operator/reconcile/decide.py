@@ -32,7 +32,7 @@ from slipway_operator.reconcile.target import Target, find_target, last_good, su
 
 _DAMAGED_CACHE_GRACE = timedelta(seconds=30)
 LOOK_SECONDS = 10.0
-"""What no event tells is looked at again after this time: see ``pod_events``, ``fetch_log``."""
+"""What no watch event reports is read again after this time: see ``pod_events``, ``fetch_log``."""
 
 _RETRY_OBSTACLE_SECONDS = {
     Impediment.NAME_CONFLICT: 10.0,
@@ -97,7 +97,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         changed = roll_back_after_all(revision)
         revision, marks = changed.revision, [*marks, *([changed.mark] if changed.mark else [])]
     applied = good if good is not None and _rolled_back(revision) else revision
-    # While a revision is rolled out, the one before still leads the way to the pods.
+    # While a revision is rolled out, routing still follows the one before it.
     answering = applied if applied.outcome is Outcome.GOOD or good is None else good
     encrypted = encrypts(answering.template)
     children = wanted_children(obs, applied, rollout, settings, encrypted=encrypted)
@@ -118,7 +118,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
     )
     status = report(obs, told, now)
     plan = Plan(
-        # Whatever it is that met an obstacle, the status must be reached: do not run into it again.
+        # After an obstacle the status must be written: do not run into the same one again.
         new_revision=None if obs.obstacle else target.new,
         marks=() if obs.obstacle else _merged(marks),
         children=() if obs.obstacle else children,
@@ -140,7 +140,7 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
 
 
 def _deployment_first(plan: Plan, obs: Observation) -> Plan:
-    """Where there is no Deployment yet, nothing but it and the record that precedes it.
+    """Where there is no Deployment yet, only it and the revision recorded before it.
 
     Its pods take longest, and of many models that are created at once none should wait for
     another's Service.
@@ -195,7 +195,7 @@ def _refused(obs: Observation, error: RejectedSpecError, now: str) -> Plan:
 
 
 def _surely_absent(obs: Observation) -> tuple[str, ...]:
-    """Where no child is written, none is found to exist after all: its absence wants a look."""
+    """Without writing a child a hidden one is not discovered: its absence must be confirmed."""
     hidden = obs.revisions and "Deployment" not in obs.children
     return ("Deployment",) if hidden else ()
 
@@ -268,7 +268,7 @@ def _age(obj: Json, clock: datetime) -> timedelta:
 def _pods_to_replace(
     obs: Observation, target: Target, clock: datetime
 ) -> tuple[tuple[str, str], ...]:
-    """Pods that cannot mend themselves.
+    """Pods that cannot recover on their own.
 
     A damaged cache needs a new pod, at most one every 30 s for each; and a person who asks for a
     retry should not have to wait for the kubelet's back-off of up to five minutes.
@@ -287,7 +287,7 @@ def _pods_to_replace(
 
 
 def _without(obs: Observation, doomed: tuple[tuple[str, str], ...]) -> Observation:
-    """What is judged: pods that are about to be deleted say nothing any more."""
+    """What is judged: pods that are about to be deleted no longer count."""
     uids = {uid for _, uid in doomed}
     return replace(obs, pods=tuple(p for p in obs.pods if p["metadata"]["uid"] not in uids))
 
@@ -317,10 +317,10 @@ def _look_again(
 
 
 def _until_retry(obstacle: Obstacle, status: Json, clock: datetime) -> float:
-    """Seconds until an obstacle is worth another look.
+    """Seconds until it is worth trying again.
 
-    What the API server refuses is a write each time it is tried: it is left for as long as it has
-    lasted already, up to five minutes.
+    Each retry of a refused object is a write, so the pause grows with the time the refusal has
+    lasted, up to five minutes.
     """
     if obstacle.retry_after is not None:
         return obstacle.retry_after

@@ -1,4 +1,4 @@
-"""Tells whether a live object already is as we would apply it, without asking the API server.
+"""Tells whether a live object is already as we would apply it, without asking the API server.
 
 Every field that we apply is compared with the live one, and ``managedFields`` is searched for
 fields that we own and no longer want. What other managers own is left alone.
@@ -29,7 +29,7 @@ _LIST_KEYS = {
     "volumeMounts": "mountPath",
     "volumes": "name",
 }
-"""The lists to which others may add items; any other is one value, whose items have places."""
+"""The lists to which others may add items; any other is compared item by item, in order."""
 
 _ITEM_NAMES = set(_LIST_KEYS.values())
 
@@ -40,11 +40,11 @@ _REMOVABLE: dict[str, tuple[Path, ...]] = {
     "ScaledObject": (("spec", "pollingInterval"), ("spec", "cooldownPeriod")),
     "PodMonitor": (("metadata", "labels"),),
 }
-"""What a spec can take away again from a child, and what the API server adds nothing to."""
+"""Fields that a later spec can remove, and to which the API server adds no defaults."""
 
 
 def needs_apply(wanted: Json, live: Json) -> bool:
-    """Whether applying ``wanted`` would change ``live``, which need not say its kind."""
+    """Whether applying ``wanted`` would change ``live``, which need not have a kind."""
     return next(differing(wanted, live), None) is not None or _owns_more(wanted, live)
 
 

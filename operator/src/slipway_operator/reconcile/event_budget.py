@@ -1,7 +1,7 @@
 """Limits how many Events are sent: for each object and in total, whatever their reasons.
 
-Something that goes to and fro must fill neither etcd nor `kubectl describe`. An Event that is left
-out says nothing that the status does not say.
+A condition that flaps must fill neither etcd nor `kubectl describe`. An Event that is left out says
+nothing that the status does not say.
 """
 
 import time
@@ -14,7 +14,7 @@ _MOST_REMEMBERED = 4096
 
 @dataclass(frozen=True)
 class Rate:
-    """So many at once, and one more every ``seconds``."""
+    """A token bucket: ``burst`` at once, and one more every ``seconds``."""
 
     burst: int
     seconds: float

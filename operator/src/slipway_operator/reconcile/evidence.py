@@ -59,7 +59,7 @@ class Evidence:
 def strongest(evidence: list[Evidence]) -> Evidence | None:
     """The evidence to show: intrinsic, then ambiguous, then environmental; most restarts first.
 
-    The last two terms choose for ever the same where several say as much.
+    The last two terms make the choice stable where several weigh the same.
     """
     best = min(
         evidence,
@@ -68,7 +68,7 @@ def strongest(evidence: list[Evidence]) -> Evidence | None:
     )
     if best is None or best.pod is None:
         return best
-    # Pods that crash in turn take turns in having restarted most; the status stands still.
+    # Pods that crash in turn alternate in having restarted most; the status stays the same.
     same = [e.pod for e in evidence if e.pod and _what(e) == _what(best)]
     return replace(best, pod=min(same))
 
@@ -146,7 +146,7 @@ def _of_pod(pod: Json) -> Iterator[Evidence]:
 
 
 def _of_a_pod_given_up(metadata: Json, reason: str, message: str) -> Evidence:
-    """What the kubelet gave up, or never took: it is the node's doing, save an eviction."""
+    """What the kubelet gave up, or never took: the node is the cause, except for an eviction."""
     if reason == "Evicted":
         return _evidence(Reason.EVICTED, f"pod evicted: {message}")
     told = f"{reason}: {message}"
@@ -205,7 +205,7 @@ def _of_container(pod: Json, container: Json) -> Iterator[Evidence]:
     state: Json = container.get("state", {})
     waiting: Json = state.get("waiting") or {}
     if (reason := _WAITING.get(waiting.get("reason", ""))) is not None:
-        # The kubelet goes to and fro between the words for one state, as ErrImagePull and
+        # The kubelet alternates between the names of one state, such as ErrImagePull and
         # ImagePullBackOff.
         what = (
             f"the image '{container.get('image', '')}' cannot be pulled"
@@ -219,7 +219,7 @@ def _of_container(pod: Json, container: Json) -> Iterator[Evidence]:
             restarts=restarts,
         )
         return
-    # A container that runs again says nothing new: what ended its last run still stands.
+    # A container that runs again is no new evidence: what ended its last run still counts.
     last: Json = container.get("lastState") or {}
     ended: Json = state.get("terminated") or last.get("terminated") or {}
     if ended and (ended.get("exitCode") != 0 or name == "serve"):
@@ -238,7 +238,7 @@ def _of_container(pod: Json, container: Json) -> Iterator[Evidence]:
 def damaged_cache(pod: Json) -> bool:
     """Whether ``serve`` found an artifact that ``fetch`` had verified to be wrong.
 
-    Init containers do not run again when a container restarts, so only a new pod can mend it.
+    Init containers do not run again when a container restarts, so only a new pod can repair it.
     """
     for container in pod.get("status", {}).get("containerStatuses", ()):
         if container["name"] != "serve":

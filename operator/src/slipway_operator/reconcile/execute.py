@@ -36,7 +36,7 @@ _NOT_FOUND = 404
 _REFUSALS = (400, 403, 413, 422)
 _FAILURE = 500
 _IN_THE_WAY = (Impediment.NAME_CONFLICT.value, Impediment.NAMESAKE_DELETING.value)
-_UNDECLARED = "failed to create typed patch object"  # what comes as 500 of a misspelt field
+_UNDECLARED = "failed to create typed patch object"  # a misspelt field, reported with status 500
 _ENDING = ("being terminated", "definition is terminating")  # a namespace, a kind
 _TOLD = 1024  # characters of a refusal: some repeat the whole object
 
@@ -64,8 +64,8 @@ class Executor:
         told: Callable[[bool], None] = lambda _sent: None,
         budget: EventBudget | None = None,
     ) -> None:
-        """``judged`` is told the outcome and the reason of each verdict that was recorded, and
-        ``told`` of each Event whether it was sent or left out.
+        """``judged`` gets the outcome and the reason of each verdict that was recorded, and
+        ``told``, for each Event, whether it was sent or left out.
         """
         self._kube = kube
         self._store = store
@@ -79,8 +79,8 @@ class Executor:
         """Carry out a plan.
 
         Returns:
-            What stood in the way of a child, if anything did; the status is then not written. Of
-            a child that somebody fights over, all the rest of the plan was carried out.
+            What stood in the way of a child, if anything did; the status is then not written. When
+            another writer contends for a child, the rest of the plan was carried out all the same.
 
         Raises:
             StaleError: something differs from what the plan was made from.
@@ -93,7 +93,7 @@ class Executor:
         if children or plan.changes_the_cluster:
             await self._confirm(obs.model)
         try:
-            # Before a retry is recorded: whoever dies in between finds that it is still to be done.
+            # Before the retry is recorded: after a crash in between it is still to be done.
             await self._replace_pods(plan, obs)
             if plan.new_revision is not None:
                 await self._create(kinds.CONTROLLER_REVISION, plan.new_revision, obs.model)
@@ -106,8 +106,8 @@ class Executor:
             return error.obstacle
         if (fought := self._fought_over(plan, obs.model)) is not None:
             return fought
-        # Before the status, whose change they tell of: whoever dies in between tells it once more,
-        # by the same name, and never leaves it untold.
+        # Before the status, whose change they report: after a crash in between they are sent once
+        # more, under the same name, and never lost.
         for event in plan.events:
             self._told(self._budget.allows(obs.model.uid) and await self._tell(event, obs.model))
         if plan.status is not None and plan.status != obs.model.status:
@@ -135,8 +135,8 @@ class Executor:
     async def _confirm(self, model: ModelDeployment) -> None:
         """Go on only if the live ModelDeployment is the one that was decided about.
 
-        Watches of several kinds are in no order: a new leader may know what the old one wrote to
-        the children and not yet the spec it was written for.
+        Watches of different kinds are not ordered: a new leader may have seen what the old one
+        wrote to the children and not yet the spec that it was written for.
         """
         known = self._store.model(model.key)
         live = await self._refresh(kinds.MODEL_DEPLOYMENT, model, model.name)
@@ -157,7 +157,7 @@ class Executor:
         name: str = obj["metadata"]["name"]
         told = find(model.status.get("conditions") or [], READY).get("reason")
         if told in _IN_THE_WAY:
-            # It may well still be there: to look is no write.
+            # It is probably still there: checking first costs no write.
             await self._find_place_free(kind, name, model)
         try:
             self._store.put(kind, await self._kube.create(kind, obj))
@@ -169,7 +169,7 @@ class Executor:
             raise self._refusal(kind, name, error) from error
 
     async def _find_place_free(self, kind: Kind, name: str, model: ModelDeployment) -> None:
-        """Return if there is no object of that name; raise what it means if there is one."""
+        """Return if no object has that name; raise what its presence means otherwise."""
         live = await self._kube.get(kind, model.namespace, name)
         if live is None:
             return
@@ -256,8 +256,8 @@ class Executor:
         if known is None:
             await self._create(kind, child, obs.model)
             return
-        # Every write is conditional on the object that was decided about: one that changed
-        # meanwhile, as by an autoscaler, is looked at again.
+        # Every write is conditional on the object that was decided about: if it changed meanwhile,
+        # for example through an autoscaler, it is observed again.
         namespace, version = obs.model.namespace, known["metadata"]["resourceVersion"]
         try:
             if (managed := taken_over(known)) is not None:
@@ -286,7 +286,7 @@ class Executor:
             if left is None:
                 self._store.remove(kind, child)
             else:
-                # Somebody's finalizer holds it.
+                # A finalizer holds it.
                 self._store.put(kind, left)
             self._log("deleted", kind, child["metadata"]["name"], obs.model)
         for revision in obs.revisions:
@@ -302,7 +302,7 @@ class Executor:
             raise self._refusal(kind, name, error, "to delete ") from error
 
     async def _try_to_delete(self, kind: Kind, namespace: str, name: str, uid: str | None) -> bool:
-        """Delete what nothing else depends on: a refusal is logged, and met again next time."""
+        """Delete what nothing else depends on: a refusal is logged, and retried next time."""
         try:
             await self._delete(kind, namespace, name, uid)
         except _ObstacleError as refused:
@@ -311,7 +311,7 @@ class Executor:
         return True
 
     async def _replace_pods(self, plan: Plan, obs: Observation) -> None:
-        """Delete pods, and forget them at once: they answer for nothing any more."""
+        """Delete pods, and forget them at once: they no longer count."""
         for pod in obs.pods:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             if (name, uid) in plan.delete_pods and await self._try_to_delete(
@@ -326,7 +326,7 @@ class Executor:
             "metadata": {
                 "name": model.name,
                 "namespace": model.namespace,
-                # Of what was decided about: a leader that slept must not report what was.
+                # As decided about: a leader that was suspended must not report an old state.
                 "resourceVersion": model.resource_version,
             },
             "status": status,
@@ -407,6 +407,6 @@ class Executor:
 
 
 def _event_name(event: Event, model: ModelDeployment) -> str:
-    """The same for the same change of the same status, so that none is told twice."""
+    """The same for the same change of the same status, so that no Event is sent twice."""
     about = f"{model.uid}/{model.resource_version}/{event.type}/{event.reason}"
     return f"{model.name}.{hashlib.sha256(about.encode()).hexdigest()[:16]}"

@@ -63,7 +63,8 @@ class Explanation:
     Attributes:
         judgement: the target revision after judging, and what speaks against it now.
         applied: the revision whose template is applied; another one after a rollback.
-        asked_for: the spec's own revision; another one than judged when a person wants that.
+        asked_for: the spec's own revision; differs from the judged one when a user asks for another
+            revision.
         shortfall: what the spec asks for besides and cannot get.
     """
 
@@ -75,7 +76,7 @@ class Explanation:
     shortfall: Shortfall | None = None
 
     def verdict(self) -> Verdict:
-        """The conditions' content. A shortfall is told when there is nothing worse to tell."""
+        """The conditions' content. A shortfall is reported only when there is nothing worse."""
         verdict, lack = self._of_the_rollout(), self.shortfall
         served = verdict.situation is Situation.COMPLETE and verdict.available
         if lack is None or not (served or verdict.situation is Situation.SCALED_TO_ZERO):
@@ -188,7 +189,7 @@ class Explanation:
         return self._say(Situation.COMPLETE, reason, f"{lead}{told}")
 
     def _where_to_look(self, evidence: Evidence) -> str:
-        """What tells more of a container that ended without a word of its own."""
+        """Where to read more about a container that left no termination message."""
         if evidence.reason is not Reason.CRASH or not evidence.pod or not evidence.container:
             return ""
         return _log_of(self.obs.model.namespace, evidence.pod, evidence.container)

@@ -1,7 +1,7 @@
 """Reads from the log of ``fetch`` how far a download has come, where the configuration allows it.
 
 A pod can tell nothing through the API while a container runs but by its log. It is read on demand:
-of one pod of a model, only while that fetches, and only every while. What was read is passed on in
+of one pod of a model, only while that fetches, and only at intervals. What was read is passed on in
 steps, so that a long download changes the status a dozen times and not a hundred.
 """
 
@@ -36,7 +36,7 @@ class _Known:
 
 
 class FetchLog:
-    """Remembers what was read, so that looking again and again costs few requests."""
+    """Remembers what was read, so that repeated reconciles cost few requests."""
 
     def __init__(self, reader: _Reader, clock: Callable[[], datetime]) -> None:
         self._reader = reader
@@ -44,7 +44,7 @@ class FetchLog:
         self._known: dict[str, _Known] = {}
 
     async def download(self, obs: Observation) -> Fetched | None:
-        """How far the pod has come that fetches longest; None when none fetches, or none tells."""
+        """The progress of the pod that has fetched longest; None when no pod reports any."""
         fetching = [
             (fetching_since(pod) or "", pod["metadata"]["name"], pod["metadata"]["uid"])
             for pod in obs.pods
@@ -73,7 +73,7 @@ class FetchLog:
 
 
 def _step(known: _Known | None, fresh: Fetched | None, now: datetime) -> _Known:
-    """What to tell from now on: the new count only where it is worth a write."""
+    """What to report from here on: the new count only where it is worth a write."""
     if known is None or known.fetched is None or fresh is None:
         kept = fresh if known is None else fresh or known.fetched
         return _Known(now, now, kept)

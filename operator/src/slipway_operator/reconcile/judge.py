@@ -51,7 +51,7 @@ class Judgement:
 
 
 def live_hash(deployment: Json | None) -> str | None:
-    """Which revision's template the live Deployment has."""
+    """The hash of the revision whose template the live Deployment has."""
     if deployment is None:
         return None
     labels: dict[str, str] = deployment["spec"]["template"]["metadata"].get("labels", {})
@@ -83,12 +83,12 @@ def _changed_by_others(deployment: Json, revision: Revision) -> bool:
 def _deadline_left(
     deployment: Json, revision: Revision, pods: list[Json], now: str
 ) -> float | None:
-    """Seconds until this try of the revision has had its time; None while nobody says it has.
+    """Seconds until this attempt's deadline; None while it does not run.
 
-    The Deployment controller counts from the last progress of a pod and knows of no retry; and it
-    lets ProgressDeadlineExceeded stand until the next one, also when the template goes back to that
-    of an old ReplicaSet. So its word only means that it will not tell any more, and the time of the
-    present try is taken here.
+    The Deployment controller counts from the last progress of a pod and does not know about
+    retries; and it leaves ProgressDeadlineExceeded in place until the next progress, also when the
+    template goes back to that of an old ReplicaSet. So the condition only means that the controller
+    will report nothing further, and the time of the present attempt is measured here.
 
     Nor does it count after a rollout that was complete with no pod at all, when pods are wanted
     later: then the deadline counts from the oldest pod that has not come up.
@@ -118,7 +118,7 @@ def _deadline_left(
 
 
 def _of_this_try(pods: list[Json], revision: Revision) -> list[Json]:
-    """Leave out pods that were evicted, or given up by their node, before the present try.
+    """Leave out pods that were evicted, or given up by their node, before the present attempt.
 
     Kubernetes leaves them where they are.
     """
@@ -129,10 +129,10 @@ def _of_this_try(pods: list[Json], revision: Revision) -> list[Json]:
 
 
 def _fresh(evidence: list[Evidence], revision: Revision) -> list[Evidence]:
-    """Leave out what happened before the revision's present try.
+    """Leave out what happened before the revision's present attempt.
 
-    Times have whole seconds. What happened in the very second of the try counts only of a pod that
-    is no older: of another it will happen again, if it was not stale.
+    Times have whole seconds. What happened in the same second as the attempt's start counts only
+    for pods that are no older: for an older pod it will happen again, unless it was stale.
     """
     since = revision.outcome_time if revision.outcome is Outcome.PENDING else None
     if since is None:
@@ -154,7 +154,7 @@ def judge(
     ``complete_as`` is the number under which a completed rollout of it is recorded: that of what
     the spec asks for, also when a person wants another revision instead.
 
-    A rollout that completes is good even after it was called failed: what was held has healed.
+    A rollout that completes is good even after it was judged failed: a held one has recovered.
     """
     deployment = obs.children.get("Deployment")
     if deployment is None or live_hash(deployment) != revision.hash:
@@ -197,7 +197,7 @@ def _failure(worst: Evidence | None, restarts_allowed: int) -> Evidence | None:
 
 
 def _too_late(deployment: Json, doing: str) -> Evidence:
-    """Nothing speaks against the revision but the time that it takes."""
+    """The evidence when nothing but the time it took speaks against the revision."""
     deadline = deployment["spec"].get("progressDeadlineSeconds")
     more = f": {doing}; raise it if they need longer" if doing else ""
     return Evidence(

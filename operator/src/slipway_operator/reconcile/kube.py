@@ -1,7 +1,7 @@
 """A thin asynchronous client of the API server that speaks plain dictionaries.
 
-It stands on ``kubernetes.aio`` for configuration, credentials, TLS and connections; the typed
-models are left aside, since server-side apply must send only the fields that are meant.
+It relies on ``kubernetes.aio`` for configuration, credentials, TLS and connections; the typed
+models are not used, since server-side apply must send only the intended fields.
 """
 
 import json
@@ -24,7 +24,7 @@ from slipway_operator.reconcile.kinds import EVENT, POD, Kind
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _WATCH_SECONDS = 300
-# Longer than the server keeps a watch open: a connection that is dead without saying so ends too.
+# Longer than the server keeps a watch open: a connection that died silently ends too.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=_WATCH_SECONDS + 30, sock_connect=5)
 _CONNECTIONS = 64
 PAGE = 50  # an object takes some ten times its JSON's size until it is in the store
@@ -52,14 +52,14 @@ class TransportError(Exception):
 
 
 class NotLeaderError(Exception):
-    """A write was asked of a process that does not hold the lease."""
+    """A write was requested from a process that does not hold the Lease."""
 
 
 async def load_configuration() -> Configuration:
-    """Where the API server is and who we are: the pod's ServiceAccount, or the kubeconfig.
+    """The API server's address and our credentials: the ServiceAccount's, or the kubeconfig's.
 
     Raises:
-        kubernetes.aio.config.ConfigException: there is neither.
+        kubernetes.aio.config.ConfigException: neither exists.
     """
     configuration = Configuration()
     # The client has no usable types: what it returns is typed here, once.
@@ -68,14 +68,14 @@ async def load_configuration() -> Configuration:
         untyped.load_incluster_config(client_configuration=configuration)
     else:
         await untyped.load_kube_config(client_configuration=configuration)
-    # Python 3.13 refuses the authorities of many clusters, which lack extensions that nobody asked
-    # for when they were made. The chain and the host name are verified all the same.
+    # Python 3.13 rejects the CA certificates of many clusters, which lack extensions that were not
+    # required when they were made. The chain and the host name are verified all the same.
     configuration.disable_strict_ssl_verification = True
     return configuration
 
 
 def connect(configuration: Configuration, clock: ServerClock | None = None) -> "KubeClient":
-    """A client with connections of its own; a clock is told the time of every answer."""
+    """A client with connections of its own; ``clock`` hears the Date of every answer."""
     return KubeClient(Transport(ApiClient(configuration), clock))
 
 
@@ -275,7 +275,7 @@ class KubeClient:
     async def create(self, kind: Kind, obj: Json) -> Json:
         """POST; the fields sent are then owned by the operator.
 
-        A field that the kind does not have is an error, and not left out in silence.
+        A field that the kind does not have is an error, and is not dropped silently.
         """
         namespace: str = obj["metadata"]["namespace"]
         strict = {"fieldValidation": "Strict"}
@@ -320,7 +320,7 @@ class KubeClient:
         """PUT; conditional on the resourceVersion in the object."""
         metadata: Json = obj["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"])
-        # In no canonical form: an idle operator does nothing but this, to its Lease.
+        # Not canonical, to save time: renewing its Lease is all that an idle operator does.
         return await self._write("PUT", path, orjson.dumps(obj))
 
     async def _write(

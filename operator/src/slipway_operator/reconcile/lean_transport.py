@@ -24,7 +24,7 @@ def connect_lean(configuration: Configuration) -> KubeClient:
 
 
 class _LeanTransport(Transport):
-    """HTTP/1.1 on asyncio's streams: half of the code that the full one runs through."""
+    """HTTP/1.1 on asyncio's streams: half of the code that the full transport runs through."""
 
     def __init__(self, api: Any) -> None:
         super().__init__(api, None)
@@ -45,7 +45,7 @@ class _LeanTransport(Transport):
         body: bytes | None,
         may_write: Callable[[], bool],
     ) -> tuple[int, bytes]:
-        """As the full one does, to which proxies are left."""
+        """As the full transport does, which also handles proxies."""
         if self._proxy is not None:
             return await super().send(method, path, headers, body, may_write)
         sent = body or b""
@@ -101,7 +101,7 @@ class _Connection:
         return self._reader.at_eof() or self._writer.is_closing()
 
     def close(self) -> None:
-        """Leave at once: the other side may answer nothing any more."""
+        """Close at once: the other side may no longer answer."""
         self._writer.transport.abort()
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:

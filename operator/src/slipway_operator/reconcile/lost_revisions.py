@@ -1,4 +1,4 @@
-"""Finds revisions that somebody took the operator's labels off.
+"""Finds revisions whose operator labels were removed.
 
 Watches and lists go by label, so such a ControllerRevision is invisible. It is looked for by its
 owner, and only when it matters: before a failed rollout is recorded as one with nothing to return

@@ -1,4 +1,4 @@
-"""What messages of the cluster are freed from before they go into a status."""
+"""Strips from the cluster's messages what must not go into a status."""
 
 import re
 
@@ -10,7 +10,7 @@ _CONTAINER_ID = re.compile(r"(?<!sha256:)\b[0-9a-f]{64}\b")
 
 
 def without_noise(message: str) -> str:
-    """The message without what differs from one try to the next, so that a status stands still.
+    """The message without what differs between attempts, so that the status stays the same.
 
     And without the query of an address: that of a presigned one is a credential.
     """

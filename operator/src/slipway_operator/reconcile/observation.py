@@ -1,4 +1,4 @@
-"""What one decision is made from: plain data, gathered before, with no way to fetch more."""
+"""The input of one decision: plain data, gathered beforehand, with no way to fetch more."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,10 +29,10 @@ class Impediment(Enum):
 
 @dataclass(frozen=True)
 class Obstacle:
-    """A child that could not be written, told in words for the status.
+    """A child that could not be written, with a sentence for the status.
 
     Attributes:
-        retry_after: seconds until it is worth another look; None for the impediment's usual time.
+        retry_after: seconds until it is worth trying again; None for the impediment's usual time.
     """
 
     impediment: Impediment

@@ -1,4 +1,4 @@
-"""Gathers one Observation from the store: only what this very ModelDeployment controls."""
+"""Gathers one Observation from the store: only what this ModelDeployment itself controls."""
 
 from slipway_operator.api.model_deployment import Json, ModelDeployment
 from slipway_operator.api.names import LABEL_REVISION

@@ -1,4 +1,4 @@
-"""Holds a status back that tells of nothing but progress, so that it is written every while only.
+"""Holds back a status that differs in progress alone, so that it is written only every so often.
 
 A rollout moves in many small steps, and each would be a write. What a program acts on, such as
 status and reason of a condition, is never held back.
@@ -28,7 +28,7 @@ class StatusPace:
         self._written: OrderedDict[str, float] = OrderedDict()
 
     def paced(self, plan: Plan, obs: Observation) -> Plan:
-        """The plan, or the same without its status and with another look when that is due."""
+        """The plan, or the same without its status and requeued for when the status is due."""
         before = obs.model.status
         if plan.status is None or plan.status == before:
             return plan

@@ -44,13 +44,14 @@ class Plan:
         delete_revisions: names of ControllerRevisions beyond the history limit.
         status: the whole status to report, or None to leave it.
         events: what to tell.
-        requeue_after: seconds until another look is due without any event.
+        requeue_after: seconds until another reconcile is due without any event.
         outcome: one word for the metrics.
-        unfinished: this is only what is most urgent; the rest wants a look soon, after others.
-        misses_revision: another revision would make this another plan, and none is known: worth a
-            look for those that lost their labels.
+        unfinished: this is only what is most urgent; the key is queued again for the rest, behind
+            others.
+        misses_revision: the plan would differ if another revision were known: worth a search for
+            revisions that lost their labels.
         surely_absent: kinds of children that are not known and must not be reported as absent
-            before a live look says so: whoever takes our labels away hides a child from us.
+        before a live read confirms it: removing our labels hides a child from us.
     """
 
     new_revision: Json | None = None

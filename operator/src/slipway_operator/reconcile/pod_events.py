@@ -1,7 +1,7 @@
-"""Reads the Events of a pod that does not come to start: its status does not say why.
+"""Reads the Events of a pod that does not start: its status does not say why.
 
-The kubelet tells of a volume that it cannot mount in Events alone. They are read on demand: of one
-pod of a model, only while it waits between the scheduler and its sandbox, and only every while.
+The kubelet reports a volume that it cannot mount in Events alone. They are read on demand: of one
+pod of a model, only while it waits between the scheduler and its sandbox, and only at intervals.
 """
 
 import logging
@@ -31,7 +31,7 @@ class _Reader(Protocol):
 
 
 class PodEvents:
-    """Remembers what was read, so that looking again and again costs few requests."""
+    """Remembers what was read, so that repeated reconciles cost few requests."""
 
     def __init__(self, reader: _Reader, clock: Callable[[], datetime]) -> None:
         self._reader = reader
@@ -72,7 +72,7 @@ class PodEvents:
             for event in events
             if event.get("reason") in _REASONS and now - _last(event, now) < _RECENT
         }
-        # The summary of a time-out says less; and the first of several stays the first.
+        # The summary of a timeout says less; and of several the first is kept.
         return min(told, key=lambda text: (text.startswith(_SUMMARY), text), default=None)
 
 

@@ -16,7 +16,7 @@ _MEGABYTE = 10**6
 
 
 class Phase(StrEnum):
-    """How far a pod has come. In the order in which they are told."""
+    """How far a pod has come. In the order in which they are reported."""
 
     FAILING = "failing"
     """Something speaks against it; also while it is started once more."""
@@ -107,7 +107,7 @@ def not_ready_yet(pods: Sequence[Json], download: Fetched | None) -> str:
 
 
 def at_the_deadline(pods: Sequence[Json], download: Fetched | None, now: str) -> str:
-    """What the pods that nothing speaks against were doing when their time was over."""
+    """What the pods without evidence against them were doing when the deadline passed."""
     doing = {
         Phase.PENDING: "not started yet",
         Phase.FETCHING: "still fetching the artifact",

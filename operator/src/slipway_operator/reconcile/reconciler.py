@@ -26,13 +26,13 @@ class UnsettledError(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a reconcile.
+    """The result of a reconcile.
 
     Attributes:
         outcome: one word for metrics and logs.
-        requeue_after: seconds until another look is due without any event.
+        requeue_after: seconds until another reconcile is due without any event.
         labels: revision and digest, for the logs.
-        unfinished: the rest wants a look soon, after what others have that is more urgent.
+        unfinished: the key is to be queued again for the rest, behind more urgent ones.
     """
 
     outcome: str
@@ -61,7 +61,7 @@ class Reconciler:
         clock: Callable[[], datetime],
         served: Callable[[str], frozenset[str]] = lambda _namespace: frozenset(),
     ) -> None:
-        """``served`` tells the names of the optional kinds that can be used now in a namespace."""
+        """``served`` returns the names of the optional kinds that can be used in a namespace."""
         self._store = store
         self._executor = executor
         self._pod_events = pod_events

@@ -1,4 +1,4 @@
-"""Children that were deleted and do not go, since somebody's finalizer holds them."""
+"""Children that were deleted and remain, since a finalizer holds them."""
 
 from datetime import datetime, timedelta
 
@@ -7,7 +7,7 @@ from slipway_operator.reconcile import kinds
 from slipway_operator.reconcile.observation import Observation
 
 REMOVAL_GRACE = timedelta(seconds=30)
-"""As long as whoever set the finalizer may take before a person is told."""
+"""How long the finalizer's owner may take before the status reports it."""
 
 _HOLDERS = {
     kinds.SCALED_OBJECT.name: "the operator of KEDA, and nothing else scales the model meanwhile",
@@ -18,7 +18,7 @@ _HOLDERS = {
 
 
 def stuck_removal(obs: Observation, clock: datetime) -> str | None:
-    """What holds the removal of a child for too long, and how to mend it; None if nothing does."""
+    """What has held up the removal of a child for too long, and the remedy; None if nothing has."""
     for kind, child in _held(obs):
         if clock - _deleted_at(child) >= REMOVAL_GRACE:
             return _told(kind, child)

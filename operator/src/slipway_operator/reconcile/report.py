@@ -41,13 +41,14 @@ _AT_THE_TARGET = (Situation.COMPLETE, Situation.INCOMPLETE)
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to tell.
+    """What there is to report.
 
     Attributes:
         target: the revision to serve; None when the spec cannot be used.
         revisions: all revisions as they are after the plan's records, newest first.
         outdated: whether a revision made now would differ from the spec's.
-        asked_for: the spec's own revision; another one than the target when a person wants that.
+        asked_for: the spec's own revision; differs from the target when a user asks for another
+            revision.
         routed: whether there is a way to the model from outside the cluster.
         encrypted: whether the pods that answer take requests over TLS alone.
     """
@@ -62,7 +63,7 @@ class Report:
 
 
 def report(obs: Observation, told: Report | None, now: str) -> Json:
-    """The status to show; with nothing told, the counts are renewed and the rest is kept."""
+    """The status to show; without a report, the counts are renewed and the rest is kept."""
     model = obs.model
     previous = model.status
     if told is None:

@@ -1,7 +1,7 @@
-"""A rollback that a person asks for: another revision is served than the one of the spec.
+"""A rollback that a user asks for: a revision other than the spec's is served.
 
 The request is the annotation ``slipway.dev/rollback-to``. It holds until it is removed or the spec
-changes; an annotation that outlives a change of the spec says nothing any more. That a request is
+changes; an annotation that outlives a change of the spec has no effect. That a request is
 in force, and that one is over, is recorded on the ControllerRevision of what the spec asks for.
 """
 
@@ -23,7 +23,7 @@ class Subject:
     """What is to be served.
 
     Attributes:
-        revision: the revision to serve: the target's own, unless a person wants another.
+        revision: the revision to serve: the target's own, unless a user asks for another.
         target: what the spec asks for.
         marks: what to record first, in this order.
     """
@@ -34,7 +34,7 @@ class Subject:
 
     @property
     def redirected(self) -> bool:
-        """Whether another revision is served than the spec's."""
+        """Whether a revision other than the spec's is served."""
         return self.revision.object_name != self.target.revision.object_name
 
 
@@ -44,7 +44,7 @@ def find_subject(
     """Find out which revision is to be served.
 
     Raises:
-        RejectedSpecError: a revision is asked for that cannot be returned to.
+        RejectedSpecError: the requested revision is one that cannot be served again.
     """
     asked = model.annotations.get(names.ANNOTATION_ROLLBACK_TO, "").strip() or None
     revision = target.revision
@@ -139,7 +139,7 @@ def _subject(
 ) -> Subject:
     new = target.new
     if new is not None and noted.get(names.ANNOTATION_ROLLBACK_ENDED):
-        # In the object from its first moment: a request that is over must not be met by accident.
+        # In the object from its creation: an ended request must not take effect by accident.
         ended = noted.pop(names.ANNOTATION_ROLLBACK_ENDED)
         metadata = new["metadata"]
         annotations = {**metadata["annotations"], names.ANNOTATION_ROLLBACK_ENDED: ended}

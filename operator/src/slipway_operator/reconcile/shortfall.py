@@ -1,4 +1,4 @@
-"""What a spec asks for and cannot get here: the model is served, and a person has to act."""
+"""What a spec asks for and cannot get here: the model is served, and a user has to act."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Shortfall:
 
     Attributes:
         reason: CamelCase word for the conditions.
-        message: what is missing, and how to mend it.
+        message: what is missing, and the remedy.
     """
 
     reason: str
@@ -136,7 +136,7 @@ def _refusal(kind: Kind, route: Json) -> Shortfall | None:
                 return Shortfall(
                     "RouteNotAccepted",
                     f"the Gateway '{parent['parentRef']['name']}' does not take the {kind.name}: "
-                    f"{condition.get('message') or condition['reason']}; mend the Gateway or "
+                    f"{condition.get('message') or condition['reason']}; fix the Gateway or "
                     "spec.route",
                 )
     return None

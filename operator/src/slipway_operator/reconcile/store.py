@@ -96,7 +96,7 @@ def _json(obj: Json) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """One object: what tells it from others of its name and age, and the rest packed."""
+    """One object: its uid and version to compare by, and the rest packed."""
 
     uid: str
     version: int
@@ -104,7 +104,7 @@ class _Known:
 
     @classmethod
     def of(cls, kind: Kind, obj: Json) -> "_Known":
-        # Not as orjson gives it: its bytes keep the buffer that they were written into.
+        # Compressed rather than orjson's own bytes, which keep their whole output buffer alive.
         packed = zlib.compress(_json(_trim(kind, obj)), _FASTEST)
         return cls(obj["metadata"]["uid"], _version(obj), packed)
 
@@ -115,11 +115,11 @@ class _Known:
 class Store:
     """Objects by the ModelDeployment they belong to.
 
-    What it gives is the caller's own: changing it changes nothing in here.
+    What it returns belongs to the caller: changing it changes nothing in the store.
     """
 
     def __init__(self, serves: Callable[[Json], bool] = lambda _model: True) -> None:
-        """``serves`` says of a ModelDeployment whether it is this operator's at all."""
+        """``serves`` says whether a ModelDeployment is this operator's to serve."""
         self._serves = serves
         self._objects: dict[Key, dict[Kind, dict[str, _Known]]] = defaultdict(
             lambda: defaultdict(dict)
@@ -128,7 +128,7 @@ class Store:
         self._tombstones: OrderedDict[str, None] = OrderedDict()
 
     def _key_if_mine(self, kind: Kind, obj: Json) -> Key | None:
-        # Of one that another operator serves nothing is kept; it may come back any time.
+        # Nothing is kept of one that another operator serves; a change of labels brings it back.
         mine = kind is not kinds.MODEL_DEPLOYMENT or self._serves(obj)
         return key_of(kind, obj) if mine else None
 
@@ -162,9 +162,9 @@ class Store:
         return key
 
     def confirm(self, kind: Kind, obj: Json) -> None:
-        """Take in an object that was read just now: it exists, whatever a watch has told.
+        """Take in an object that was just read: it exists, whatever a watch has reported.
 
-        A watch tells of an object that no longer has our labels as if it were deleted.
+        A watch reports an object that no longer has our labels as deleted.
         """
         self._tombstones.pop(obj["metadata"]["uid"], None)
         self.put(kind, obj)

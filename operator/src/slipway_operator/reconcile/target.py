@@ -22,7 +22,7 @@ class Target:
     Attributes:
         new: the ControllerRevision to create, when it is asked for the first time.
         mark: what to record about it first.
-        retried: a person asked for another try of this revision just now.
+        retried: a user just asked for another attempt at this revision.
     """
 
     revision: Revision
@@ -103,7 +103,7 @@ def _pending_again(
 def last_good(revisions: tuple[Revision, ...], target: Revision) -> Revision | None:
     """The revision other than the target whose rollout was completed last.
 
-    One that a person asked to be replaced comes after all others.
+    One that a user asked to be replaced comes after all others.
     """
     good = [r for r in revisions if r.good_as is not None and r.object_name != target.object_name]
     return max(good, key=lambda r: (r.rollback_to is None, r.good_as or 0), default=None)

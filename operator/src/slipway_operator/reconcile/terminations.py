@@ -1,4 +1,4 @@
-"""Reads from a container that has ended what ended it."""
+"""Works out why a container ended."""
 
 import json
 import math
@@ -33,7 +33,8 @@ def cause_of(pod: Json, container: Json, ended: Json) -> Cause:
         ended: the state to read, of this run or of the last.
     """
     name: str = container["name"]
-    # The codes are a contract with our own two; others, as of a mesh, mean what they like.
+    # The codes are a contract with our own two containers; in others, such as a mesh's, they mean
+    # something else.
     own = name in _OWN
     exit_code: int = ended.get("exitCode", -1)
     if ended.get("reason") == "OOMKilled" or (own and _killed_by_the_kernel(pod, name, ended)):
@@ -84,7 +85,7 @@ def _patience_of_probes(pod: Json, name: str) -> float:
 
 
 def _untold(container: Json, ended: Json, exit_code: int) -> str:
-    """What to say of a container that left no message of its own."""
+    """The message for a container that left none of its own."""
     name: str = container["name"]
     if name == "serve" and exit_code == 0 and not container.get("started"):
         return (

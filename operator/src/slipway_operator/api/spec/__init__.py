@@ -3,7 +3,7 @@ a section.
 
 ``crd.py`` renders these models into the CustomResourceDefinition; a check fails when the file in
 ``crds/`` is not what they render. No field that a pool may set has a default here: a default could
-not be told from intent.
+not be distinguished from intent.
 """
 
 from pydantic import ConfigDict, Field

@@ -54,7 +54,7 @@ class Tensor(Schema):
 
 
 class Sample(Schema):
-    """Inputs, and the outputs that must come of them."""
+    """Inputs, and the outputs that the model must compute from them."""
 
     inputs: list[Tensor] = Field(
         min_length=1, max_length=64, description="One tensor for each input of the model."

@@ -67,7 +67,7 @@ class GraphOptimization(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least that a line of the log must be about."""
+    """The lowest severity that is logged."""
 
     DEBUG = "DEBUG"
     INFO = "INFO"

@@ -23,7 +23,7 @@ def _int_or_string(rule: dict[str, str]) -> WithJsonSchema:
         {
             **INT_OR_STRING,
             "anyOf": [{"type": "integer"}, {"type": "string"}],
-            # The cost of the rule is reckoned from it.
+            # The API server estimates the cost of a CEL rule from this bound.
             "maxLength": 32,
             **validated(rule),
         }
