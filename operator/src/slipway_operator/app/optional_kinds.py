@@ -9,6 +9,7 @@ import asyncio
 import logging
 from contextlib import aclosing
 from enum import Enum
+from http import HTTPStatus
 
 from slipway_operator.api.model_deployment import Json
 from slipway_operator.api.settings import Settings
@@ -23,8 +24,6 @@ from slipway_operator.reconcile.store import Store
 
 logger = logging.getLogger(__name__)
 
-_FORBIDDEN = 403
-_NOT_FOUND = 404
 _FIRST_PAUSE = 0.2
 _MOST_DOUBLINGS = 16
 _AFTER_AN_ERROR = 5.0
@@ -104,11 +103,11 @@ class OptionalKinds:
                 )
                 found[namespace] = _Found.SERVED
             except ApiError as error:
-                if error.status == _NOT_FOUND:
+                if error.status == HTTPStatus.NOT_FOUND:
                     self._store.forget(kind)
                     self._note(kind, dict.fromkeys(self._namespaces, _Found.MISSING))
                     return None
-                if error.status != _FORBIDDEN:
+                if error.status != HTTPStatus.FORBIDDEN:
                     raise
                 found[namespace] = _Found.FORBIDDEN
         self._note(kind, found)

@@ -14,6 +14,7 @@ import random
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from itertools import count
 
 from slipway_operator.app.handlers import OWNED_SELECTOR
@@ -25,7 +26,6 @@ from slipway_operator.reconcile.store import Key, Store
 
 logger = logging.getLogger(__name__)
 
-_FORBIDDEN = 403
 _JITTER = 0.2
 _SHARES = 12
 _APART_SECONDS = 5.0
@@ -114,7 +114,7 @@ class Resync:
         """
         now = self._monotonic()
         if now - self._listed_at > _APART_SECONDS:
-            logger.info("a watch has begun anew: looking for what it missed")
+            logger.info("a watch was restarted: looking for what it missed")
             self._missed.set()
         self._listed_at = now
 
@@ -158,7 +158,7 @@ class Resync:
                 for kind in WATCHED:
                     await look(kind, namespace)
             except ApiError as error:
-                if error.status != _FORBIDDEN:
+                if error.status != HTTPStatus.FORBIDDEN:
                     raise
                 refusals[namespace] = error
             else:

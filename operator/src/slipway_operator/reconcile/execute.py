@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 
 from slipway_operator.api.conditions import READY, find
 from slipway_operator.api.model_deployment import Json, ModelDeployment
@@ -31,10 +32,12 @@ from slipway_operator.reconcile.store import Store
 
 logger = logging.getLogger(__name__)
 
-_CONFLICT = 409
-_NOT_FOUND = 404
-_REFUSALS = (400, 403, 413, 422)
-_FAILURE = 500
+_REFUSALS = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
 _IN_THE_WAY = (Impediment.NAME_CONFLICT.value, Impediment.NAMESAKE_DELETING.value)
 _UNDECLARED = "failed to create typed patch object"  # a misspelt field, reported with status 500
 _ENDING = ("being terminated", "definition is terminating")  # a namespace, a kind
@@ -163,7 +166,7 @@ class Executor:
             self._store.put(kind, await self._kube.create(kind, obj))
             self._log("created", kind, name, model)
         except ApiError as error:
-            if error.status == _CONFLICT:
+            if error.status == HTTPStatus.CONFLICT:
                 await self._find_place_free(kind, name, model)
                 raise StaleError from error
             raise self._refusal(kind, name, error) from error
@@ -197,7 +200,7 @@ class Executor:
     def _refusal(kind: Kind, name: str, error: ApiError, what: str = "") -> Exception:
         told = without_noise(str(error))[:_TOLD]
         misspelt = _UNDECLARED in str(error)
-        if error.status == _FAILURE and not misspelt:
+        if error.status == HTTPStatus.INTERNAL_SERVER_ERROR and not misspelt:
             return _ObstacleError(
                 Obstacle(
                     Impediment.FAILING, f"the API server fails on the {kind.name} '{name}': {told}"
@@ -227,7 +230,7 @@ class Executor:
         try:
             written = await self._kube.merge(kind, namespace, mark.object_name, patch)
         except ApiError as error:
-            if error.status not in (_CONFLICT, _NOT_FOUND):
+            if error.status not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 raise self._refusal(kind, mark.object_name, error) from error
             await self._refresh(kind, obs.model, mark.object_name)
             raise StaleError from error
@@ -268,7 +271,7 @@ class Executor:
             conditional = {**child, "metadata": {**child["metadata"], "resourceVersion": version}}
             applied = await self._kube.apply(kind, conditional, known["metadata"]["uid"])
         except ApiError as error:
-            if error.status in (_CONFLICT, _NOT_FOUND):
+            if error.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 await self._refresh(kind, obs.model, name)
                 raise StaleError from error
             raise self._refusal(kind, name, error) from error
@@ -337,7 +340,7 @@ class Executor:
             )
         except ApiError as error:
             # The object, or this uid of it, is gone.
-            if error.status in (_CONFLICT, _NOT_FOUND) or "uid" in str(error):
+            if error.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND) or "uid" in str(error):
                 await self._refresh(kinds.MODEL_DEPLOYMENT, model, model.name)
                 raise StaleError from error
             raise
@@ -396,7 +399,7 @@ class Executor:
         try:
             await self._kube.create(kinds.EVENT, body)
         except (ApiError, TransportError) as error:
-            if isinstance(error, ApiError) and error.status == _CONFLICT:
+            if isinstance(error, ApiError) and error.status == HTTPStatus.CONFLICT:
                 return True
             logger.warning(
                 "an Event could not be sent",

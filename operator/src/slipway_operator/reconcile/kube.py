@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -167,7 +168,7 @@ class Transport:
             async with self._session.request(
                 method, url, headers=headers, proxy=self._proxy, timeout=_WATCH_TIMEOUT
             ) as response:
-                if response.status >= 400:  # noqa: PLR2004
+                if response.status >= HTTPStatus.BAD_REQUEST:
                     raise _error(response.status, await response.read())
                 buffer = b""
                 try:
@@ -207,7 +208,7 @@ class KubeClient:
         try:
             return await self._request("GET", kind.path(namespace, name))
         except ApiError as error:
-            if error.status == 404:  # noqa: PLR2004
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
@@ -311,7 +312,7 @@ class KubeClient:
         try:
             left = await self._write("DELETE", kind.path(namespace, name), canonical(body))
         except ApiError as error:
-            if error.status not in (404, 409):
+            if error.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
                 raise
             return None
         return left if left.get("metadata", {}).get("finalizers") else None
@@ -363,7 +364,7 @@ class KubeClient:
         self.requests += 1
         headers = {"Accept": accept, "Content-Type": content_type}
         status, raw = await self._transport.send(method, path, headers, body, self._may_write)
-        if status >= 400:  # noqa: PLR2004
+        if status >= HTTPStatus.BAD_REQUEST:
             raise _error(status, raw)
         return raw
 

@@ -70,17 +70,13 @@ def phase_of(pod: Json) -> Phase:
 
 def fetching_since(pod: Json) -> str | None:
     """When this run of ``fetch`` began (RFC 3339, or empty where unknown); None if none runs."""
-    for container in pod.get("status", {}).get("initContainerStatuses", ()):
-        running: Json | None = container.get("state", {}).get("running")
-        if container["name"] == "fetch" and running is not None:
-            return running.get("startedAt", "")
-    return None
+    return _running_since(pod, "initContainerStatuses", "fetch")
 
 
-def _loading_since(pod: Json) -> str | None:
-    for container in pod.get("status", {}).get("containerStatuses", ()):
+def _running_since(pod: Json, statuses: str, name: str) -> str | None:
+    for container in pod.get("status", {}).get(statuses, ()):
         running: Json | None = container.get("state", {}).get("running")
-        if container["name"] == "serve" and running is not None:
+        if container["name"] == name and running is not None:
             return running.get("startedAt", "")
     return None
 
@@ -118,7 +114,12 @@ def at_the_deadline(pods: Sequence[Json], download: Fetched | None, now: str) ->
         here = [pod for pod in pods if phase_of(pod) is phase]
         if not here:
             continue
-        times = [_loading_since(p) if phase is Phase.LOADING else fetching_since(p) for p in here]
+        times = [
+            _running_since(p, "containerStatuses", "serve")
+            if phase is Phase.LOADING
+            else fetching_since(p)
+            for p in here
+        ]
         since = min((time for time in times if time), default=None)
         lasted = datetime.fromisoformat(now) - datetime.fromisoformat(since) if since else None
         for_long = f" after {lasted.total_seconds():.0f} s" if lasted else ""
