@@ -47,8 +47,8 @@ def cli() -> None:
 def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
     """Download the artifact into the cache, verified."""
     settings = _settings(FetchSettings)
-    # As process 1 of a container a signal without a handler would be ignored. What is written
-    # so far is swept by the next fetch.
+    # As PID 1 of a container the process would ignore a signal without a handler. What is written
+    # so far stays for the next fetch.
     signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(_SIGNALLED + number))
 
     from slipway_runtime.artifact.cache import Cache  # noqa: PLC0415
@@ -77,7 +77,7 @@ def serve_command(digest: str, name: str, golden: bool) -> None:
     """Serve the artifact that `fetch` has put into the cache."""
     if not MODEL_NAME.fullmatch(name):
         raise InvalidArguments(f"--name {name!r} is not a model name (letters, digits, - _ .)")
-    # As process 1 of a container it would be ignored until the server handles it.
+    # As PID 1 of a container the process would ignore the signal until the server handles it.
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     settings = _settings(ServeSettings)
     # The variable alone would be ignored by a runtime that does not know it; a flag is refused.
@@ -129,7 +129,7 @@ def worker_command(digest: str, name: str, channel: int, number: int) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and end the process with the code that the contract gives it."""
+    """Run the command line and end the process with the contract's exit code."""
     common = _common_settings()
     logs.configure(common.log_format, common.log_level)
     code = 0
@@ -162,7 +162,7 @@ def _settings(kind: type[S]) -> S:
 def _watch(settings: FetchSettings) -> None:
     """End the process if it hangs past the deadline, wherever that is.
 
-    `fetch` keeps the deadline itself as bytes come; this is for a client that waits for ever.
+    `fetch` keeps the deadline itself as bytes come; this is for a client that blocks forever.
     """
 
     def give_up() -> None:

@@ -7,7 +7,7 @@
     │   ├── InvalidArguments      2   a flag or variable is missing or malformed
     │   ├── DigestMismatch       20   the bytes are not those that were pinned
     │   ├── InvalidModel         21   not ONNX, or ONNX Runtime refuses the graph
-    │   ├── UnsupportedOpset     22   an opset or IR version this runtime has not got
+    │   ├── UnsupportedOpset     22   an opset or IR version this runtime does not support
     │   ├── GoldenMismatch       23   golden outputs differ
     │   ├── TooLarge             24   larger than the limit or than the cache volume
     │   ├── WarmupFailed         25   the session loads but a first run fails
@@ -18,7 +18,7 @@
     │   └── OutOfMemory          41   the model does not fit, seen by the process itself
     └── RequestError              answers one request; the server maps each class to a status once
         ├── BadRequest                the body does not fit the model's inputs
-        ├── ProtocolViolation         a message is not framed as its protocol asks
+        ├── ProtocolViolation         a message is not framed as its protocol requires
         ├── Unauthorized              no token, or one that is not known
         ├── InsecureConnection        in the clear, where TLS is asked for
         ├── UnknownResource           no such model, version or route
@@ -91,7 +91,7 @@ class InvalidModel(Failure):
 
 
 class UnsupportedOpset(Failure):
-    """The graph asks for an opset or IR version this runtime has not got."""
+    """The graph asks for an opset or IR version that this runtime does not support."""
 
     exit_code = 22
 
@@ -159,7 +159,7 @@ def failure_of(document: Mapping[str, str | int]) -> Failure:
 class RequestError(SlipwayError):
     """An error that answers one request and leaves the server as it was.
 
-    ``retry_after`` is in how many seconds the same request may well succeed, if it may.
+    ``retry_after`` is after how many seconds the same request may succeed; None if it may not.
     """
 
     retry_after: ClassVar[int | None] = None
@@ -170,7 +170,7 @@ class BadRequest(RequestError):
 
 
 class ProtocolViolation(RequestError):
-    """A message is not framed as its protocol asks; no client library sends such a thing."""
+    """A message is not framed as its protocol requires; no client library sends such a message."""
 
 
 class Unauthorized(RequestError):

@@ -44,7 +44,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Format a record for a person at a terminal."""
+    """Format a record for reading at a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line without its newline."""
@@ -58,7 +58,7 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-# What every line tells.
+# Members of every line.
 told_always: dict[str, object] = {}
 
 

@@ -69,7 +69,7 @@ class Durations:
 class Metrics:
     """All metrics of one server. Written from the event loop's thread alone.
 
-    ``pending`` returns how many requests wait for an executor now, ``put_off`` how many are not
+    ``pending`` returns how many requests wait for an executor now, ``deferred`` how many are not
     begun yet, ``connections`` how many HTTP connections are open, ``body_bytes`` what large bodies
     take that are not answered yet.
     """
@@ -78,7 +78,7 @@ class Metrics:
         self._model = f'model="{_escape(model)}",version="{_escape(version)}"'
         self._labels = f"{{{self._model}}}"
         self.pending: Callable[[], int] = lambda: 0
-        self.put_off: Callable[[], int] = lambda: 0
+        self.deferred: Callable[[], int] = lambda: 0
         self.connections: Callable[[], int] = lambda: 0
         self.body_bytes: Callable[[], int] = lambda: 0
         self.request_success = 0
@@ -123,7 +123,7 @@ class Metrics:
         self.exec_count += 1
         self.inference_count += size
         self.last_inference_ms = int(time.time() * 1000)
-        # Clients choose the sizes: what is told of them must not grow without bound.
+        # Clients choose the sizes: what is counted by size must stay bounded.
         batch = self.batches.get(size)
         if batch is None:
             batch = Batch()
@@ -168,7 +168,7 @@ class Metrics:
             yield f"{name}{self._labels} {value}\n"
         name = "nv_inference_pending_request_count"
         yield from _family(name, "Inference requests that wait", "gauge")
-        yield f"{name}{self._labels} {self.pending() + self.put_off()}\n"
+        yield f"{name}{self._labels} {self.pending() + self.deferred()}\n"
         yield from self._batch_sizes()
         name = "slipway_request_duration_seconds"
         yield from _family(name, "Time from body to answer of inference requests", "histogram")

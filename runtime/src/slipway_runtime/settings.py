@@ -27,7 +27,7 @@ MIN_CONNECTIONS = 8
 MAX_WORKERS = 64
 CPU_PROVIDER = "CPUExecutionProvider"
 _BODIES = 4
-# Beyond these a number is a slip of the keys.
+# Larger values are taken for typing errors.
 _DAY = 86_400
 _WEEK = 7 * _DAY
 _INT64 = 2**63 - 1
@@ -271,7 +271,7 @@ class ServeSettings(CommonSettings):
     def _of_providers_in_use(
         cls, value: dict[str, dict[str, str]], given: ValidationInfo
     ) -> dict[str, dict[str, str]]:
-        # One that is malformed is not there, and reported already.
+        # A malformed one is missing here, and already reported.
         if not {"providers", "preferred_providers"} <= given.data.keys():
             return value
         used = [*given.data["providers"], *given.data["preferred_providers"]]

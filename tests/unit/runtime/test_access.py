@@ -117,13 +117,13 @@ def test_the_pages_ask_for_the_token(tmp_path: Path) -> None:
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server, open_page() as (page, _, _):
         server.start().wait_until_ready()
         page.goto(f"http://127.0.0.1:{server.port}/")
-        page.get_by_label("This server wants a token").fill(TOKEN)
+        page.get_by_label("This server requires a token").fill(TOKEN)
         page.get_by_role("button", name="Use it").click()
         page.get_by_role("button", name="Send").click()
         expect(page.locator("#answer")).to_have_text('{"y":[[1.0,1.0]]}')
         page.goto(f"http://127.0.0.1:{server.port}/docs")
-        expect(page.locator("#state")).to_contain_text("wants a token")
-        page.get_by_label("This server wants a token").fill(TOKEN)
+        expect(page.locator("#state")).to_contain_text("requires a token")
+        page.get_by_label("This server requires a token").fill(TOKEN)
         page.get_by_role("button", name="Use it").click()
         expect(page.get_by_role("heading", name="POST /predict", exact=True)).to_be_visible()
         assert TOKEN not in server.log

@@ -371,7 +371,7 @@ def test_s3_refusals_become_reasons_without_retries(
         (404, errors.ArtifactNotFound, "no object 'a/key.onnx'"),
         (401, errors.AccessDenied, r"denied.*\(401\)"),
         (403, errors.AccessDenied, r"denied, or the object does not exist \(403\)"),
-        (418, errors.SourceUnavailable, "answered 418, which another attempt cannot mend"),
+        (418, errors.SourceUnavailable, "answered 418, which another attempt cannot fix"),
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>"], ids=["empty", "page"])

@@ -247,9 +247,9 @@ async def test_what_is_held_of_one_connection_is_bounded() -> None:
             taken.put_nowait(data)
 
     one, other = Taker(), Taker()
-    assert turns.put_off(one, b"x" * 60_000)
-    assert turns.put_off(other, b"y" * 60_000)
-    assert not turns.put_off(one, b"z" * 60_000)
+    assert turns.defer(one, b"x" * 60_000)
+    assert turns.defer(other, b"y" * 60_000)
+    assert not turns.defer(one, b"z" * 60_000)
     assert await taken.get() == b"x" * 60_000 + b"z" * 60_000
     assert await taken.get() == b"y" * 60_000
     assert not len(turns)

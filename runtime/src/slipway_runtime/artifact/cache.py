@@ -7,7 +7,7 @@
 
 An entry is a directory, so that a package of several files becomes visible by one rename, and
 ONNX Runtime finds external data beside the graph. Writers lock their temporary directory; whoever
-comes later goes on with one of the same digest, and sweeps the others that nobody holds any more.
+comes later resumes one of the same digest, and removes the others that nobody holds locked.
 That also suits a cache that pods of one node share (locks on directories hold within a node).
 """
 
@@ -35,7 +35,7 @@ from slipway_runtime.errors import (
 MODEL_FILE = "model.onnx"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# As often as other writers may have been faster.
+# How many races against other writers are tolerated.
 _RENAMES = 100
 # Linux: fcntl.h, and renameat2(2).
 _AT_FDCWD = -100
@@ -63,7 +63,7 @@ class Cache:
     def prepare(self, wanted: Digest | None = None) -> None:
         """Make the directories and remove what interrupted writers have left.
 
-        What they have left of the digest that is ``wanted`` now stays, to go on with.
+        What they have left of the ``wanted`` digest stays, to be resumed.
 
         Raises:
             InvalidArguments: the cache directory cannot be written.
@@ -138,7 +138,7 @@ class Cache:
         return entry
 
     def discard(self, digest: Digest) -> None:
-        """Take an entry out of the cache, so that nothing loads it any more."""
+        """Take an entry out of the cache, so that it is no longer loaded."""
         with self.temporary() as grave, contextlib.suppress(FileNotFoundError):
             self.entry(digest).rename(grave / "discarded")
 
@@ -168,7 +168,8 @@ class Cache:
             name = ""
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
                 lock = _lock(path)
-                # A sweeper may have been faster than the lock, and another writer than both.
+                # Between opening and locking, the directory may have been removed, and created
+                # again by another.
                 with contextlib.suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(lock), path.stat()):
                         return path, lock

@@ -45,7 +45,7 @@ class Digest:
 
 
 def digest_of_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> Digest:
-    """Hash a file; ``on_bytes`` hears the count of each block in bytes.
+    """Hash a file; ``on_bytes`` is called with the size of each block in bytes.
 
     Raises:
         OSError: the file cannot be read.
@@ -82,7 +82,7 @@ def digest_of_range(path: Path, start: int, length: int) -> Digest:
 def mismatch(
     expected: Digest, actual: Digest, size: int, where: str, advice: str
 ) -> DigestMismatch:
-    """Build the error for bytes that are not those that were pinned; ``size`` in bytes."""
+    """Build the error for bytes that differ from the pinned ones; ``size`` in bytes."""
     return DigestMismatch(
         f"{where} holds {size} bytes with the digest {actual}, expected {expected}: {advice}",
         expected=str(expected),

@@ -54,11 +54,11 @@ def fetch(
     retry: Retry,
     connections: int = 8,
 ) -> Path:
-    """Make sure that the cache holds the artifact of this digest; return its model's path.
+    """Ensure that the cache holds the artifact of this digest; return its model's path.
 
     The digest is that of a bare ONNX file, or of a package's manifest, which pins the other files;
     the content tells which. An artifact that lies there already is hashed, and when it matches no
-    source is contacted. What an earlier fetch has left of it is gone on with.
+    source is contacted. What an earlier fetch has left of it is resumed.
 
     Raises:
         DigestMismatch: the source holds other bytes.
@@ -120,7 +120,7 @@ def _cached(digest: Digest, cache: Cache) -> Artifact | None:
 
 @dataclass
 class _Job:
-    """One fetch in a workspace, below which ``folder`` will be the entry of the cache."""
+    """One fetch in a workspace; its ``folder`` will become the entry of the cache."""
 
     cache: Cache
     workspace: Path
@@ -136,7 +136,7 @@ class _Job:
         return self.workspace / "content"
 
     def fetch_root(self, source: Source, digest: Digest) -> Manifest | None:
-        """Fetch the file that the digest is of; return what it says if it is a manifest."""
+        """Fetch the file that the digest is of; return it parsed if it is a manifest."""
         self.folder.mkdir(exist_ok=True)
         manifest_path = self.folder / FILE_NAME
         if manifest_path.is_file() and digest_of_file(manifest_path) == digest:
@@ -147,7 +147,7 @@ class _Job:
         kept = journal.read()
         received = self._receive(source, path, _RootObserver(self, source, journal), kept)
         if received.digest != digest and kept is not None:
-            logger.warning("what an earlier fetch has left is of no use: fetching anew")
+            logger.warning("what an earlier fetch has left is of no use: starting over")
             self.progress.count = 0
             received = self._receive(source, path, _RootObserver(self, source, journal))
         if received.digest != digest:
@@ -200,7 +200,7 @@ class _Job:
         kept: Kept | None = None,
         pinned: Pinned | None = None,
     ) -> Received:
-        """Transfer one object, from its beginning again where it was replaced meanwhile."""
+        """Transfer one object; start over where it was replaced meanwhile."""
         logger.info("fetching %s", source.description)
         patience = Patience(self.retry, self.give_up_at)
         before = self.progress.count
@@ -227,7 +227,7 @@ class _Job:
 
 
 class _RootObserver(Observer):
-    """Holds the first file to the limits, and writes down how far it has come."""
+    """Enforces the limits on the first file, and records how far it has come."""
 
     def __init__(self, job: _Job, source: Source, journal: Journal) -> None:
         self._job = job
@@ -249,7 +249,7 @@ class _RootObserver(Observer):
 
 
 class _FileObserver(Observer):
-    """Holds a file of a package to the size that the manifest pins."""
+    """Enforces the size that the manifest pins for a file of a package."""
 
     def __init__(self, source: Source, file: PackagedFile) -> None:
         self._source = source

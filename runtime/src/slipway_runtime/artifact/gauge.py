@@ -1,10 +1,10 @@
-"""Tells how fast the connections of a transfer are together."""
+"""Measures the combined rate of a transfer's connections."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# So much of each connection, or for so long, is looked at before a rate is told.
+# How many bytes of each connection, or for how long, are observed before a rate is reported.
 _BYTES: Final = 4 * 1024 * 1024
 _SECONDS: Final = 0.05
 
@@ -23,7 +23,7 @@ class Gauge:
         self._since = 0.0
 
     def begun(self, connection: int) -> None:
-        """Hear of a further connection, by a number of its own."""
+        """Add a connection, under a number of its own."""
         self.connections += 1
         self._silent.add(connection)
 
@@ -50,5 +50,5 @@ class Gauge:
         return came / max(seconds, 1e-6)
 
     def restart(self, now: float) -> None:
-        """Look anew from here on."""
+        """Start measuring afresh."""
         self._from, self._since = self._came, now

@@ -1,7 +1,7 @@
 """What a fetch that was cut off leaves for the next one: how much of which object is there.
 
 A SHA-256 that is half computed cannot be saved, so what was kept is hashed again; that takes no
-network. The journal need not be true after a crash of the machine: the digest tells.
+network. The journal need not be correct after a crash of the machine: the digest decides.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Journal:
         self._told = 0
 
     def read(self) -> Kept | None:
-        """Return what is there of the file, None where nothing can be told."""
+        """Return how much of the file is there, None where that is unknown."""
         try:
             told: Any = json.loads(self._path.read_bytes())
             count, total = int(told["count"]), int(told["total"])
@@ -37,11 +37,11 @@ class Journal:
         return None
 
     def begins(self, total: int | None, validator: str | None) -> None:
-        """Hear of which object the file is."""
+        """Note which object the file comes from."""
         self._total, self._validator, self._told = total, validator, 0
 
     def reached(self, count: int) -> None:
-        """Hear how many bytes lie there without a gap; written down now and then."""
+        """Note how many bytes lie there without a gap; recorded every so often."""
         if self._validator is None or count - self._told < _EVERY_BYTES:
             return
         self._told = count

@@ -1,7 +1,7 @@
 """``slipway.json``: every file of a package with size and SHA-256. Pure: no file is touched here.
 
-The form is docs/slipway.schema.json. A manifest is pinned by its digest and is a stranger's work
-all the same: whatever it says is checked before anything is done with it.
+The form is docs/slipway.schema.json. A manifest is pinned by its digest and still untrusted input:
+whatever it says is checked before it is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from slipway_runtime.errors import InvalidModel, TooLarge
 FILE_NAME: Final = "slipway.json"
 CHUNK_BYTES: Final = 64 * 1024 * 1024
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Of the manifest itself: room for the chunks of 10 TB."""
+"""The manifest's own size: room for the chunks of 10 TB."""
 MAX_GOLDEN_BYTES: Final = 64 * 1024 * 1024
 
 _MAX_FILES: Final = 10_000

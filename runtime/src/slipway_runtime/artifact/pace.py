@@ -1,4 +1,4 @@
-"""How many connections a transfer is worth, found out by having more of them."""
+"""How many connections a transfer is worth, found by trying more of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 _FAST: Final = 512 << 20
 # What twice the connections must bring to be worth their processor time.
 _GAIN: Final = 1.3
-# How often it must not have paid: a look is short, and new connections begin slowly.
+# How often in a row it must fail to pay: a measurement is short, and new connections start slowly.
 _LOOKS: Final = 6
 
 

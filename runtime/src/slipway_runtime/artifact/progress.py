@@ -1,4 +1,4 @@
-"""How far a fetch has come: counted by all its threads, told in the log every few seconds."""
+"""How far a fetch has come: counted by all its threads, logged every few seconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress:
         self.total: int | None = None
 
     def expect(self, total: int) -> None:
-        """Hear how many bytes there will be in all."""
+        """Set how many bytes there will be in all."""
         self.total = total
 
     def add(self, count: int) -> None:
@@ -50,7 +50,7 @@ class Progress:
         return self.count / max(self.seconds, 1e-6)
 
     def describe(self) -> str:
-        """Return the count for a person: ``12 MB of 100 MB``."""
+        """Return the count in readable form: ``12 MB of 100 MB``."""
         of_total = f" of {self.total / _MEGABYTE:.0f} MB" if self.total else ""
         return f"{self.count / _MEGABYTE:.0f} MB{of_total}"
 

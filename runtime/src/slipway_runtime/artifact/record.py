@@ -1,4 +1,4 @@
-"""What the last fetch of an artifact took, left in the cache for `serve` to tell as metrics.
+"""What the last fetch of an artifact took, left in the cache for `serve` to expose as metrics.
 
     <cache>/fetched/<hex>.json
 
@@ -28,7 +28,7 @@ class Fetched:
 
 
 def write(root: Path, digest: Digest, fetched: Fetched) -> None:
-    """Leave the record of a fetch; one that cannot be written is done without."""
+    """Write the record of a fetch; a failure to write it is ignored."""
     path = _path(root, digest)
     beside = path.with_suffix(".new")
     with contextlib.suppress(OSError):

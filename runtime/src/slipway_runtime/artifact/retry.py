@@ -1,4 +1,4 @@
-"""How often and how long a fetch tries again."""
+"""How often and for how long a fetch is retried."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Patience:
         return max(0.0, self._give_up_at - self._retry.clock())
 
     def wait(self, error: TransientError, *, progressed: bool) -> None:
-        """Pause after a failed attempt; one that received bytes begins the count anew.
+        """Pause after a failed attempt; one that received bytes restarts the count.
 
         Raises:
             SourceUnavailable: it was the last attempt, or the pause would pass the deadline.

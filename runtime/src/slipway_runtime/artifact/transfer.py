@@ -66,7 +66,7 @@ class Pinned:
 
 @dataclass(frozen=True)
 class Received:
-    """What came; ``digest`` of the whole is None where every chunk was compared instead."""
+    """The result; ``digest`` of the whole is None where every chunk was compared instead."""
 
     digest: Digest | None
     size: int
@@ -77,16 +77,16 @@ class NoRangesError(Exception):
 
 
 class Observer:
-    """Hears of a transfer's size and of how far its hashed beginning reaches; may refuse it."""
+    """Observes a transfer's size and how far its hashed beginning reaches; may refuse it."""
 
     def begins(self, total: int | None, validator: str | None) -> None:
-        """Hear the size, before the first byte is written. May raise TooLarge, DigestMismatch."""
+        """Check the size before the first byte is written. May raise TooLarge, DigestMismatch."""
 
     def wrote(self, end: int) -> None:
-        """Hear that bytes up to ``end`` are about to be written. May raise TooLarge."""
+        """Called before bytes up to ``end`` are written. May raise TooLarge."""
 
     def reached(self, count: int) -> None:
-        """Hear that the first ``count`` bytes are written, without a gap."""
+        """Called when the first ``count`` bytes are written, without a gap."""
 
 
 @dataclass
@@ -173,10 +173,10 @@ class Transfer:
         return Received(digest, self._claimed)
 
     def run_chunks(self, pinned: Pinned) -> Received:
-        """Download the chunks that the file has not got yet; each is compared on its own.
+        """Download the chunks that the file lacks; each is compared on its own.
 
         Raises:
-            DigestMismatch: a chunk came with other bytes, several times.
+            DigestMismatch: a chunk had the wrong bytes, several times.
             NoRangesError: the source gives the whole object only.
             ReplacedError, SourceUnavailable, Failure: as `run`.
         """
@@ -206,7 +206,7 @@ class Transfer:
             yield
         finally:
             with self._changed:
-                # Threads see it at their next block and end; none is waited for.
+                # Threads notice at their next block and end; nobody waits for them.
                 self._failure = self._failure or TransientError("the transfer has ended")
                 self._changed.notify_all()
 
@@ -366,7 +366,7 @@ class Transfer:
             marked, opened = part.position, time.perf_counter()
             block = bytearray(_BLOCK_BYTES)
             while part.end is None or part.position < part.end:
-                # While it is looked at how fast they come, blocks are small enough to tell.
+                # While the rate is measured, blocks are small enough for a measurement.
                 most = _BLOCK_BYTES if self._pace.settled else _LOOKED_BLOCK_BYTES
                 limit = min(most, max(_FIRST_BLOCK_BYTES, part.position - part.start))
                 left = limit if part.end is None else part.end - part.position
@@ -412,7 +412,7 @@ class Transfer:
                 for _ in range(min(wanted - self._gauge.connections, waiting)):
                     self._start_thread()
             except RuntimeError as error:
-                # The system gives no more threads; those that run go on.
+                # No further thread can be started; those that run continue.
                 logger.warning("the fetch has %d connections: %s", self._gauge.connections, error)
                 self._pace.settled = True
 

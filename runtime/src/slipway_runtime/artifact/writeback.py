@@ -1,4 +1,4 @@
-"""Have the kernel write to disk while more is coming, so that the sync at the end is short."""
+"""Start write-back to disk while data still arrives, so that the final sync is short."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 def start_writeback(descriptor: int, start: int, count: int) -> None:
-    """Begin writing bytes of a file to disk, without waiting; a hint, of which no error is told."""
+    """Begin writing bytes of a file to disk, without waiting; a hint, whose errors are ignored."""
     call = _sync_file_range()
     if call is not None and count:
         call(descriptor, start, count, _SYNC_FILE_RANGE_WRITE)

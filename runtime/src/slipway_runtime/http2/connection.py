@@ -33,7 +33,7 @@ _OUR_SETTINGS: Final = frames.settings(
 ) + frames.window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW)
 _MOST_BLOCK_BYTES: Final = 2 * MOST_LIST_BYTES
 _MOST_BLOCK_FRAMES: Final = 16
-# How many streams a client may make end before their answer: at once, and a second for good.
+# How many streams a client may cause to end before their answer: at once, and per second.
 _RESETS: Final = 1000
 _RESETS_A_SECOND: Final = 33
 _REMEMBERED_RESETS: Final = 256
@@ -124,7 +124,7 @@ class Http2Connection:
             self.lose()
 
     def lose(self) -> None:
-        """Know that the client is gone, for all streams."""
+        """Note that the client is gone, for all streams."""
         streams = list(self.streams.values())
         self.streams.clear()
         self.outgoing.lose()
@@ -147,7 +147,7 @@ class Http2Connection:
     # For streams.
 
     def ended(self, stream: Stream) -> None:
-        """Both sides have ended a stream; if not the client, it is to be left alone."""
+        """A stream is over; what a client that has not ended it still sends is ignored."""
         self.streams.pop(stream.number, None)
         self.outgoing.ended(stream)
         if not stream.complete:
@@ -348,7 +348,7 @@ class Http2Connection:
         self._pumps = True
 
     def _priority(self, _flags: int, number: int, payload: bytes) -> None:
-        """Check what means nothing any more."""
+        """Check a PRIORITY frame, which has no effect."""
         if not number:
             raise _violation("PRIORITY on the connection")
         if len(payload) != _PRIORITY_BYTES:

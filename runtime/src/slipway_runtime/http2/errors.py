@@ -25,7 +25,7 @@ class ErrorCode(IntEnum):
 
 
 class ConnectionFailedError(Exception):
-    """The connection cannot go on; the client is told with GOAWAY."""
+    """The connection cannot continue; it ends with GOAWAY."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class ConnectionFailedError(Exception):
 
 
 class StreamFailedError(Exception):
-    """One request is malformed; the client is told with RST_STREAM, and the others go on."""
+    """One request is malformed; its stream ends with RST_STREAM, and the others continue."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)

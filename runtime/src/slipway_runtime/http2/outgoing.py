@@ -89,7 +89,7 @@ class Outgoing:
         return self.held > _CROWDED_BYTES
 
     def when_room(self, stream: Stream, callback: Callable[[], None]) -> None:
-        """Call back when the connection is not crowded any more; never, if the stream ends before.
+        """Call back when the connection is no longer crowded; never if the stream ends before.
 
         Streams have their turns in the order of asking.
         """

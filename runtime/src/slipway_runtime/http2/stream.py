@@ -24,7 +24,7 @@ _head = frames.head
 
 
 class Receiver(Protocol):
-    """Who takes in what the client sends on a stream. Whatever it raises ends the connection."""
+    """Takes in what the client sends on a stream. Whatever it raises ends the connection."""
 
     def received(self, data: bytes, *, complete: bool) -> None:
         """Take a part of the body, and know whether it was the last.
@@ -34,11 +34,11 @@ class Receiver(Protocol):
         ...
 
     def lost(self) -> None:
-        """Know that nobody waits for the answer any more."""
+        """Called when nobody waits for the answer any longer."""
         ...
 
     def drained(self) -> None:
-        """Know that everything that was sent has left."""
+        """Called when everything that was sent has left."""
         ...
 
 
@@ -193,7 +193,7 @@ class Stream:
         return self._outgoing.crowded
 
     def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back when the connection is not crowded any more; never, if this ends before."""
+        """Call back when the connection is no longer crowded; never if this ends before."""
         self._outgoing.when_room(self, callback)
 
     def pump(self) -> bool:
@@ -222,7 +222,7 @@ class Stream:
         return True
 
     def reset(self, code: ErrorCode) -> None:
-        """Break off; the receiver is not told."""
+        """Break off without notifying the receiver."""
         if self.open:
             self.receiver = NOBODY
             self._connection.reset(self.number, code)
@@ -234,7 +234,7 @@ class Stream:
         return size
 
     def close(self) -> None:
-        """Be no more, without a word to the client; the receiver is told."""
+        """End without notifying the client; the receiver is notified."""
         self.open = False
         self._pending.clear()
         receiver, self.receiver = self.receiver, NOBODY

@@ -19,7 +19,7 @@ Arrays: TypeAlias = Mapping[str, Array]
 
 
 class BatchMismatchError(Exception):
-    """A merged run gave outputs that cannot be cut apart by rows."""
+    """A merged run gave outputs that cannot be split by rows."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def key_of(
     """Return what requests must have in common to share a run, and the rows of this one.
 
     The rows are None where the inputs do not have equally many, or none: such a request runs
-    alone, and its key is its shapes. Who names all outputs in the model's order wants what those
-    get who name none.
+    alone, and its key is its shapes. Naming all outputs in the model's order is the same as naming
+    none.
     """
     wanted = None if outputs is None or outputs == signature.output_names else tuple(outputs)
     shapes = [inputs[spec.name].shape for spec in signature.inputs]

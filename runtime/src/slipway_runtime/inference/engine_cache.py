@@ -120,7 +120,7 @@ def engines(
         yield Engines(_with_folder(options, provider, entry), provider, found=True)
         return
     if entry.exists():
-        logger.warning("engines that do not match are compiled anew: %s", entry)
+        logger.warning("engines that do not match are compiled again: %s", entry)
         cache.discard(key.digest)
     with cache.temporary() as folder:
 
@@ -196,7 +196,7 @@ def machine_of(provider: str) -> Machine:
     """Find out what engines of a provider depend on here.
 
     Raises:
-        UnknownMachineError: something of it cannot be told.
+        UnknownMachineError: part of it cannot be determined.
     """
     # Imported here, since the import takes a quarter of a second.
     from slipway_runtime.inference.session import VERSION  # noqa: PLC0415

@@ -37,7 +37,7 @@ from slipway_runtime.inference.tensors import Array
 from slipway_runtime.inference.timing import Predictor, work_clock
 
 _INLINE_TURN_SECONDS: Final = 0.001
-# Shapes whose outputs could not be cut apart by rows, before nothing is batched any more.
+# How many shapes with outputs that cannot be split by rows turn batching off altogether.
 _MOST_APART: Final = 64
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class _Run:
         return RunTimes(self.joined, self.seconds - self.joined - self.cut, self.cut)
 
     def stop_if_nobody_waits(self) -> None:
-        """Let ONNX Runtime stop soon if no request of this run is waited for any more."""
+        """Let ONNX Runtime stop soon if nobody waits for any request of this run."""
         if self.options is not None and all(ticket.future.done() for ticket in self.tickets):
             self.options.terminate = True
 
@@ -156,7 +156,7 @@ class Executor:
         return len(self._queue) + self._in_runs
 
     def make_room(self) -> None:
-        """Let requests run that need not wait any more, so that another may.
+        """Start requests that need not wait any longer, so that another may wait.
 
         Raises:
             QueueFull: too many requests wait already.
@@ -194,7 +194,7 @@ class Executor:
         self._queue.append(ticket)
         if self.limits.max_rows > 1:
             # Requests that arrive in the same turn of the loop share a run. Waiting for the end of
-            # the turn costs some µs, so who came alone the last time does not wait.
+            # the turn costs some µs, so a request does not wait if the last one came alone.
             self._turn += 1
             if self._turn == 1:
                 loop.call_soon(self._end_turn)
@@ -209,7 +209,7 @@ class Executor:
         self._flush()
 
     def abandon(self, ticket: Ticket, error: Exception) -> None:
-        """Give a request up: nobody waits for it any more, or its future was cancelled."""
+        """Abandon a request: nobody waits for it any longer, or its future was cancelled."""
         if not ticket.future.done():
             ticket.future.set_exception(error)
         elif not ticket.future.cancelled():
@@ -281,7 +281,8 @@ class Executor:
             if room <= 0:
                 break
             if ticket.key == head.key:
-                # Who does not fit in ends the run: nobody of the same shape overtakes.
+                # The first request that does not fit closes the batch: none of the same shape
+                # overtakes it.
                 room -= ticket.rows or 1
                 if room >= 0:
                     tickets.append(ticket)
@@ -358,8 +359,8 @@ class Executor:
             self._predictor.observe(run.tickets[0].key, run.rows, run.worked)
             self.on_run(run.rows, run.times)
         for ticket, outcome in zip(run.tickets, result, strict=True):
-            # Each holds the other: the memory of a request would be free only when the garbage
-            # collector comes by, and the next one would begin with memory that is in no cache.
+            # Each holds the other: the memory of a request would be freed only by the garbage
+            # collector, and the next one would start with memory that is in no cache.
             ticket.run = None
             if ticket.timer is not None:
                 ticket.timer.cancel()
@@ -400,22 +401,22 @@ class Executor:
         except BatchMismatchError as error:
             self._keep_apart(run.tickets[0].key, error)
         except (BadRequest, InferenceFailed, MemoryError):
-            pass  # One request of the batch is at fault, or all are too much: each runs by itself.
+            pass  # One request of the batch is at fault, or all are too much: each runs alone.
         return [self._alone(run, number) for number in range(len(run.tickets))]
 
     def _keep_apart(self, key: Key, error: BatchMismatchError) -> None:
-        """Batch no more of what proved that it cannot be; after many such cases, nothing."""
+        """Stop batching these shapes, which proved unfit; after many such cases, all shapes."""
         self._apart.add(key)
         if len(self._apart) <= _MOST_APART:
-            logger.warning("requests of these shapes are not batched any more: %s", error)
+            logger.warning("requests of these shapes are no longer batched: %s", error)
         else:
-            logger.warning("requests are not batched any more: %s", error)
+            logger.warning("requests are no longer batched: %s", error)
             self.limits = BatchLimits()
 
     def _alone(self, run: _Run, number: int) -> dict[str, Array] | Exception:
         ticket = run.tickets[number]
         if ticket.future.done():
-            return InferenceFailed("nobody waits for this request any more")
+            return InferenceFailed("nobody waits for this request any longer")
         try:
             return self._model.infer(ticket.inputs, ticket.outputs, run.options)
         except Exception as error:  # noqa: BLE001 - it belongs to the request, not to the thread

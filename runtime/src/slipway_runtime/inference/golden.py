@@ -1,4 +1,4 @@
-"""Golden samples: inputs with the outputs that must come, checked before the model is ready.
+"""Golden samples: inputs with the expected outputs, checked before the model is ready.
 
     {"samples": [{"inputs": [TENSOR, …], "outputs": [TENSOR, …]}, …]}
 
@@ -87,7 +87,7 @@ def parse(text: str, model: Model) -> Pinned:
 
     Raises:
         InvalidArguments: the setting is malformed.
-        GoldenMismatch: its tensors do not fit the model, which no other try can mend.
+        GoldenMismatch: its tensors do not fit the model, which no retry can fix.
     """
     try:
         document: Any = orjson.loads(text)

@@ -1,8 +1,8 @@
 """The codec between JSON values and arrays.
 
-Every protocol goes through here, so that a value is accepted or refused alike whichever way it
-came. The checks look at whole lists with C-speed built-ins and search for the culprit only once
-something is wrong.
+Every protocol goes through here, so that all of them accept and refuse the same values.
+The checks look at whole lists with C-speed built-ins and search for the culprit only once something
+is wrong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NonFinite: TypeAlias = Literal["refuse", "null", "string"]
 
 _MAX_DIMENSIONS: Final = 32
 _FLOAT32: Final = np.dtype(np.float32)
-# Up to here a list is looked at faster than NumPy begins.
+# Up to this length a list is checked faster than NumPy starts up.
 _FEW_ELEMENTS: Final = 16
 
 
@@ -66,7 +66,7 @@ def to_json_ready(
 ) -> Array | list[Any] | bool | int | float | str | None:
     """Return what orjson encodes exactly: a contiguous native array, or plain values.
 
-    orjson would write NaN and infinities as null without a word, so they are refused here, or
+    orjson would silently write NaN and infinities as null, so they are refused here, or
     become null or a string ("NaN", "Infinity", "-Infinity") where the operator has asked for it.
 
     Raises:

@@ -88,7 +88,9 @@ def mixing_rows(path: Path) -> str | None:
     if (name := _first(path, _SCALING_BY_THE_RUN)) is not None:
         return f"{name} computes a row otherwise beside other rows"
     if (name := selecting(path)) is not None:
-        return f"{name} lets values decide how many rows come, and which are whose cannot be told"
+        return (
+            f"{name} lets values decide how many rows come, so they cannot be assigned to requests"
+        )
     return None
 
 

@@ -1,4 +1,4 @@
-"""Threads that work off what an event loop gives them, and hand the results back to it.
+"""Threads that process what an event loop gives them, and hand the results back to it.
 
 The way there and back is on the path of every run that is not done on the loop. A request of a
 small model that had to go this way took 10 to 18 % more processor time with ThreadPoolExecutor and
@@ -47,14 +47,14 @@ class Pool(Generic[T, R]):
         self._started = False
 
     def submit(self, item: T) -> None:
-        """Have an item worked off, by a thread that is free."""
+        """Have an item processed, by a thread that is free."""
         if not self._started:
             self._start()
         loop = asyncio.get_running_loop()
         self._queue.put((loop, self._work, self._finished, self.collect, item))
 
     def collect(self) -> None:
-        """Take what is worked off by now, on the loop's thread.
+        """Take the results that are there, on the loop's thread.
 
         The loop calls it by itself, but only between two turns; a turn in which very many requests
         arrive is long, and the threads would wait for its end.
@@ -87,7 +87,7 @@ def _serve(queue: SimpleQueue[_Work | None]) -> None:
         except Exception as error:  # noqa: BLE001 - it belongs to the item, not to the thread
             result = error
         finished.append((loop, item, result))
-        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any longer.
             loop.call_soon_threadsafe(collect)
         # What is kept until the next item comes would not be free for it.
         del given, loop, work, finished, collect, item, result

@@ -1,4 +1,4 @@
-"""The ONNX Runtime session, and the only place that touches onnxruntime (which has no types)."""
+"""The ONNX Runtime session; the only module that touches onnxruntime (which has no types)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _LOADED_FROM = re.compile(r"Load model from \S+ failed: ?")
 
 @dataclass(frozen=True)
 class Tuning:
-    """What of a session is left as it is unless somebody asks.
+    """Session options that keep ONNX Runtime's defaults unless they are set.
 
     ``entries`` are ONNX Runtime's session configuration entries by name. ``cpu_arena_limit`` is in
     bytes, 0 being none. ``custom_op_libraries`` run code of their own in this process. A session
@@ -170,7 +170,7 @@ def open_session(
 ) -> OrtSession:
     """Load a model by its path and make sure that it runs where it was asked to.
 
-    ONNX Runtime falls back to the CPU in silence when a provider cannot start; for a required one
+    ONNX Runtime falls back to the CPU silently when a provider cannot start; for a required one
     that is an error here. Nodes that a provider has no kernel for may run on the CPU all the same.
     Those ``preferred``, which must be available, come before the required ones. The session may
     lack them: its ``get_providers`` tells.
@@ -354,7 +354,7 @@ def input_spec(arg: NodeArg) -> TensorSpec:
 def tensor_spec(arg: NodeArg) -> TensorSpec | None:
     """Return the specification of a tensor of a datatype that can be served, else None.
 
-    A map per row is told as a matrix, whose labels a first run has to show.
+    A map per row is described as a matrix, whose labels follow from a first run.
     """
     if arg.type in _MAPS:
         return TensorSpec(arg.name, DATATYPES["FP32"], (None, None), labels=(), is_map=True)

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class _NotBatchedError(Exception):
-    """Rows must not share a run, or need not; its text says why."""
+    """Rows must not share a run, or gain nothing by it; the message says why."""
 
 
 def limits_for(

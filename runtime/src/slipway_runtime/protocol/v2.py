@@ -246,7 +246,7 @@ def _raw_shape(spec: TensorSpec, size: int) -> list[int]:
     if shape.count(-1) > 1:
         raise BadRequest(
             f"input {spec.name!r} has the shape {spec.wire_shape}, which the size of a raw body"
-            " does not tell: send a JSON header with the shape"
+            " does not determine: send a JSON header with the shape"
         )
     if -1 in shape:
         axis = shape.index(-1)

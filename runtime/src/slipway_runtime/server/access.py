@@ -22,7 +22,7 @@ from slipway_runtime.server import page
 from slipway_runtime.settings import ServeSettings
 
 PROBES: Final = frozenset(("/v2/health/live", "/v2/health/ready", "/health", "/ping", "/metrics"))
-# The pages themselves tell nothing; what they then ask for needs the token.
+# The pages themselves are not secret; the requests that they make need the token.
 OPEN: Final = PROBES | page.PATHS
 
 _SCHEME: Final = "bearer "
@@ -69,8 +69,8 @@ class Tokens:
         """
         value = authorization or ""
         if not value.lower().startswith(_SCHEME):
-            raise Unauthorized("this server wants a token: send `authorization: Bearer TOKEN`")
-        # As it came: headers are taken for Latin-1.
+            raise Unauthorized("this server requires a token: send `authorization: Bearer TOKEN`")
+        # As it came: headers are decoded as Latin-1.
         given = value[len(_SCHEME) :].strip().encode("latin-1", "replace")
         # All are compared, each in constant time: how long it takes tells nothing of them.
         if not sum(hmac.compare_digest(given, token) for token in self._tokens):
@@ -140,7 +140,8 @@ class _Watched:
 
     def look(self) -> None:
         state = self._stat()
-        # What could not be read is tried again: its rights may be mended without another change.
+        # What could not be read is tried again: its permissions may be corrected without any other
+        # change.
         if state == self._state and not self._told:
             return
         self._state = state

@@ -163,7 +163,7 @@ class App:
     def _finished(self, response: Response, exchange: Exchange) -> Response:
         """Return an answer as it leaves, with the usual headers."""
         headers = (*response.headers, self._digest_header, (b"x-request-id", exchange.request_id))
-        # While draining every answer tells its client to connect anew: elsewhere, by then.
+        # While draining every answer asks its client to reconnect: by then, to another pod.
         close = response.close or self._lifecycle.draining
         return Response(response.status, response.body, response.content_type, headers, close)
 

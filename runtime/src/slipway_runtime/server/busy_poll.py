@@ -62,7 +62,7 @@ class BusyPoll:
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Be called in every turn of the loop, which does not sleep as long as it has to call."""
+        """Runs in every turn of the loop, which does not sleep while a callback is due."""
         if self._looking and time.perf_counter() < self._until:
             asyncio.get_running_loop().call_soon(self._look)
             return

@@ -1,4 +1,4 @@
-"""What supervisor and worker tell each other: messages, some of them with a connection.
+"""The messages between supervisor and worker, some of them with a connection.
 
 Each message is a packet of its own (SOCK_SEQPACKET), so they come whole and in order: what was
 handed over before `STOP` is answered before the end.
@@ -92,7 +92,7 @@ class Channel:
     def send(
         self, kind: Kind, content: bytes = b"", connection: socket.socket | None = None
     ) -> bool:
-        """Send a message, or return False: there is nobody at the other end any more.
+        """Send a message, or return False: the other end is gone.
 
         A connection that has gone with a message is closed here.
         """

@@ -1,8 +1,8 @@
 """One client's connection: HTTP/1.1 between a socket and the handlers of requests.
 
-What is here decides when a request is handed over, in which order answers leave, and when the
-connection ends. It replaces a general ASGI server because that costs several times what a small
-model's inference does; see docs/adr/0060.
+It decides when a request is handed over, in which order answers leave, and when the connection
+ends. It replaces a general ASGI server because that costs several times what a small model's
+inference does; see docs/adr/0060.
 
 One request is answered at a time. Requests that a client sends ahead (pipelining) wait, and while
 they do nothing more is read from it; nor is it, and nothing more is answered, while a client leaves
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
         self._all.opened(self, self._before)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Tell the requests under way that nobody waits for them any more."""
+        """Notify the requests under way that nobody waits for them any longer."""
         self._all.closed(self)
         if self._all.turns.forget(self):
             self._all.metrics.responded(CLIENT_GONE)
@@ -133,17 +133,17 @@ class Connection(asyncio.Protocol):
         self._all.poll.heard()
         turns = self._all.turns
         if turns.over() and (self in turns or self._may_wait(data)):
-            if not turns.put_off(self, data):
+            if not turns.defer(self, data):
                 self._pause()
             return
         self.take_in(data, 0.0)
 
     def _may_wait(self, data: bytes) -> bool:
-        """Return whether these bytes, the first of a request, may be put off: not a probe's."""
+        """Return whether these bytes, the first of a request, may be deferred: not a probe's."""
         return len(data) <= _PUT_OFF_BYTES and data.startswith(b"POST ") and not self.has_begun
 
     def take_in(self, data: bytes, waited: float) -> None:
-        """Parse, and answer what is complete; the bytes were put off for so many seconds."""
+        """Parse, and answer what is complete; the bytes were deferred for ``waited`` seconds."""
         if self._ending or self._deaf:
             return
         self.resume_reading()
@@ -304,7 +304,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether a request that is here as a whole is being answered, or was put off."""
+        """Whether a request that is here as a whole is being answered, or was deferred."""
         if self._current is not None and self._current is not self._reader.receiving:
             return True
         if self._waiting and self._waiting[0] is not self._reader.receiving:

@@ -103,7 +103,7 @@ class Exchange:
     """One request: the headers that matter, and its body as it arrives.
 
     The connection feeds it; a handler reads it with `body`. ``waited`` is for how many seconds it
-    was put off before it began. For the event loop's thread alone.
+    was deferred before it began. For the event loop's thread alone.
     """
 
     __slots__ = (
@@ -201,7 +201,7 @@ class Exchange:
         self._wake_up()
 
     def release(self) -> None:
-        """Know that the body is not needed any more."""
+        """Note that the body is no longer needed."""
         if self._held:
             self._peer.intake.release(self._held)
             self._held = 0

@@ -1,4 +1,4 @@
-"""A server of HTTP, 1.1 or 2: takes connections in, and ends without losing a request.
+"""An HTTP server, 1.1 or 2: takes connections in, and ends without losing a request.
 
 They come from a listening socket, or from a process that has accepted them.
 """

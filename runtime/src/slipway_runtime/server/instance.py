@@ -1,4 +1,4 @@
-"""What one process serves a model with: HTTP, gRPC, traces. Made, loaded, ready, drained.
+"""The servers of one process: HTTP, gRPC, traces. Made, loaded, ready, drained.
 
 Where its connections come from, and who tells it to drain, is the business of its owner: `serve`
 alone, or a worker's supervisor.
@@ -77,7 +77,7 @@ class Instance:
         self._app.gather = gather
         self._poll = BusyPoll(_busy_poll_seconds(settings))
         self._turns = Turns()
-        self.metrics.put_off = lambda: len(self._turns)
+        self.metrics.deferred = lambda: len(self._turns)
         self._intake = Intake(settings.intake_bytes)
         self.metrics.body_bytes = lambda: self._intake.held
         self._access = Access(settings)
@@ -239,7 +239,7 @@ class Instance:
             except Exception as error:
                 logger.exception("a defect while loading")
                 failure = InternalError(f"a defect while loading the model: {type(error).__name__}")
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any longer.
                 loop.call_soon_threadsafe(settle, routes, failure)
 
         # A daemon, so that a load that hangs does not keep a stopped process alive.
@@ -260,7 +260,7 @@ def _busy_poll_seconds(settings: ServeSettings) -> float:
 
 
 def _spare_the_collector() -> None:
-    """Let the garbage collector pass over all that stays, and look less often for cycles.
+    """Exempt all that stays from garbage collection, and look less often for cycles.
 
     Requests make none, and most of what the collector would go through is the modules.
     """

@@ -37,5 +37,5 @@ class Intake:
         return counted
 
     def release(self, held: int) -> None:
-        """Know that a request holds nothing any more."""
+        """Note that a request no longer holds anything."""
         self.held -= held

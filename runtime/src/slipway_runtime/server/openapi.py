@@ -45,8 +45,8 @@ _FAILURES: Final[Mapping[int, str]] = {
 }
 _HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 _IN_BINARY: Final = (
-    "JSON, and the bytes of binary tensors behind it in the order of the inputs;"
-    f" {_HEADER_LENGTH} tells where the JSON ends, and 0 that all is one raw tensor"
+    "JSON, followed by the bytes of the binary tensors in the order of the inputs;"
+    f" {_HEADER_LENGTH} is the length of the JSON; 0 means that the body is one raw tensor"
 )
 _TOKEN: Final = "token"  # noqa: S105 - the name of the scheme
 

@@ -55,7 +55,7 @@ def prepare(
         model = _loaded(identity, artifact, settings, kept)
         enter(Phase.WARMING)
         pinned = _pinned(model, artifact, settings)
-        # What is typical is told by the package, or else by the setting.
+        # The package's samples are typical requests, or else those of the setting.
         samples = pinned[0].samples if pinned else []
         sample = samples[0].inputs if samples else None
         warm = model.warm_up(sample)

@@ -21,7 +21,7 @@ _ABOUT_UPGRADES: Final = (b"upgrade", b"connection", b"http2-settings")
 
 
 class RefusedError(Exception):
-    """What has come is to be answered with this status, and nothing more is read."""
+    """The request is to be answered with this status, and nothing more is read."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -78,10 +78,10 @@ class RequestReader:
         del self._parser, self._peer
 
     def feed(self, data: bytes, waited: float) -> None:
-        """Take bytes in that were put off for so many seconds.
+        """Take in bytes that were deferred for ``waited`` seconds.
 
         Raises:
-            RefusedError: they are not HTTP/1.1, or too many where no limit is told.
+            RefusedError: they are not HTTP/1.1, or exceed a limit that the parser does not set.
         """
         self._waited = waited
         self._begun_here = self._body_here = False
@@ -115,7 +115,7 @@ class RequestReader:
                 return
 
     def _ignore_upgrade(self) -> None:
-        """Parse the head of a request that asks for another protocol anew, without its asking.
+        """Parse the head of a request that asks for an upgrade again, without the upgrade.
 
         Nothing here upgrades, and HTTP lets a server ignore it; but the parser would take the body
         for that protocol's bytes.

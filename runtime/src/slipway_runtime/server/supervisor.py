@@ -177,7 +177,7 @@ class _Supervisor:
         await self._start(1)
         heir = self._workers[-1]
         await self._until(lambda: heir.up or bool(self._ended))
-        # What it has been asked meanwhile it still answers.
+        # It still answers what it was asked meanwhile.
         _dismiss(first, self._settings.drain_timeout)
         self._workers.remove(first)
 
@@ -194,7 +194,7 @@ class _Supervisor:
             *("--digest", str(self._digest), "--name", self._name),
             *("--channel", str(theirs.fileno()), "--number", str(number)),
         )
-        # A worker tells the supervisor why it fails, and that tells Kubernetes.
+        # A worker reports to the supervisor why it fails, and the supervisor to Kubernetes.
         of_its_own = {"SLIPWAY_TERMINATION_LOG": os.devnull, **share}
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -234,7 +234,7 @@ class _Supervisor:
         for worker in self._ended:
             code = worker.process.returncode or 0
             if code == 0:
-                raise InternalError(f"worker {worker.number} has ended without being told to")
+                raise InternalError(f"worker {worker.number} ended without being asked to")
             raise WorkerEndedError(code if code > 0 else _SIGNALLED - code)
 
     def _received(self, worker: _Worker, kind: Kind, content: bytes) -> None:
@@ -318,7 +318,7 @@ class _Supervisor:
         worker.channel.send(Kind.TOTAL, content[:NUMBER_BYTES] + total)
 
     async def _beat(self) -> None:
-        """End a worker that does not answer any more.
+        """End a worker that no longer answers.
 
         Beats are counted, not seconds: after a pause of the whole container nobody is to blame.
         """

@@ -1,4 +1,4 @@
-"""Sums of what workers tell: one page of metrics, one document of statistics for all of them."""
+"""Sums of the workers' reports: one page of metrics, one document of statistics for all of them."""
 
 from __future__ import annotations
 

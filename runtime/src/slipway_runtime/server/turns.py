@@ -2,8 +2,8 @@
 
 A turn of the loop takes in all that has come since the last one. Where thousands of connections
 each bring a request, that is a good part of a second, in which a probe waits with all the others.
-So a turn begins requests for a moment only. What comes later in it is put off: its bytes are kept,
-and begun in the next turns, in the order in which they came. Who is not to wait, a probe, passes.
+So a turn begins requests for a moment only. What comes later in it is deferred: its bytes are kept,
+and begun in the next turns, in the order in which they came. Probes are never deferred.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _MOST_BYTES: Final = 64 * 1024
 
 
 class Taker(Protocol):
-    """A connection that can be put off."""
+    """A connection whose bytes can be deferred."""
 
     def take_in(self, data: bytes, waited: float) -> None:
-        """Take in what has come, and was put off for so many seconds."""
+        """Take in what has come, and was deferred for ``waited`` seconds."""
         ...
 
     def abort(self) -> None:
@@ -34,7 +34,7 @@ class Taker(Protocol):
 
 
 class _Held:
-    """What was put off of one connection, and since when (time.monotonic)."""
+    """What was deferred of one connection, and since when (time.monotonic)."""
 
     __slots__ = ("parts", "since", "size")
 
@@ -45,23 +45,23 @@ class _Held:
 
 
 class Turns:
-    """What was put off in one event loop, by connection. For its thread alone."""
+    """What was deferred in one event loop, by connection. For its thread alone."""
 
     def __init__(self) -> None:
-        self._put_off: dict[Taker, _Held] = {}
+        self._deferred: dict[Taker, _Held] = {}
         self._scheduled = False
         self._begun = 0
         self._end: float | None = None
 
     def __len__(self) -> int:
-        return len(self._put_off)
+        return len(self._deferred)
 
     def __contains__(self, connection: Taker) -> bool:
-        return connection in self._put_off
+        return connection in self._deferred
 
     def over(self) -> bool:
         """Return whether nothing more is to be begun in this turn; if not, something will be."""
-        if self._put_off:
+        if self._deferred:
             return True
         if self._end is not None:
             return time.monotonic() > self._end
@@ -75,22 +75,22 @@ class Turns:
     def _turn_ended(self) -> None:
         self._end = None
 
-    def put_off(self, connection: Taker, data: bytes) -> bool:
+    def defer(self, connection: Taker, data: bytes) -> bool:
         """Let a connection take these bytes in later, behind those that it has not taken in yet.
 
         Returns whether it should send more meanwhile.
         """
         self._schedule()
-        held = self._put_off.get(connection)
+        held = self._deferred.get(connection)
         if held is None:
-            held = self._put_off[connection] = _Held()
+            held = self._deferred[connection] = _Held()
         held.parts.append(data)
         held.size += len(data)
         return held.size <= _MOST_BYTES
 
     def forget(self, connection: Taker) -> bool:
-        """Know that a connection has ended; return whether something of it was put off."""
-        return self._put_off.pop(connection, None) is not None
+        """Know that a connection has ended; return whether something of it was deferred."""
+        return self._deferred.pop(connection, None) is not None
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -101,15 +101,15 @@ class Turns:
         self._scheduled = False
         now = time.monotonic()
         end = now + _TURN_SECONDS
-        while self._put_off and now < end:
-            connection = next(iter(self._put_off))
-            held = self._put_off.pop(connection)
+        while self._deferred and now < end:
+            connection = next(iter(self._deferred))
+            held = self._deferred.pop(connection)
             try:
                 connection.take_in(b"".join(held.parts), now - held.since)
             except Exception:
                 # As the event loop does with what it hands over itself.
-                logger.exception("a defect in taking in what was put off")
+                logger.exception("a defect in taking in what was deferred")
                 connection.abort()
             now = time.monotonic()
-        if self._put_off:
+        if self._deferred:
             self._schedule()

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def work(name: str, digest: Digest, settings: ServeSettings, descriptor: int) -> None:
-    """Serve what comes through the channel of that file descriptor until told to stop.
+    """Serve what comes through the channel of that file descriptor until it is asked to stop.
 
     Raises:
         Failure: the model cannot be served; the supervisor has been told.

@@ -12,11 +12,11 @@ _MAX_DIGITS = 18
 
 
 class TransientError(SlipwayError):
-    """The source failed in a way that may heal by itself: worth another attempt."""
+    """The source failed in a way that may be temporary: worth another attempt."""
 
 
 class ReplacedError(TransientError):
-    """The object is no longer the one that the transfer began with: begin anew."""
+    """The object is no longer the one that the transfer began with: start over."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Range:
 
 
 class Answer(Protocol):
-    """The bytes of one request.
+    """The answer to one range request.
 
     ``total`` is the size of the whole object, None where the source does not say. ``validator`` is
     a strong entity tag, None where there is none. ``ranged`` is False where the source gives the

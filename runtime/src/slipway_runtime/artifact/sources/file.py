@@ -94,7 +94,7 @@ class FileSource:
         raise InvalidArguments(f"{self._uri} is a link that leads out of its claim")
 
     def unreadable(self, error: OSError) -> ArtifactNotFound | TransientError:
-        """Return what it means that the file cannot be read."""
+        """Return the failure for a file that cannot be read."""
         if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             return ArtifactNotFound(f"{self._uri} is not a file: {error.strerror}")
         return TransientError(f"{self._uri} cannot be read: {error.strerror}")

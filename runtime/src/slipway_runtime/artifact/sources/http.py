@@ -164,10 +164,10 @@ class HttpSource:
             return ReplacedError(f"{where} was replaced while it was read")
         if status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(f"{where} answered {status}")
-        return SourceUnavailable(f"{where} answered {status}, which another attempt cannot mend")
+        return SourceUnavailable(f"{where} answered {status}, which another attempt cannot fix")
 
     def no_answer(self, reason: object) -> Failure | TransientError:
-        """Return what it means that no answer came, or not all of one."""
+        """Return the failure for an answer that did not come, or not completely."""
         where = self.description
         if isinstance(reason, ssl.SSLCertVerificationError):
             return SourceUnavailable(
@@ -198,7 +198,7 @@ class _Body:
 
 
 class _ForbiddenRedirectError(Exception):
-    """The server sends the client where it must not go."""
+    """The server redirects to an address that is not allowed."""
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -1,7 +1,7 @@
 """s3:// sources, and the only place that touches boto3 (which has no types).
 
-Only GetObject is called, with ranges and If-Match: the size comes with the first range. Nothing
-that the server says is repeated but its error code.
+Only GetObject is called, with ranges and If-Match: the size comes with the first range. Of what the
+server says only its error code is repeated.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from slipway_runtime.settings import FetchSettings
 
 # Without keys boto3 asks the metadata service of an EC2 node, which answers with the credentials
 # of the node: a model's pod connects to its storage alone, and what it may read is named with it.
-# Who wants the node's role sets this to `false`.
+# To use the node's role, set this to `false`.
 os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
 
 _SERVER_ERROR = 500
@@ -116,7 +116,7 @@ class S3Source:
 
     @contextmanager
     def open(self, wanted: Range, seconds_left: float) -> Generator[_Body]:  # noqa: ARG002
-        """GetObject of a range. See `Source.open`; the client's own time-outs apply."""
+        """GetObject of a range. See `Source.open`; the client's own timeouts apply."""
         parameters = {"Range": wanted.header}
         if wanted.validator is not None:
             parameters["IfMatch"] = wanted.validator
@@ -191,7 +191,7 @@ class S3Source:
         if code in _TRANSIENT or status >= _SERVER_ERROR:
             return TransientError(f"{where}{self._at()} answered {code}")
         return SourceUnavailable(
-            f"{where}{self._at()} answered {code}, which another attempt cannot mend:"
+            f"{where}{self._at()} answered {code}, which another attempt cannot fix:"
             " check storage.endpoint and storage.region"
         )
 
@@ -242,11 +242,11 @@ def make_client(settings: FetchSettings) -> S3Client:
     config = botocore.config.Config(
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
-        # What fails is tried again by the transfer, from the byte that was reached.
+        # Retries are the transfer's job, which resumes at the byte that was reached.
         retries={"mode": "standard", "total_max_attempts": 1},
         s3={"addressing_style": settings.addressing_style},
         max_pool_connections=settings.connections,
-        # The digest is what counts; a checksum more would cost a core that hashing needs.
+        # The digest decides; another checksum would cost a core that hashing needs.
         response_checksum_validation="when_required",
         **({"signature_version": botocore.UNSIGNED} if settings.anonymous else {}),
     )

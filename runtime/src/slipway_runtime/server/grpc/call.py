@@ -67,7 +67,7 @@ class Terms(Protocol):
         ...
 
     def admit(self, call: Call) -> None:
-        """Check that the caller may ask.
+        """Check that the caller is authorized.
 
         Raises:
             Unauthorized: not so.
@@ -139,7 +139,7 @@ class Call:
         raise NotImplementedError
 
     def when_lost(self, callback: Callable[[], None]) -> None:
-        """Call back once nobody waits for the answer any more."""
+        """Call back once nobody waits for the answer any longer."""
         self._on_loss = callback
         if self.ended:
             callback()
@@ -166,7 +166,7 @@ class Call:
         raise NotImplementedError
 
     def lost(self) -> None:
-        """Know that nobody waits for the answer any more."""
+        """Note that nobody waits for the answer any longer."""
         if not self.ended:
             self._finish(Code.CANCELLED)
             self._let_go()

@@ -87,7 +87,7 @@ class GrpcConnection(asyncio.Protocol):
         self._all.opened(self, self._before)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Tell the calls under way that nobody waits for them any more."""
+        """Notify the calls under way that nobody waits for them any longer."""
         self._all.closed(self)
         self._all.turns.forget(self)
         self._ending = True
@@ -103,12 +103,12 @@ class GrpcConnection(asyncio.Protocol):
         turns = self._all.turns
         if not turns.over():
             self.take_in(data, 0.0)
-        elif not turns.put_off(self, data):
+        elif not turns.defer(self, data):
             self._deaf = True
             self._transport.pause_reading()
 
     def take_in(self, data: bytes, waited: float) -> None:
-        """Parse, and answer what is complete; the bytes were put off for so many seconds."""
+        """Parse, and answer what is complete; the bytes were deferred for ``waited`` seconds."""
         if self._ending:
             return
         self._waited = waited

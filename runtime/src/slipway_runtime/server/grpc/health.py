@@ -13,7 +13,7 @@ _PACKAGE: Final = "grpc.health.v1"
 
 
 class HealthService:
-    """Tells of all ``names`` the same: whether the server is ready."""
+    """Reports the same for all ``names``: whether the server is ready."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
@@ -22,7 +22,7 @@ class HealthService:
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def tell(self, *, serving: bool) -> None:
-        """Change what is told, also to those who watch."""
+        """Change the reported status, also for open Watch calls."""
         self._serving = serving
         changed = self._changed
         self._changed = asyncio.get_running_loop().create_future()
