@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; errors are told on stderr, as JSON on stdout."""
+    """Run one command and return its exit code; errors go to stderr, as JSON to stdout."""
     try:
         result = cli.main(list(arguments), prog_name="slipway", standalone_mode=False)
         return result if isinstance(result, int) else 0

@@ -37,7 +37,7 @@ class ProjectFile:
         """Return the defaults of one command; ``options`` are its parameters by flag.
 
         Raises:
-            InvalidArguments: the command's section names an option that it has not got.
+            InvalidArguments: the command's section names an option that does not exist.
         """
         own = self.sections.get(command, {})
         self._check(command, own, options)

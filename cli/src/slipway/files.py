@@ -134,7 +134,7 @@ def require_writable(path: Path) -> Path:
 
 
 def digest(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Return ``sha256:<hex>`` of a file; ``on_bytes`` hears the count of each block in bytes."""
+    """Return ``sha256:<hex>`` of a file; ``on_bytes`` gets the size of each block in bytes."""
     hasher = hashlib.sha256()
     block = bytearray(_BLOCK_BYTES)
     view = memoryview(block)

@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path)
 
 
 class _Written(click.Path):
-    """A file that is written once the work is done; that it can be is told before."""
+    """A file that is written once the work is done; that this is possible is checked first."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         return files.require_writable(Path(os.fsdecode(super().convert(value, param, ctx))))

@@ -87,13 +87,13 @@ def _print(table: Table) -> None:
 
 
 def note(text: str) -> None:
-    """Tell a person what is going on; silent off a terminal."""
+    """Show what is going on; silent off a terminal."""
     if sys.stderr.isatty():
         click.echo(text, err=True)
 
 
 def warn(text: str) -> None:
-    """Tell of something that somebody should look at."""
+    """Print a warning."""
     click.secho(f"warning: {text}", err=True, fg="yellow" if sys.stderr.isatty() else None)
 
 
@@ -140,7 +140,7 @@ def following(title: str) -> Generator[Callable[[str], None], None, None]:
 
 @contextmanager
 def working(description: str) -> Generator[None, None, None]:
-    """Show that something goes on, on a terminal."""
+    """Show that something is in progress, on a terminal."""
     if not sys.stderr.isatty():
         yield
         return

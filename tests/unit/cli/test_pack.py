@@ -135,7 +135,7 @@ def test_columns_labels_hints_and_metadata_are_carried(linear: Path, folder: Pat
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--columns", "z=a,b"], "'z', which the model has not got"),
+        (["--columns", "z=a,b"], "'z', which the model does not have"),
         (["--columns", "x=a,b"], "2 columns are given for 'x', whose last dimension is 4"),
         (["--labels", "y=a,b,c"], "3 labels"),
     ],

@@ -152,7 +152,7 @@ def test_what_the_checker_refuses_is_refused(saved: Save) -> None:
     [
         ({"z": np.zeros((1, 4), np.float32)}, "lacks the input 'x'"),
         ({"x": np.zeros((1, 4), np.float32), "z": np.zeros(1)}, "neither an input nor"),
-        ({"x": np.zeros((1, 4), np.complex64)}, "the model wants float32"),
+        ({"x": np.zeros((1, 4), np.complex64)}, "the model expects float32"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(

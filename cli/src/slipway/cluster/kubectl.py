@@ -112,7 +112,7 @@ def meaning(said: str) -> SlipwayError:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     text = (lines[-1] if lines else "kubectl failed and said nothing").removeprefix("error: ")
     if "(AlreadyExists)" in said or "(Conflict)" in said:
-        return Conflict(text, "somebody else has written it meanwhile: run the command again")
+        return Conflict(text, "it was changed meanwhile: run the command again")
     if unknown := _UNKNOWN_KIND.search(said):
         if unknown[1].lower().startswith("modeldeployment"):
             return NotFound(

@@ -1,4 +1,4 @@
-"""Waiting until a rollout has ended, with what goes on told meanwhile."""
+"""Waiting until a rollout has ended, reporting its progress."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def until_ready(
 ) -> Json:
     """Return the ModelDeployment once it is ready as ``wanted``; ``digest`` is what rolls out.
 
-    ``tell`` hears each new sentence about the progress once. ``timeout`` in seconds. ``before`` is
-    what stood there when an annotation was written: since that moves no generation, a failure that
-    was told then counts only when the operator has had time to tell something else.
+    ``tell`` is called once with each new sentence about the progress. ``timeout`` in seconds.
+    ``before`` is what stood there when an annotation was written: since that moves no generation, a
+    failure that was told then counts only when the operator has had time to tell something else.
 
     Raises:
         RolloutFailed: the operator gave up, or the time is over; with the status's own reason.

@@ -211,7 +211,7 @@ def _cases(exportable: Exportable, samples: Path | None, plan: Plan | None) -> l
     if plan is not None:
         chosen += cases.made(exportable.inputs, plan)
         if exportable.framework == "scikit-learn":
-            # They are quick, and what few rows take is few of a forest's ways.
+            # Estimators are quick, and few rows would reach only few branches of a forest.
             many = replace(plan, batch_sizes=(_MANY_ROWS,), seeds=plan.seeds[:1], edges=False)
             chosen += cases.made(exportable.inputs, many)
     return chosen

@@ -54,7 +54,7 @@ def _print(facts: Facts, found: list[Coverage]) -> None:
             ),
             ("opset", ", ".join(f"{domain} {version}" for domain, version in facts.opsets.items())),
             ("IR version", str(facts.ir_version)),
-            ("made by", facts.producer or "not told"),
+            ("made by", facts.producer or "unknown"),
             ("operators", _operators(facts)),
             ("batchable", batchable),
             *((f"  {key}", value) for key, value in facts.metadata.items()),

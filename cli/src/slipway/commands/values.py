@@ -1,4 +1,4 @@
-"""Values of options that are more than a word: lists, dimensions, ranges."""
+"""Types of structured option values: lists, dimensions, ranges."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _BATCH_TO_COMPARE = 16
 
 @dataclass(frozen=True)
 class Measuring:
-    """What both commands are told: data to compare on, how to time, bounds, and the reports."""
+    """The options of both commands: data to compare on, timing, bounds, and the reports."""
 
     samples: Path | None
     labelled: Path | None
@@ -143,7 +143,7 @@ def measured(*, max_size: float, min_speed_up: float) -> Callable[[Callable[...,
 
 
 def make(model: Path, target: Path, plan: Plan, measuring: Measuring) -> int:
-    """Make and judge the variants, tell of them, and return the exit code.
+    """Make, judge and report the variants, and return the exit code.
 
     Raises:
         InvalidArguments: the original itself would be replaced.

@@ -18,7 +18,7 @@ _SHAPES = "skl2onnx.common.shape_calculator"
 
 
 def register() -> None:
-    """Teach skl2onnx the estimators of those two packages that are loaded, alone or in a pipeline.
+    """Register converters for the estimators of those two packages, if loaded, with skl2onnx.
 
     Raises:
         MissingExtra: one of them is loaded, and onnxmltools is not installed.

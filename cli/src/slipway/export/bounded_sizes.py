@@ -1,4 +1,4 @@
-"""Whether a file that torch.export made does as the module where it supposed the sizes not to go.
+"""Whether a file from torch.export matches the module for sizes outside the exported range.
 
 A branch on a size, such as `if x.shape[1] > 64`, is decided for the example, and the exported
 program keeps the sizes for which that holds as a range; ONNX has no place for it.

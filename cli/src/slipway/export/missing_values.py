@@ -32,8 +32,8 @@ def same(
 ) -> bool | None:
     """Return whether the file answers rows of the cases with holes in them as the original does.
 
-    None of an estimator that takes no missing values, and of other models than estimators: they
-    are not asked with any.
+    None for an estimator that takes no missing values, and for models other than estimators, which
+    are not tried with any.
     """
     if exportable.framework not in _TAKE_ROWS:
         return None

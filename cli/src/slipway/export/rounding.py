@@ -19,8 +19,8 @@ def warnings(
 ) -> list[str]:
     """Compare with what the original makes of samples before they are rounded.
 
-    What differs is told and is no failure: the file does the same as the original with what it is
-    given. Other models than estimators take no other datatype than the file does.
+    Differences are reported and are no failure: the file does the same as the original with what it
+    is given. Other models than estimators take no other datatype than the file does.
     """
     if exportable.framework not in _TAKE_ANY_NUMBERS:
         return []

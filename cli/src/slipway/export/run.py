@@ -45,9 +45,8 @@ def export(
 ) -> Exported:
     """Write the model to ``target`` once an exporter's file loads and was compared.
 
-    A file that was compared and differs is written nowhere else but told of in the outcome, whose
-    ``close`` the caller looks at. ``keep_frozen`` takes files of which the exporter says that
-    branches were frozen.
+    A file that was compared and differs is not written to ``target``; the outcome's ``close`` says
+    so. ``keep_frozen`` takes files of which the exporter says that branches were frozen.
 
     Raises:
         InvalidArguments: columns or labels do not fit the model.

@@ -99,11 +99,11 @@ def unreadable_pickle(where: object, error: Exception) -> SlipwayError:
         return InvalidArguments(
             f"{where} needs a class that is not to be found here: {error}",
             "a class of the script that wrote it (__main__) must go into a module that can be"
-            " imported here, and the file be written anew",
+            " imported here, and the file be written again",
         )
     return InvalidArguments(
         f"{where} is no pickle that can be read here: {type(error).__name__}: {error}",
-        "write it anew, by the versions that are installed here",
+        "write it again with the versions that are installed here",
     )
 
 

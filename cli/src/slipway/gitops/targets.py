@@ -1,6 +1,6 @@
 """Where a YAML file says which artifact is served.
 
-Found without being told: ModelDeployments, alone, in files of several documents, in a List, and
+Found without a path: ModelDeployments, alone, in files of several documents, in a List, and
 as partial ones (strategic merge patches); JSON patches of /spec/model/digest; and both within a
 kustomization.yaml. Anything else, such as Helm values, is found by the path that is given.
 """

@@ -1,4 +1,4 @@
-"""Everything that is told about an ONNX file, gathered."""
+"""Everything that is reported about an ONNX file, gathered."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def gather(path: Path, *, load: bool = True) -> Facts:
                 "error",
                 "missing-external-data",
                 f"the model's tensors lie in {name}, which is not beside it",
-                "copy it there, or save the model anew",
+                "copy it there, or save the model again",
             ),
         )
     if load and not missing:

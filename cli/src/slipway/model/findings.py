@@ -26,7 +26,7 @@ _OLDEST_OPSET = 7
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that somebody should know; an ``error`` means that the model cannot be served."""
+    """Something worth knowing; an ``error`` means that the model cannot be served."""
 
     level: Literal["error", "warning"]
     code: str
@@ -88,7 +88,7 @@ def _names(graph: onnx.GraphProto) -> Iterator[Finding]:
                 "error",
                 "duplicate-value",
                 f"{name!r} is defined {count} times in the graph; ONNX Runtime refuses that",
-                "export the model anew, with other input and output names",
+                "export the model again, with other input and output names",
             )
 
 
@@ -126,7 +126,7 @@ def _operators(model: onnx.ModelProto) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "custom-operator",
-                f"{node.domain}.{node.op_type} is a custom operator, which the runtime has not got",
+                f"{node.domain}.{node.op_type} is a custom operator, which the runtime lacks",
                 "express it with ONNX's own operators, or as a function in the model",
             )
             continue

@@ -58,7 +58,7 @@ def within(names: set[str]) -> list[str]:
         if Path(name).is_absolute() or ".." in Path(name).parts or not name:
             raise InvalidModel(
                 f"the model's tensors lie in {name!r}, outside of its folder",
-                "save the model anew, with its external data beside it",
+                "save the model again, with its external data beside it",
             )
     return sorted(names)
 

@@ -59,7 +59,7 @@ def check(given: Names, tensors: Sequence[Tensor], what: str) -> None:
         tensor = known.get(name)
         if tensor is None:
             raise InvalidArguments(
-                f"{what} are given for {name!r}, which the model has not got",
+                f"{what} are given for {name!r}, which the model does not have",
                 f"it has {', '.join(repr(other) for other in known)}",
             )
         if len(set(values)) != len(values):

@@ -103,8 +103,8 @@ def providers() -> list[str]:
 def assignment(model: Path, provider: str) -> list[Assigned] | None:
     """Load a model for one provider, before the CPU's, and return who runs each node.
 
-    None where ONNX Runtime goes without the provider, as it does in silence where there is no such
-    device, or is too old to tell.
+    None where ONNX Runtime goes without the provider, as it does silently where there is no such
+    device, or where it is too old to report this.
 
     Raises:
         InvalidModel: it refuses the model.

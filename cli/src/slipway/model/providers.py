@@ -61,7 +61,7 @@ class Coverage:
 
 
 def coverage(path: Path, *, ask: bool = True) -> list[Coverage]:
-    """Tell of each provider but the CPU's, which takes every model that can be served.
+    """Report on each provider but the CPU's, which takes every model that can be served.
 
     ``ask`` has ONNX Runtime load the model with each provider that it has here.
 

@@ -28,7 +28,7 @@ NUMPY_NAMES: Mapping[str, str] = {
 class Tensor:
     """An input or output.
 
-    ``datatype`` is the protocol's name, or ONNX's in lower case for what the protocol has not got
+    ``datatype`` is the protocol's name, or ONNX's in lower case for types that the protocol lacks
     (``map``, ``sequence``, ``float8e4m3fn``). ``shape`` holds a number for a fixed dimension, a
     name for a symbolic one, None for one that is not known; it is None where the rank is not.
     ``typical`` are values that its elements may have, where the model tells some.

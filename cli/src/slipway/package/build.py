@@ -59,7 +59,9 @@ def build(model: Path, folder: Path, wishes: Wishes) -> tuple[Manifest, str]:
     external = graphs.external_files(proto)
     for name in external:
         if name in (FILE_NAME, MODEL_NAME, GOLDEN_NAME):
-            raise InvalidArguments(f"external data may not be called {name}", "save the model anew")
+            raise InvalidArguments(
+                f"external data may not be called {name}", "save the model again"
+            )
         if not (model.parent / name).is_file():
             raise InvalidModel(
                 f"the model's tensors lie in {name}, which is not beside it", "copy it there"

@@ -95,7 +95,7 @@ def decode(content: bytes, where: str) -> Manifest:
             raise InvalidArguments(
                 f"{where} has the schemaVersion {document['schemaVersion']!r}, this slipway knows"
                 f" {SCHEMA_VERSION}",
-                "use the slipway that made it, or pack it anew",
+                "use the slipway that made it, or pack it again",
             )
         manifest = Manifest(
             name=str(document["name"]),

@@ -32,7 +32,7 @@ def ask(
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArguments(f"{url!r} is no URL", "--url http://localhost:8080")
-    # A proxy for the world outside has nothing to do with this machine.
+    # Requests to this machine do not go through a proxy.
     proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     told = dict(headers or {"Content-Type": "application/json"})

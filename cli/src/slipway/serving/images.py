@@ -67,7 +67,7 @@ def form_of(tensor: Tensor, layout: str = "") -> Form:
     chosen = layout or (fitting[0] if len(fitting) == 1 else "")
     if not chosen:
         raise InvalidArguments(
-            f"from {label} it cannot be told which dimension counts the channels",
+            f"from {label} it is not clear which dimension counts the channels",
             "say --layout nchw or --layout nhwc",
         )
     channels = second if chosen == "nchw" else fourth

@@ -13,7 +13,7 @@ from slipway.errors import AccessDenied, Conflict
 from slipway.storage.client import Client, Location, code_of, status_of, translated
 
 DIGEST_KEY = "slipway-digest"
-"""Where the digest stands in an object's own metadata."""
+"""The key of the digest in an object's metadata."""
 
 _FORBIDDEN = 403
 _MISSING = 404
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 1024 * 1024
 def present(client: Client, location: Location, size: int, digest: str) -> bool:
     """Return whether the object is there with this content; ``size`` in bytes.
 
-    Asks for headers first; only where they do not tell is the object read.
+    Asks for headers first; the object is read only where they are not conclusive.
 
     Raises:
         Conflict: it is there with other content.

@@ -56,6 +56,6 @@ def _require_small_files(artifact: LocalArtifact) -> None:
     for file in artifact.files:
         path = files.require_file(artifact.folder / file.path)
         if (size := path.stat().st_size) != file.size:
-            raise Differs(f"{path} has {size} bytes, not {file.size}", "pack the model anew")
+            raise Differs(f"{path} has {size} bytes, not {file.size}", "pack the model again")
         if size <= PART_BYTES:
             require_digest(path, files.digest(path), file.digest)

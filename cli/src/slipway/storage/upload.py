@@ -46,7 +46,8 @@ def upload(
     part_bytes: int = PART_BYTES,
     unverified: bool = False,
 ) -> Result:
-    """Upload a file of this digest; ``on_bytes`` hears of bytes that are safe on the server.
+    """Upload a file of this digest; ``on_bytes`` is called with the number of bytes that have
+    arrived at the server.
 
     ``unverified`` says that nobody has compared the file with the digest yet: then it is hashed
     while its parts are on their way, and nothing becomes visible unless it is the same.
@@ -82,7 +83,7 @@ def require_digest(path: Path, found: str, digest: str) -> None:
         Differs: naming the file.
     """
     if found != digest:
-        raise Differs(f"{path} is {found}, not {digest}", "pack the model anew")
+        raise Differs(f"{path} is {found}, not {digest}", "pack the model again")
 
 
 def _in_one(client: Client, path: Path, location: Location, digest: str, state: object) -> bool:
@@ -176,7 +177,7 @@ def _resumable(client: Client, target: dict[str, str]) -> tuple[str | None, dict
         }
         return str(newest["UploadId"]), left
     except aws.ClientError:
-        # Not allowed to list, or not known to this server: begin anew.
+        # Not allowed to list, or not known to this server: start over.
         return None, {}
 
 

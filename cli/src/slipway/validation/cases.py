@@ -154,7 +154,7 @@ def _fit(path: Path, tensor: Tensor, array: Array) -> Array:
         return array.astype(object)
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise InvalidArguments(
-            f"{path}: {tensor.name!r} is {array.dtype}, the model wants {dtype}",
+            f"{path}: {tensor.name!r} is {array.dtype}, the model expects {dtype}",
             f"write it with .astype({dtype.name!r})",
         )
     return np.ascontiguousarray(array.astype(dtype))

@@ -25,7 +25,7 @@ from slipway.validation.compare import Difference, Tolerance, differences
 _checker = cast("Any", onnx.checker)  # its types are partly unknown
 
 Reference = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""What should have come: arrays by output name, for arrays by input name."""
+"""Computes the expected outputs: arrays by output name, for arrays by input name."""
 
 
 @dataclass(frozen=True)

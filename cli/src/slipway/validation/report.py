@@ -1,4 +1,4 @@
-"""How the outcome of a comparison is told."""
+"""How the outcome of a comparison is reported."""
 
 from __future__ import annotations
 

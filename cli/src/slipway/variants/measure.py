@@ -134,7 +134,7 @@ def accuracy(run: Run, batches: Sequence[Mapping[str, Array]], labels: Array) ->
     """Compare the first output with classes with the labelled ones.
 
     Raises:
-        InvalidArguments: no output tells classes.
+        InvalidArguments: no output has classes.
     """
     answers = [_classes(run(feeds)) for feeds in batches]
     found: Array = np.concatenate(answers)
@@ -152,7 +152,7 @@ def _classes(outputs: Mapping[str, Array]) -> Array:
         if array.dtype.kind == "f" and array.ndim == _MATRIX and array.shape[1] > 1:
             return _largest(array)
     raise InvalidArguments(
-        "no output tells classes, so labels cannot be compared",
+        "no output has classes, so labels cannot be compared",
         "classes are FP [batch, classes] or whole numbers [batch]",
     )
 

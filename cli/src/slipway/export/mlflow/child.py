@@ -1,4 +1,4 @@
-"""``python -m slipway.export.mlflow.child``: loads one MLflow model, and does as it is asked.
+"""``python -m slipway.export.mlflow.child``: loads one MLflow model, and answers requests about it.
 
 Runs in the model's own environment, of which only NumPy, onnx and onnxruntime are certain; from
 there it knows of this package what needs no more. Requests and answers are lines of JSON.
@@ -36,7 +36,7 @@ class Child:
         self._exportable: Exportable | None = None
 
     def answer(self, request: Request) -> Any:
-        """Do what a request asks for and return what is told of it."""
+        """Carry out a request and return its answer."""
         match request["do"]:
             case "load":
                 self._exportable = exportable = _load(request)
@@ -112,7 +112,7 @@ def _told(error: Exception) -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until stdin ends."""
     # What libraries print goes to stderr; answers have the stream for themselves.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -120,7 +120,7 @@ def main() -> None:
     for line in sys.stdin:
         try:
             told: dict[str, Any] = {"answer": child.answer(json.loads(line))}
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is told
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is reported
             told = {"error": _told(error)}
         answers.write(json.dumps(told) + "\n")
         answers.flush()

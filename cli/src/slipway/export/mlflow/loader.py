@@ -36,7 +36,7 @@ _TAIL = 600
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the exporter is told."""
+    """The exporter's options."""
 
     inputs: Sequence[Tensor]
     outputs: Sequence[str]
@@ -76,7 +76,7 @@ def loaded(model: MlflowModel, wishes: Wishes, *, current: bool) -> Generator[Ex
     with tempfile.TemporaryDirectory(prefix="slipway-mlflow-") as name:
         folder = Path(name)
         python = Path(sys.executable) if current else environment.make(model, folder)
-        # This package and nothing beside it: everything else is the environment's own.
+        # Only this package: everything else must come from the environment.
         (folder / "path").mkdir()
         (folder / "path" / "slipway").symlink_to(Path(slipway.__file__).parent)
         with _Child(python, folder) as child:
