@@ -56,8 +56,8 @@ class LastFailure(Schema):
     digest: str = Field(description="Its artifact.")
     reason: str = Field(description="CamelCase word that a program can act on.")
     message: str = Field(description="What was wrong, where, and how to fix it.")
-    pod: str | None = Field(default=None, description="Pod that told it; it may be gone.")
-    container: str | None = Field(default=None, description="Container that told it.")
+    pod: str | None = Field(default=None, description="Pod that reported it; it may be gone.")
+    container: str | None = Field(default=None, description="Container that reported it.")
     exit_code: int | None = Field(default=None, description="Its exit code.")
     time: str = Field(description="When the operator gave its verdict.")
 

@@ -79,7 +79,7 @@ class LeaderElector:
             await self._pause(started, self._until_renewal(started))
             started = self._monotonic()
             await self._renew()
-        logger.error("leadership lost: the lease was not renewed in time, or somebody took it")
+        logger.error("leadership lost: the lease was not renewed in time, or another took it")
 
     async def _renew(self) -> None:
         """Renew the Lease; returns when it is renewed or every attempt has failed.

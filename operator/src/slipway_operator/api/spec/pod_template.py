@@ -58,5 +58,5 @@ class PodTemplate(Schema):
         default=None, description="Secrets for pulling the image."
     )
     termination_grace_period_seconds: int | None = Field(
-        default=None, ge=0, description="Default: drain delay + drain time-out + 5 s."
+        default=None, ge=0, description="Default: drain delay + drain timeout + 5 s."
     )

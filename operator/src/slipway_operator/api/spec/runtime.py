@@ -300,7 +300,7 @@ class Runtime(Schema):
         default=None,
         ge=10,
         le=86400,
-        description="How long loading and warming may take before the container is started anew. "
+        description="How long loading and warming may take before the container is restarted. "
         "Default: the pool's. A rollout also needs a progressDeadlineSeconds that is as long.",
     )
     env: list[EnvVar] | None = Field(
