@@ -40,7 +40,7 @@ class Story:
         self._chapter("2. Roll out a new digest while requests keep coming")
         two = self._testbed.upload(f"{NAME}/v2/model.onnx", second.to_onnx())
         self._roll_out(one, two, second)
-        self._chapter("3. Ask for a digest that the artifact has not got")
+        self._chapter("3. Ask for a digest that the artifact does not have")
         self._refuse(two)
         self._mend(two)
 
