@@ -340,8 +340,8 @@ class Executor:
             )
         except ApiError as error:
             # The object, or this uid of it, is gone.
-            other_uid = (
-                error.status == HTTPStatus.UNPROCESSABLE_ENTITY and "metadata.uid" in str(error)
+            other_uid = error.status == HTTPStatus.UNPROCESSABLE_ENTITY and "metadata.uid" in str(
+                error
             )
             if error.status in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND) or other_uid:
                 await self._refresh(kinds.MODEL_DEPLOYMENT, model, model.name)
