@@ -1,6 +1,7 @@
 """``decide``: from what was observed to what is to be done. Pure; the clock is passed in."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from slipway_operator.api.conditions import STALLED, Situation, Verdict, find
@@ -16,7 +17,7 @@ from slipway_operator.build.resolve import (
     resolve_pool,
     resolve_rollout,
 )
-from slipway_operator.build.revision import Revision, render, revision_labels
+from slipway_operator.build.revision import Rendered, Revision, render, revision_labels
 from slipway_operator.reconcile.children import unwanted_kinds, wanted_children
 from slipway_operator.reconcile.evidence import damaged_cache, not_started_since
 from slipway_operator.reconcile.explain import Explanation, ready_replicas
@@ -26,7 +27,7 @@ from slipway_operator.reconcile.plan import Plan, RevisionMark
 from slipway_operator.reconcile.progress import Phase, phase_of
 from slipway_operator.reconcile.removal import until_stuck
 from slipway_operator.reconcile.report import Report, events_of, report
-from slipway_operator.reconcile.rollback import find_subject
+from slipway_operator.reconcile.rollback import Subject, find_subject
 from slipway_operator.reconcile.shortfall import routed, shortfall
 from slipway_operator.reconcile.target import Target, find_target, last_good, surplus
 
@@ -69,15 +70,62 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         pool = resolve_pool(model.spec, settings)
         rollout = resolve_rollout(model.spec, pool)
         rendered = render(model, pool)
-        subject = find_subject(
-            model, find_target(model, pool, rendered, obs.revisions, now), obs.revisions, now
-        )
+        target = find_target(model, pool, rendered, obs.revisions, now)
+        subject = find_subject(model, target, obs.revisions, now)
     except RejectedSpecError as error:
         return _refused(obs, error, now)
-    target = subject.target
-    good = last_good(obs.revisions, subject.revision)
     doomed = _pods_to_replace(obs, target, clock)
-    obs = _without(obs, doomed)
+    staying = _without(obs, doomed)
+    judged = _judged(staying, subject, rollout, settings, now)
+    plan = _plan(staying, judged, rollout, settings, clock, outdated_by=rendered)
+    return _deployment_first(replace(plan, delete_pods=doomed), staying)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What is to be served, and how it fares.
+
+    Attributes:
+        subject: the revision to serve, before it was judged.
+        judgement: that revision as it is now.
+        good: the last good revision beside it, if any.
+        marks: what to record about revisions; later ones win.
+    """
+
+    subject: Subject
+    judgement: Judgement
+    good: Revision | None
+    marks: tuple[RevisionMark, ...]
+
+    @property
+    def revision(self) -> Revision:
+        """The revision to serve."""
+        return self.judgement.revision
+
+    @property
+    def applied(self) -> Revision:
+        """The revision whose pods are wanted: after a rollback the good one."""
+        if self.good is not None and _rolled_back(self.revision):
+            return self.good
+        return self.revision
+
+    @property
+    def answering(self) -> Revision:
+        """The revision that requests are routed to: while one is rolled out, the one before it."""
+        if self.applied.outcome is Outcome.GOOD or self.good is None:
+            return self.applied
+        return self.good
+
+    @property
+    def asked_for(self) -> Revision:
+        """The revision of the spec, which a requested rollback may not serve."""
+        return self.subject.target.revision if self.subject.redirected else self.revision
+
+
+def _judged(
+    obs: Observation, subject: Subject, rollout: ResolvedRollout, settings: Settings, now: str
+) -> _Judged:
+    good = last_good(obs.revisions, subject.revision)
     judgement = judge(
         obs,
         subject.revision,
@@ -85,58 +133,71 @@ def decide(obs: Observation, settings: Settings, clock: datetime) -> Plan:
         good,
         settings.ambiguous_restarts,
         now,
-        complete_as=target.revision.number,
+        complete_as=subject.target.revision.number,
     )
-    marks = [
-        *_relabelled(obs),
-        *subject.marks,
-        *([judgement.mark] if judgement.mark else []),
-    ]
-    revision = judgement.revision
-    if _should_roll_back_now(revision, rollout, good):
-        changed = roll_back_after_all(revision)
-        revision, marks = changed.revision, [*marks, *([changed.mark] if changed.mark else [])]
-    applied = good if good is not None and _rolled_back(revision) else revision
-    # While a revision is rolled out, routing still follows the one before it.
-    answering = applied if applied.outcome is Outcome.GOOD or good is None else good
-    encrypted = encrypts(answering.template)
-    children = wanted_children(obs, applied, rollout, settings, encrypted=encrypted)
+    marks = [*_relabelled(obs), *subject.marks, judgement.mark]
+    if _should_roll_back_now(judgement.revision, rollout, good):
+        changed = roll_back_after_all(judgement.revision)
+        judgement = replace(judgement, revision=changed.revision)
+        marks.append(changed.mark)
+    recorded = tuple(mark for mark in marks if mark is not None)
+    return _Judged(subject, judgement, good, recorded)
+
+
+def _plan(
+    obs: Observation,
+    judged: _Judged,
+    rollout: ResolvedRollout,
+    settings: Settings,
+    clock: datetime,
+    *,
+    outdated_by: Rendered,
+) -> Plan:
+    encrypted = encrypts(judged.answering.template)
+    children = wanted_children(obs, judged.applied, rollout, settings, encrypted=encrypted)
     unwanted = unwanted_kinds(obs, children)
-    if _rolled_back(revision) and good is None:
+    if _rolled_back(judged.revision) and judged.good is None:
         # The revision to return to was deleted by hand: leave the pods that it left behind.
         children = tuple(child for child in children if child["kind"] != "Deployment")
-    asked_for = target.revision if subject.redirected else revision
-    revisions = _with(_with(obs.revisions, asked_for), revision)
-    judgement = replace(judgement, revision=revision)
+    revisions = _with(_with(obs.revisions, judged.asked_for), judged.revision)
     verdict = Explanation(
-        obs, rollout, judgement, applied, asked_for, shortfall(obs, settings, clock)
+        obs,
+        rollout,
+        judged.judgement,
+        judged.applied,
+        judged.asked_for,
+        shortfall(obs, settings, clock),
     ).verdict()
-    outdated = rendered.hash != asked_for.hash
-    outside = routed(obs, {child["kind"] for child in children})
     told = Report(
-        verdict, revision, revisions, outdated, asked_for, routed=outside, encrypted=encrypted
+        verdict,
+        judged.revision,
+        revisions,
+        outdated=outdated_by.hash != judged.asked_for.hash,
+        asked_for=judged.asked_for,
+        routed=routed(obs, {child["kind"] for child in children}),
+        encrypted=encrypted,
     )
-    status = report(obs, told, now)
-    plan = Plan(
+    status = report(obs, told, timestamp(clock))
+    needed = (judged.revision, judged.asked_for, judged.good)
+    return Plan(
         # After an obstacle the status must be written: do not run into the same one again.
-        new_revision=None if obs.obstacle else target.new,
-        marks=() if obs.obstacle else _merged(marks),
+        new_revision=None if obs.obstacle else judged.subject.target.new,
+        marks=() if obs.obstacle else _merged(judged.marks),
         children=() if obs.obstacle else children,
         delete_children=() if obs.obstacle else unwanted,
-        delete_pods=doomed,
         delete_revisions=surplus(
-            obs.revisions,
-            _kept(obs, revisions, revision, asked_for, good),
-            settings.revision_history_limit,
+            obs.revisions, _kept(obs, revisions, *needed), settings.revision_history_limit
         ),
         status=status,
-        events=events_of(model.status, status),
-        requeue_after=_look_again(obs, judgement.look_again, settings, clock),
-        misses_revision=good is None and _is_verdict_of_failure(judgement),
+        events=events_of(obs.model.status, status),
+        requeue_after=_look_again(obs, judged.judgement.look_again, settings, clock),
+        misses_revision=judged.good is None and _is_verdict_of_failure(judged.judgement),
         outcome=verdict.situation.value,
-        labels={"revision": str(revision.number), "digest": short_digest(revision.digest)},
+        labels={
+            "revision": str(judged.revision.number),
+            "digest": short_digest(judged.revision.digest),
+        },
     )
-    return _deployment_first(plan, obs)
 
 
 def _deployment_first(plan: Plan, obs: Observation) -> Plan:
@@ -237,7 +298,7 @@ def _with(revisions: tuple[Revision, ...], changed: Revision) -> tuple[Revision,
     return tuple(sorted((changed, *others), key=lambda r: r.number, reverse=True))
 
 
-def _merged(marks: list[RevisionMark]) -> tuple[RevisionMark, ...]:
+def _merged(marks: Sequence[RevisionMark]) -> tuple[RevisionMark, ...]:
     """One mark per revision; later ones win."""
     merged: dict[str, RevisionMark] = {}
     for mark in marks:
