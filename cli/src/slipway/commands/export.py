@@ -209,6 +209,8 @@ def _torch(
 def _cases(exportable: Exportable, samples: Path | None, plan: Plan | None) -> list[Case]:
     chosen = [cases.given(samples, exportable.inputs, ())] if samples is not None else []
     if plan is not None:
+        if "" not in plan.ranges:
+            plan = replace(plan, ranges={**exportable.ranges, **plan.ranges})
         chosen += cases.made(exportable.inputs, plan)
         if exportable.framework == "scikit-learn":
             # Estimators are quick, and few rows would reach only few branches of a forest.

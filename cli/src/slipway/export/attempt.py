@@ -24,6 +24,7 @@ class Exportable:
     """A loaded model; ``reference`` is what it computes, arrays by output name.
 
     ``columns`` and ``labels`` are names of the last dimension of inputs and outputs, if known;
+    ``ranges`` are where numbers to compare on should lie, by input;
     ``remedy`` says what to do when every attempt computes something else, ``warnings`` what every
     file lacks of the original.
     """
@@ -35,5 +36,8 @@ class Exportable:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     columns: Names = field(default_factory=dict[str, Sequence[str]])
     labels: Names = field(default_factory=dict[str, Sequence[str]])
+    ranges: Mapping[str, tuple[float, float]] = field(
+        default_factory=dict[str, tuple[float, float]]
+    )
     remedy: str = ""
     warnings: Sequence[str] = ()

@@ -25,6 +25,9 @@ _FITTED = ("best_estimator_", "estimator", "estimator_", "final_estimator_", "re
 _SEVERAL_FITTED = ("calibrated_classifiers_", "estimators_")
 _MOST_VALUES = 100
 _SENTENCES = 20
+_DEVIATIONS = 2.0
+_MOST_WHOLE = 60
+_ROUNDING = 1e-6
 _UNKNOWN = "slipway-unknown"
 
 
@@ -54,16 +57,12 @@ def inputs(
         if signature[name] == "BYTES":
             found[name] = replace(found[name], datatype="BYTES")
     for name, values, more in _typical(estimator):
-        if name not in found:
-            continue
-        text = [value for value in values if isinstance(value, str)]
-        if text:
-            unknown = (_UNKNOWN,) if more else ()
-            found[name] = Tensor(name, "BYTES", _SHAPE, (*text[:_MOST_VALUES], *unknown))
-        elif values:
-            numbers = [float(v) for v in values if v is not None and not math.isnan(v)]
-            unknown = (max(numbers, default=0.0) + 1,) if more else ()
-            found[name] = replace(found[name], typical=(*numbers[:_MOST_VALUES], *unknown))
+        if name in found:
+            found[name] = _with_values(found[name], values, more=more)
+    for name, (low, high), whole in _scaled(estimator):
+        # Trees behind a scaler split between whole numbers, often just at another one.
+        if whole and name in found and not found[name].typical:
+            found[name] = replace(found[name], typical=tuple(_whole_numbers(low, high)))
     for tensor in given:
         _check(tensor, found)
         before = found[tensor.name]
@@ -72,6 +71,64 @@ def inputs(
             tensor.name, tensor.datatype, _SHAPE, before.typical if same_kind else ()
         )
     return tuple(found.values())
+
+
+def _with_values(column: Tensor, values: Sequence[Any], *, more: bool) -> Tensor:
+    """Return a column with values that a transformer knows; ``more`` says that it takes others."""
+    if text := [value for value in values if isinstance(value, str)]:
+        unknown = (_UNKNOWN,) if more else ()
+        return Tensor(column.name, "BYTES", _SHAPE, (*text[:_MOST_VALUES], *unknown))
+    numbers = [float(v) for v in values if v is not None and not math.isnan(v)]
+    if not numbers:
+        return column
+    # FP32 would make others of them.
+    exact = all(np.float32(v) == v or not v.is_integer() for v in numbers)
+    beyond = (max(numbers) + 1,) if more else ()
+    kept = (*numbers[:_MOST_VALUES], *beyond)
+    return Tensor(column.name, column.datatype if exact else "INT64", _SHAPE, kept)
+
+
+def ranges(estimator: Any) -> dict[str, tuple[float, float]]:
+    """Return where the numbers of columns lay that an estimator was fitted to, as scalers know."""
+    return {name: bounds for name, bounds, whole in _scaled(estimator) if not whole}
+
+
+def _scaled(estimator: Any) -> Iterator[tuple[str, tuple[float, float], bool]]:
+    """Yield scaled columns, their bounds, and whether they held whole numbers alone."""
+    for column_transformer in _column_transformers(estimator):
+        for transformer, columns in _parts(column_transformer):
+            for step in _until_columns_change(transformer, len(columns)):
+                for column, scaled in zip(columns, _bounds(step, len(columns)), strict=False):
+                    if isinstance(column, str) and scaled[0] < scaled[1]:
+                        yield column, scaled[:2], scaled[2]
+
+
+def _bounds(step: Any, count: int) -> list[tuple[float, float, bool]]:
+    """Return lowest, highest and whether all were whole, by column of a fitted scaler."""
+    if hasattr(step, "data_min_"):
+        low, high = np.asarray(step.data_min_), np.asarray(step.data_max_)
+        whole = (low == np.round(low)) & (high == np.round(high))
+    else:
+        # Of a StandardScaler, or a RobustScaler.
+        middle = getattr(step, "mean_", getattr(step, "center_", None))
+        scale = getattr(step, "scale_", None)
+        if middle is None or scale is None:
+            return []
+        low, high = middle - _DEVIATIONS * scale, middle + _DEVIATIONS * scale
+        # Whole numbers have a whole sum.
+        total: Array = middle * np.asarray(getattr(step, "n_samples_seen_", 1))
+        whole = np.abs(total - np.round(total)) < _ROUNDING
+    if len(low) != count:
+        return []
+    return list(zip(low.tolist(), high.tolist(), whole.tolist(), strict=True))
+
+
+def _whole_numbers(low: float, high: float) -> list[int]:
+    """Return whole numbers from one to the other, the middle one first."""
+    first, last = math.ceil(low), math.floor(high)
+    step = max(1, (last - first) // _MOST_WHOLE)
+    middle = (first + last) // 2
+    return [middle, *(n for n in range(first, last + 1, step) if n != middle)]
 
 
 def with_dropped(estimator: Any, used: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -227,7 +284,8 @@ def _values(step: Any, count: int) -> list[list[Any]]:
         return [np.asarray(values).tolist() for values in step.categories_]
     if hasattr(step, "vocabulary_"):
         words = [str(word) for word in step.vocabulary_]
-        return [[" ".join(words[start::_SENTENCES]) for start in range(_SENTENCES)]]
+        plain = [" ".join(words[start::_SENTENCES]) for start in range(_SENTENCES)]
+        return [[*plain, *(f"{text.upper()}, ({text})!" for text in plain)]]
     if _imputes_text(step) and len(_fillings(step)) == count:
         return [[value] for value in _fillings(step).tolist()]
     return []

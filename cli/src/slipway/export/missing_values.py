@@ -37,7 +37,24 @@ def same(
     """
     if exportable.framework not in _TAKE_ROWS:
         return None
-    holes = _with_holes([case.inputs for case in cases], exportable.inputs)
+    numbers = [tensor for tensor in exportable.inputs if tensor.datatype in ("FP32", "FP64")]
+    # Encoders take no gaps in their categories.
+    free = [tensor for tensor in numbers if not tensor.typical]
+    for columns in (numbers, free):
+        found = _same(path, exportable, cases, tolerance, columns)
+        if found is not None:
+            return found
+    return None
+
+
+def _same(
+    path: Path,
+    exportable: Exportable,
+    cases: Sequence[Case],
+    tolerance: Tolerance,
+    columns: Sequence[Tensor],
+) -> bool | None:
+    holes = _with_holes([case.inputs for case in cases], columns)
     if holes is None:
         return None
     case = Case("missing values", holes)
@@ -53,14 +70,9 @@ def _with_holes(
 ) -> dict[str, Array] | None:
     """Return rows of the feeds with one number missing in each, None where there is none to miss.
 
-    Every column of floats lacks it as often, as far as rows go; those of categories lack none.
+    Every column of these inputs lacks it as often, as far as rows go.
     """
-    columns = [
-        (tensor.name, place)
-        for tensor in inputs
-        if tensor.datatype in ("FP32", "FP64") and not tensor.typical
-        for place in range(_width(tensor))
-    ]
+    columns = [(tensor.name, place) for tensor in inputs for place in range(_width(tensor))]
     rows = {name: np.concatenate([feed[name] for feed in feeds]) for name in (feeds or ({},))[0]}
     if not columns or not all(map(len, rows.values())):
         return None

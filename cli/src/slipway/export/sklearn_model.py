@@ -34,6 +34,10 @@ _LABELS_ALONE = (
     " (fit it within CalibratedClassifierCV for probabilities)"
 )
 
+_ROUNDED = (
+    "where trees follow a scaler, leave the scaler out: they do not need it, and split so close to"
+    " whole numbers behind it that a rounding decides"
+)
 _MISSING_TEXT = (
     "the original fills in missing text, and an input of ONNX cannot lack any: whoever asks must"
     " send what it is filled in with"
@@ -101,6 +105,8 @@ def exportable(
         {"sklearn": str(importlib.import_module("sklearn").__version__)},
         columns={} if by_name else _names(chosen[0].name, columns),
         labels=_names("probabilities", estimator.classes_ if conversion.probable else ()),
+        ranges=data_frame.ranges(estimator) if by_name else {},
+        remedy=_ROUNDED if by_name else "",
         warnings=conversion.warnings(),
     )
 
@@ -215,7 +221,10 @@ def _rename(graph: Any, value: Any, name: str) -> None:
         return
     taken = {other for node in graph.node for other in node.output}
     if name in taken | {tensor.name for tensor in graph.initializer}:
-        raise ValueError(f"the column {name!r} has the name of something within the file")
+        raise InvalidArguments(
+            f"the column {name!r} is called as an output or a step within the file",
+            "rename it in the data frame that the pipeline is fitted to",
+        )
     value.name = name
     for node in graph.node:
         for place, used in enumerate(node.input):

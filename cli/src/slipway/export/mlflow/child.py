@@ -46,6 +46,7 @@ class Child:
                     "attempts": [attempt.name for attempt in exportable.attempts],
                     "metadata": dict(exportable.metadata),
                     "columns": {key: list(v) for key, v in exportable.columns.items()},
+                    "ranges": dict(exportable.ranges),
                     "remedy": exportable.remedy,
                     "warnings": list(exportable.warnings),
                     "labels": {key: list(v) for key, v in exportable.labels.items()},

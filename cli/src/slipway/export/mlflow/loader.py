@@ -166,6 +166,7 @@ def _exportable(child: _Child, model: MlflowModel, wishes: Wishes) -> Exportable
         dict(model.metadata) | told["metadata"],
         told["columns"],
         told["labels"],
+        {name: (low, high) for name, (low, high) in told["ranges"].items()},
         told["remedy"],
         told["warnings"],
     )
