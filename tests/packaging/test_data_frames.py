@@ -145,20 +145,6 @@ def test_the_example_is_served_and_records_are_answered_as_the_pipeline_predicts
         assert server.post("/predict", {"records": backwards}).json == reply.json
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-def test_trees_behind_a_scaler_are_compared_at_whole_numbers(folder: Path, *, scaled: bool) -> None:
-    """They split between 49 and 51, at 50: there the rounding of the scaler decides."""
-    step = "StandardScaler()" if scaled else "'passthrough'"
-    write(
-        folder,
-        f"make_pipeline(ColumnTransformer([('n', {step}, ['age'])]), RandomForestClassifier(20))"
-        ".fit(frame, frame['age'] % 3 == 0)",
-    )
-    ended = export("fitted:model", cwd=folder)
-    assert ended.code == (4 if scaled else 0), ended.err + ended.out
-    assert ("leave the scaler out" in ended.err) is scaled
-
-
 def test_samples_may_be_plain_columns_and_datatypes_may_be_told(folder: Path) -> None:
     np.savez(
         folder / "rows.npz",

@@ -209,13 +209,14 @@ def _torch(
 def _cases(exportable: Exportable, samples: Path | None, plan: Plan | None) -> list[Case]:
     chosen = [cases.given(samples, exportable.inputs, ())] if samples is not None else []
     if plan is not None:
-        if "" not in plan.ranges:
-            plan = replace(plan, ranges={**exportable.ranges, **plan.ranges})
+        plan = replace(plan, usual=exportable.ranges)
         chosen += cases.made(exportable.inputs, plan)
         if exportable.framework == "scikit-learn":
             # Estimators are quick, and few rows would reach only few branches of a forest.
             many = replace(plan, batch_sizes=(_MANY_ROWS,), seeds=plan.seeds[:1], edges=False)
             chosen += cases.made(exportable.inputs, many)
+            # Where whole numbers are scaled, trees split at just these.
+            chosen += cases.made(exportable.inputs, replace(many, whole=True))
     return chosen
 
 

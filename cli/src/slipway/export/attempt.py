@@ -8,7 +8,9 @@ from pathlib import Path
 
 from slipway.model.names import Names
 from slipway.model.tensor import Tensor
+from slipway.validation.cases import Bounds
 from slipway.validation.check import Reference
+from slipway.validation.ties import Choice
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Exportable:
     """A loaded model; ``reference`` is what it computes, arrays by output name.
 
     ``columns`` and ``labels`` are names of the last dimension of inputs and outputs, if known;
-    ``ranges`` are where numbers to compare on should lie, by input;
+    ``choices`` are outputs that name a class, with the output by which they choose it;
+    ``ranges`` are where the numbers lay that it was fitted to, by input, if known;
     ``remedy`` says what to do when every attempt computes something else, ``warnings`` what every
     file lacks of the original.
     """
@@ -36,8 +39,7 @@ class Exportable:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     columns: Names = field(default_factory=dict[str, Sequence[str]])
     labels: Names = field(default_factory=dict[str, Sequence[str]])
-    ranges: Mapping[str, tuple[float, float]] = field(
-        default_factory=dict[str, tuple[float, float]]
-    )
+    ranges: Mapping[str, Bounds] = field(default_factory=dict[str, Bounds])
+    choices: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
     remedy: str = ""
     warnings: Sequence[str] = ()

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from slipway.errors import InvalidArguments
+from slipway.export import fitted_ranges
 from slipway.model.signature import Array
 from slipway.model.tensor import Tensor
 
@@ -25,9 +26,7 @@ _FITTED = ("best_estimator_", "estimator", "estimator_", "final_estimator_", "re
 _SEVERAL_FITTED = ("calibrated_classifiers_", "estimators_")
 _MOST_VALUES = 100
 _SENTENCES = 20
-_DEVIATIONS = 2.0
 _MOST_WHOLE = 60
-_ROUNDING = 1e-6
 _UNKNOWN = "slipway-unknown"
 
 
@@ -98,29 +97,11 @@ def _scaled(estimator: Any) -> Iterator[tuple[str, tuple[float, float], bool]]:
     for column_transformer in _column_transformers(estimator):
         for transformer, columns in _parts(column_transformer):
             for step in _until_columns_change(transformer, len(columns)):
-                for column, scaled in zip(columns, _bounds(step, len(columns)), strict=False):
+                for column, scaled in zip(
+                    columns, fitted_ranges.of_scaler(step, len(columns)), strict=False
+                ):
                     if isinstance(column, str) and scaled[0] < scaled[1]:
                         yield column, scaled[:2], scaled[2]
-
-
-def _bounds(step: Any, count: int) -> list[tuple[float, float, bool]]:
-    """Return lowest, highest and whether all were whole, by column of a fitted scaler."""
-    if hasattr(step, "data_min_"):
-        low, high = np.asarray(step.data_min_), np.asarray(step.data_max_)
-        whole = (low == np.round(low)) & (high == np.round(high))
-    else:
-        # Of a StandardScaler, or a RobustScaler.
-        middle = getattr(step, "mean_", getattr(step, "center_", None))
-        scale = getattr(step, "scale_", None)
-        if middle is None or scale is None:
-            return []
-        low, high = middle - _DEVIATIONS * scale, middle + _DEVIATIONS * scale
-        # Whole numbers have a whole sum.
-        total: Array = middle * np.asarray(getattr(step, "n_samples_seen_", 1))
-        whole = np.abs(total - np.round(total)) < _ROUNDING
-    if len(low) != count:
-        return []
-    return list(zip(low.tolist(), high.tolist(), whole.tolist(), strict=True))
 
 
 def _whole_numbers(low: float, high: float) -> list[int]:

@@ -34,7 +34,8 @@ def _differs(path: Path, exportable: Exportable, case: Case, tolerance: Toleranc
     except SlipwayError:
         return False
     known = Case(case.label, case.inputs, expected)
-    return not check.compare(path, [known], exportable.reference, "", tolerance).close
+    compared = (path, [known], exportable.reference, "", tolerance, exportable.choices)
+    return not check.compare(*compared).close
 
 
 def _told(case: Case) -> str:

@@ -23,6 +23,11 @@ from slipway.validation.cases import Case
 from slipway.validation.check import Outcome
 from slipway.validation.compare import Tolerance
 
+_TIES = (
+    "in {} of the rows compared two classes are as likely as each other, and the file names the"
+    " other one: go by the probabilities where that matters"
+)
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -67,7 +72,12 @@ def export(
                 outcome = None
                 if cases:
                     outcome = check.compare(
-                        path, cases, exportable.reference, exportable.framework, tolerance
+                        path,
+                        cases,
+                        exportable.reference,
+                        exportable.framework,
+                        tolerance,
+                        exportable.choices,
                     )
             except InvalidArguments:
                 raise
@@ -86,6 +96,7 @@ def export(
             noted = [
                 *exportable.warnings,
                 *([missing_values.DIFFERS] if holds is False else ()),
+                *([_TIES.format(outcome.ties)] if outcome is not None and outcome.ties else ()),
                 *rounding.warnings(*compared),
             ]
             if holds:

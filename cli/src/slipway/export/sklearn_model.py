@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 
 from slipway.errors import InvalidArguments
-from slipway.export import boosting, data_frame, source
+from slipway.export import boosting, data_frame, fitted_ranges, scalers, source
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import summary
 from slipway.model.signature import Array
 from slipway.model.tensor import Tensor
+from slipway.validation.cases import Bounds
+from slipway.validation.ties import Choice
 
 _INPUT = "features"
+_LABEL = "label"
+_PROBABILITIES = "probabilities"
 _TYPES = {
     "FP32": "FloatTensorType",
     "FP64": "DoubleTensorType",
@@ -35,8 +39,8 @@ _LABELS_ALONE = (
 )
 
 _ROUNDED = (
-    "where trees follow a scaler, leave the scaler out: they do not need it, and split so close to"
-    " whole numbers behind it that a rounding decides"
+    "where trees follow a scaler, leave the scaler out: they do not need it, and behind it split so"
+    " close to whole numbers that a rounding decides"
 )
 _MISSING_TEXT = (
     "the original fills in missing text, and an input of ONNX cannot lack any: whoever asks must"
@@ -104,9 +108,10 @@ def exportable(
         conversion.reference,
         {"sklearn": str(importlib.import_module("sklearn").__version__)},
         columns={} if by_name else _names(chosen[0].name, columns),
-        labels=_names("probabilities", estimator.classes_ if conversion.probable else ()),
-        ranges=data_frame.ranges(estimator) if by_name else {},
-        remedy=_ROUNDED if by_name else "",
+        labels=_names(_PROBABILITIES, estimator.classes_ if conversion.probable else ()),
+        ranges=data_frame.ranges(estimator) if by_name else _ranges(estimator, chosen[0]),
+        choices=conversion.choices(),
+        remedy=_ROUNDED,
         warnings=conversion.warnings(),
     )
 
@@ -171,7 +176,8 @@ class _Conversion:
     def reference(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return what the estimator itself predicts, by the names of the file's outputs."""
         estimator, first = self._estimator, self._inputs[0]
-        features = data_frame.frame(feeds) if self._by_name else feeds[first.name]
+        precise = self._precise(feeds)
+        features = data_frame.frame(precise) if self._by_name else precise[first.name]
         try:
             with warnings.catch_warnings():
                 # True of any matrix, and told at every call.
@@ -191,8 +197,25 @@ class _Conversion:
                 "export each of its estimators by itself: model.estimators_[0]",
             )
         if probabilities is not None:
-            return {"label": found, "probabilities": np.asarray(probabilities)}
+            return {_LABEL: found, _PROBABILITIES: np.asarray(probabilities)}
         return {self._predicted: found if self._rank == 1 else found.reshape(len(found), -1)}
+
+    def _precise(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Return numbers as people have them whose data are no tensors: in FP64."""
+        # Centres of clusters are only compared with numbers of their own datatype.
+        centres = getattr(_last_step(self._estimator), "cluster_centers_", None)
+        wide = np.float64 if centres is None else centres.dtype
+        return {
+            name: array.astype(wide) if array.dtype == np.float32 else array
+            for name, array in feeds.items()
+        }
+
+    def choices(self) -> dict[str, Choice]:
+        """Return how labels follow from probabilities, where there are any."""
+        if not self.probable:
+            return {}
+        classes = [np.asarray(value).tolist() for value in self._estimator.classes_]
+        return {_LABEL: Choice(_PROBABILITIES, classes)}
 
     def warnings(self) -> list[str]:
         """Return what the file lacks of the estimator."""
@@ -212,6 +235,11 @@ def _matrix(estimator: Any, inputs: Sequence[Tensor]) -> Tensor:
             "an estimator takes one input of FP32 or FP64", f"--input x=FP32[batch,{count}]"
         )
     return replace(chosen[0], shape=("batch", count))
+
+
+def _ranges(estimator: Any, matrix: Tensor) -> dict[str, Bounds]:
+    bounds = fitted_ranges.of_matrix(estimator)
+    return {} if bounds is None else {matrix.name: bounds}
 
 
 def _rename(graph: Any, value: Any, name: str) -> None:
@@ -281,4 +309,5 @@ def _skl2onnx() -> Any:
     except ModuleNotFoundError:
         raise source.missing("skl2onnx") from None
     boosting.register()
+    scalers.register()
     return found

@@ -19,6 +19,10 @@ _DEFAULT_SIZES = (7, 12)
 _WORDS = ("", "a", "slipway", "größer", "two words")
 
 
+Bounds = tuple[float | Sequence[float], float | Sequence[float]]
+"""Lowest and highest number of an input, or of each place of its last dimension."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One set of inputs; ``expected`` holds outputs that are known to be right, if any.
@@ -38,7 +42,8 @@ class Plan:
     """Which inputs to make.
 
     ``dimensions`` gives sizes to try for symbolic dimensions by name; the first dimension takes
-    ``batch_sizes``. ``ranges`` gives (low, high) by input, "" for all of them.
+    ``batch_sizes``. ``ranges`` gives (low, high) by input, "" for all of them, and ``usual`` what
+    holds where nobody asked for any. ``whole`` makes floats whole numbers.
     """
 
     batch_sizes: Sequence[int] = (1, 2, 5)
@@ -47,7 +52,9 @@ class Plan:
     ranges: Mapping[str, tuple[float, float]] = field(
         default_factory=dict[str, tuple[float, float]]
     )
+    usual: Mapping[str, Bounds] = field(default_factory=dict[str, Bounds])
     edges: bool = True
+    whole: bool = False
 
 
 def made(inputs: Sequence[Tensor], plan: Plan) -> list[Case]:
@@ -69,11 +76,15 @@ def made(inputs: Sequence[Tensor], plan: Plan) -> list[Case]:
     batch_sizes = plan.batch_sizes if batches else plan.batch_sizes[:1]
     for batch, seed, step in itertools.product(batch_sizes, plan.seeds, _steps(others, plan)):
         sizes = dict.fromkeys(batches, batch) | step
-        label = ", ".join([*([f"batch {batch}"] if batches else []), *_shown(step), f"seed {seed}"])
+        whole = ["whole numbers"] if plan.whole else []
+        told = [*([f"batch {batch}"] if batches else []), *_shown(step), *whole, f"seed {seed}"]
         # Not one stream for all: smaller batches would be the first rows of larger ones.
         random = np.random.default_rng([seed, batch, *step.values()])
         cases.append(
-            Case(label, {t.name: _random(t, _shape(t, sizes), random, plan) for t in inputs})
+            Case(
+                ", ".join(told),
+                {t.name: _random(t, _shape(t, sizes), random, plan) for t in inputs},
+            )
         )
     if plan.edges and cases:
         cases += _edges(inputs, cases[0], plan)
@@ -205,18 +216,17 @@ def _random(
     if tensor.typical and bounds is None:
         choices = np.array(tensor.typical, dtype)
         return np.asarray(random.choice(choices, shape), dtype).reshape(shape)
-    bounds = bounds or plan.ranges.get("")
+    bounds = bounds or plan.ranges.get("") or plan.usual.get(tensor.name)
     if dtype.kind == "O":
         return np.asarray(random.choice(_WORDS, shape), dtype=object).reshape(shape)
     if dtype.kind == "b":
         return np.asarray(random.random(shape) < 0.5)  # noqa: PLR2004 - a fair coin
     if dtype.kind == "f":
-        if bounds is None:
-            return np.asarray(random.standard_normal(shape)).astype(dtype)
-        return np.asarray(random.uniform(*bounds, shape)).astype(dtype)
+        drawn = random.standard_normal(shape) if bounds is None else random.uniform(*bounds, shape)
+        return np.asarray(np.rint(drawn) if plan.whole else drawn).astype(dtype)
     # Small by default, so that they are valid as indices and token ids too.
-    low, high = bounds or (0, 2)
-    return np.asarray(random.integers(int(low), int(high), shape)).astype(dtype)
+    low, high = np.asarray(bounds or (0, 2)).astype(np.int64)
+    return np.asarray(random.integers(low, high, shape)).astype(dtype)
 
 
 def _edges(inputs: Sequence[Tensor], like: Case, plan: Plan) -> list[Case]:

@@ -21,6 +21,7 @@ from slipway.model.tensor import Tensor
 from slipway.validation import cases
 from slipway.validation.cases import Case
 from slipway.validation.compare import Difference, Tolerance, differences
+from slipway.validation.ties import Choice, settled
 
 _checker = cast("Any", onnx.checker)  # its types are partly unknown
 
@@ -30,11 +31,15 @@ Reference = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a validation found; ``compared_with`` says what the reference was."""
+    """What a validation found; ``compared_with`` says what the reference was.
+
+    ``ties`` counts the rows for which another class was named than the reference names, as likely.
+    """
 
     compared_with: str
     cases: Sequence[Case]
     differences: Sequence[Difference]
+    ties: int = 0
 
     @property
     def close(self) -> bool:
@@ -67,16 +72,27 @@ def check_form(path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
 
 
 def compare(
-    path: Path, chosen: Sequence[Case], reference: Reference, name: str, tolerance: Tolerance
+    path: Path,
+    chosen: Sequence[Case],
+    reference: Reference,
+    name: str,
+    tolerance: Tolerance,
+    choices: Mapping[str, Choice] | None = None,
 ) -> Outcome:
-    """Run the model on every case, and compare with the reference."""
+    """Run the model on every case, and compare with the reference.
+
+    ``choices`` are outputs, by name, that may name either of two classes which tie.
+    """
     session = ort.Session(path)
     found: list[Difference] = []
+    ties = 0
     for case in chosen:
         actual = session.run_tensors(case.inputs)
         wanted = case.expected or reference(case.inputs)
-        found += differences(case.label, actual, wanted, tolerance)
-    return Outcome(name, chosen, found)
+        agreed, count = settled(actual, wanted, choices or {}, tolerance)
+        found += differences(case.label, agreed, wanted, tolerance)
+        ties += count
+    return Outcome(name, chosen, found, ties)
 
 
 def compare_with_model(

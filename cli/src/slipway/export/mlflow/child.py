@@ -47,6 +47,7 @@ class Child:
                     "metadata": dict(exportable.metadata),
                     "columns": {key: list(v) for key, v in exportable.columns.items()},
                     "ranges": dict(exportable.ranges),
+                    "choices": {key: asdict(c) for key, c in exportable.choices.items()},
                     "remedy": exportable.remedy,
                     "warnings": list(exportable.warnings),
                     "labels": {key: list(v) for key, v in exportable.labels.items()},

@@ -29,6 +29,7 @@ from slipway.model import ort
 from slipway.model.signature import Array, inputs_of
 from slipway.model.tensor import Tensor
 from slipway.validation.cases import Plan
+from slipway.validation.ties import Choice
 
 _CHILD = "slipway.export.mlflow.child"
 _TAIL = 600
@@ -167,6 +168,7 @@ def _exportable(child: _Child, model: MlflowModel, wishes: Wishes) -> Exportable
         told["columns"],
         told["labels"],
         {name: (low, high) for name, (low, high) in told["ranges"].items()},
+        {name: Choice(**choice) for name, choice in told["choices"].items()},
         told["remedy"],
         told["warnings"],
     )
