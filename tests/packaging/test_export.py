@@ -161,6 +161,42 @@ def test_a_frozen_branch_that_was_wanted_is_found_by_the_comparison(folder: Path
     assert not list(folder.glob(".slipway-*"))
 
 
+@pytest.mark.parametrize(
+    ("body", "given", "remedy"),
+    [
+        ("h = x[:, 0]\nfor at in range(1, x.size(1)): h = h.tanh() + x[:, at]\nreturn h",
+         "x=FP32[batch,sequence,4]", "it is right for sequence 7 alone"),
+        ("return torch.fft.rfft(x).abs()", "x=FP32[batch,64]", "--atol "),
+        ("return torch.topk(x, 3).indices", "x=FP32[batch,9]", "--range x=-3:3"),
+    ],
+    ids=["an unrolled loop", "small differences", "equal values"],
+)  # fmt: skip
+def test_a_file_that_differs_is_told_with_what_may_mend_it(
+    folder: Path, module, body: str, given: str, remedy: str
+) -> None:
+    module(body)
+    ended = export("m:M", "--input", given, cwd=folder)
+    assert ended.code == 4, ended.err
+    assert f"  try: {remedy}" in ended.err
+    assert len(ended.err.splitlines()) == 2, "no graph of PyTorch's own"
+    if remedy.startswith("--"):
+        told = ended.err.split("  try: ")[1].split(",")[0]
+        assert export("m:M", "--input", given, *told.split(), cwd=folder).code == 0
+
+
+def test_outputs_of_a_named_tuple_have_its_names(folder: Path) -> None:
+    (folder / "m.py").write_text(
+        "import torch\nfrom typing import NamedTuple\n"
+        "class Scores(NamedTuple):\n    logits: torch.Tensor\n    best: torch.Tensor\n"
+        "class M(torch.nn.Module):\n"
+        "    def forward(self, x):\n        return Scores(x * 2, x.max(-1).values)\n"
+    )
+    ended = export("m:M", "--input", "x=FP32[batch,4]", cwd=folder)
+    assert ended.code == 0, ended.err
+    outputs = slipway("inspect", "model.onnx", "--json").json["outputs"]
+    assert [output["name"] for output in outputs] == ["logits", "best"]
+
+
 def test_a_module_that_fails_on_its_inputs_is_told_from_an_exporter_that_fails(
     folder: Path, module
 ) -> None:

@@ -28,6 +28,7 @@ from slipway.options import FILE, WRITTEN, json_option
 from slipway.validation import cases, report
 from slipway.validation.cases import Case, Plan
 from slipway.validation.compare import Tolerance
+from slipway.validation.remedies import suggested
 
 _MANY_ROWS = 500
 
@@ -128,7 +129,10 @@ def command(
             _metadata(model) | dict(meta),
             keep_frozen=exporter == "classic",
         )
-    _tell(done, out, tolerance, exportable.remedy, as_json=as_json)
+    remedies: list[str] = []
+    if done.outcome is not None:
+        remedies = suggested(done.outcome, exportable.inputs, tolerance) or [exportable.remedy]
+    _tell(done, out, tolerance, remedies, as_json=as_json)
     return 0 if done.outcome is None or done.outcome.close else Differs.exit_code
 
 
@@ -231,7 +235,9 @@ def _metadata(model: str) -> dict[str, str]:
     return told | {"source_commit": done.stdout.strip()}
 
 
-def _tell(done: Exported, out: Path, tolerance: Tolerance, remedy: str, *, as_json: bool) -> None:
+def _tell(
+    done: Exported, out: Path, tolerance: Tolerance, remedies: Sequence[str], *, as_json: bool
+) -> None:
     close = done.outcome is None or done.outcome.close
     digest = files.digest(out) if close else None
     for text in done.warnings:
@@ -244,6 +250,7 @@ def _tell(done: Exported, out: Path, tolerance: Tolerance, remedy: str, *, as_js
                 "exporter": done.exporter,
                 "failures": list(done.failures),
                 "warnings": list(done.warnings),
+                "remedies": [] if close else [remedy for remedy in remedies if remedy],
                 "validation": report.as_json(done.outcome, tolerance) if done.outcome else None,
             }
         )
@@ -254,7 +261,7 @@ def _tell(done: Exported, out: Path, tolerance: Tolerance, remedy: str, *, as_js
         terminal.note(f"tried before: {failure}")
     if digest is None:
         click.echo(f"{out} was not written: the exported model computes something else", err=True)
-        if remedy:
+        for remedy in filter(None, remedies):
             click.echo(f"  try: {remedy}", err=True)
         return
     terminal.print_facts([("model", str(out)), ("digest", digest), ("exporter", done.exporter)])

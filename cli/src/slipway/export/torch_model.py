@@ -5,13 +5,16 @@ The only place that touches torch, which is imported by name: it need not be ins
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import inspect
 import io
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, cast
 
@@ -225,7 +228,9 @@ def _call(
         named = {str(k): v for k, v in cast("Mapping[Any, Any]", result).items() if v is not None}
     elif isinstance(result, (list, tuple)):
         values = cast("Sequence[Any]", result)
-        named = {f"output_{index}": value for index, value in enumerate(values)}
+        # A named tuple has names for them.
+        names = getattr(values, "_fields", [f"output_{index}" for index in range(len(values))])
+        named = dict(zip(names, values, strict=True))
     else:
         named = {"output": result}
     for name, value in named.items():
@@ -252,6 +257,7 @@ def _quietly(export: Any) -> tuple[Any, list[str]]:
     logger = logging.getLogger("torch")
     level = logger.level
     with (
+        _dropped_native_stdout(),
         warnings.catch_warnings(record=True) as told,
         redirect_stdout(io.StringIO()),
         redirect_stderr(io.StringIO()),
@@ -264,6 +270,21 @@ def _quietly(export: Any) -> tuple[Any, list[str]]:
             logger.setLevel(level)
     frozen = [item.message for item in told if "TracerWarning" in item.category.__name__]
     return result, [_line(message) for message in frozen]
+
+
+@contextmanager
+def _dropped_native_stdout() -> Generator[None]:
+    """Drop what C++ prints to stdout: the classic exporter its whole graph when it fails."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _line(error: object) -> str:

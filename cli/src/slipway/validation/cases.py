@@ -16,6 +16,8 @@ from slipway.model.signature import DTYPES, Array
 from slipway.model.tensor import Tensor
 
 _DEFAULT_SIZES = (7, 12)
+EDGES = (("all 0", 0.0), ("all -1", -1.0), ("all 100", 100.0))
+"""Labels and values of the cases whose floats are all alike."""
 _WORDS = ("", "a", "slipway", "größer", "two words")
 
 
@@ -243,5 +245,5 @@ def _edges(inputs: Sequence[Tensor], like: Case, plan: Plan) -> list[Case]:
                 for name, array in like.inputs.items()
             },
         )
-        for label, value in (("all 0", 0.0), ("all -1", -1.0), ("all 100", 100.0))
+        for label, value in EDGES
     ]

@@ -27,7 +27,8 @@ class Difference:
     """How far one output of one case is from the reference.
 
     ``relative`` divides by the reference, or by the absolute tolerance where that is larger. For
-    text and booleans ``absolute`` is the number of elements that differ.
+    text and booleans ``absolute`` is the number of elements that differ. ``largest`` is the largest
+    absolute value of a reference that is fractions, else 0.
     """
 
     case: str
@@ -36,6 +37,7 @@ class Difference:
     relative: float
     close: bool
     problem: str = ""
+    largest: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON; a difference that is not finite is null."""
@@ -86,6 +88,7 @@ def difference(
         close = bool(np.all(same | (np.isfinite(apart) & (apart <= limit))))
     lost = int(np.count_nonzero(np.isfinite(right) & ~np.isfinite(left)))
     problem = f"{lost} values are not finite, the reference's are" if lost else ""
+    finite = np.abs(right[np.isfinite(right)])
     return Difference(
         case,
         output,
@@ -93,6 +96,7 @@ def difference(
         float(np.max(relative, initial=0.0)),
         close,
         problem,
+        0.0 if whole else float(np.max(finite, initial=0.0)),
     )
 
 
