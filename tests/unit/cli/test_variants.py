@@ -64,6 +64,21 @@ def cnn() -> bytes:
     )
 
 
+def scaler() -> bytes:
+    """x [n, 2] -> y [n, 2] = (x - 1) / 2, of classical operators alone, as skl2onnx writes it."""
+    domain = {"domain": "ai.onnx.ml"}
+    node = helper.make_node("Scaler", ["x"], ["y"], offset=[1.0], scale=[0.5], **domain)
+    sides = [models.tensor("x", ["n", 2])], [models.tensor("y", ["n", 2])]
+    model = helper.make_model(
+        helper.make_graph([node], "test", *sides),
+        opset_imports=[
+            helper.make_opsetid(d, v) for d, v in [("ai.onnx.ml", 3), ("", 20), ("", 20)]
+        ],
+    )
+    model.ir_version = 10
+    return model.SerializeToString()
+
+
 def operators(path: str | Path) -> set[str]:
     return {node.op_type for node in onnx.load_model(str(path)).graph.node}
 
@@ -98,6 +113,31 @@ def test_products_become_int8_and_the_file_says_what_it_is_a_variant_of(wide: Pa
     assert variant["outputs"][0]["cosine"] > 0.999
     assert slipway("validate", kept["file"]).code in (0, 4)
     assert slipway("inspect", kept["file"]).code == 0
+
+
+def test_products_that_share_a_transposed_weight_become_int8_each(saved: Save) -> None:
+    """PyTorch writes them so where layers share weights, and says their shape beside them."""
+    random = np.random.default_rng(0)
+    model = onnx.load_model_from_string(
+        models.build(
+            [
+                helper.make_node("Gemm", ["x", "w"], ["hidden"], transB=1),
+                helper.make_node("Relu", ["hidden"], ["active"]),
+                helper.make_node("Gemm", ["active", "w"], ["again"], transB=1),
+                helper.make_node("Gemm", ["again", "v"], ["logits"], transB=1),
+            ],
+            [models.tensor("x", ["n", 64])],
+            [models.tensor("logits", ["n", 10])],
+            [
+                models.constant("w", random.normal(0, 0.2, (64, 64))),
+                models.constant("v", random.normal(0, 0.2, (10, 64))),
+            ],
+        )
+    )
+    model.graph.value_info.append(models.tensor("v", [10, 64]))
+    ended = slipway("quantize", saved(model.SerializeToString()), *ANY_SPEED, "--json")
+    assert ended.code == 0, ended.err + ended.out
+    assert ended.json["variants"][0]["outputs"][0]["cosine"] > 0.999
 
 
 def test_a_cnn_is_quantized_statically_by_channel_from_calibration_data(
@@ -207,8 +247,9 @@ def test_a_variant_that_misses_a_bound_is_not_written_and_says_why(
     assert not list(folder.glob(".slipway-*"))
 
 
-def test_a_model_without_products_is_told_so(saved: Save) -> None:
-    ended = slipway("quantize", saved(models.logarithm()), "--range", "1:2")
+@pytest.mark.parametrize("model", [models.logarithm(), scaler()], ids=["ONNX", "ai.onnx.ml alone"])
+def test_a_model_without_products_is_told_so(saved: Save, model: bytes) -> None:
+    ended = slipway("quantize", saved(model), "--range", "1:2")
     assert ended.code == 2
     assert "MatMul and Gemm, and this model has none" in ended.err
 

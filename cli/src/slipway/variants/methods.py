@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ _QUANTIZED = {
     "QuantizeLinear",
     "DequantizeLinear",
 }
+_CONVERTED = {
+    DYNAMIC: ("MatMul and Gemm", "use --method int8-static for a CNN"),
+    STATIC: ("convolutions and products with constants", ""),
+}
 _FLOAT = 1
 
 
@@ -63,7 +68,10 @@ def make(method: str, source: Path, target: Path, wishes: Wishes) -> None:
         InvalidArguments: the method does not suit the model.
         InvalidModel: ONNX Runtime's tools refuse it.
     """
-    large = bool(graphs.external_files(graphs.read(source)))
+    model = graphs.read(source)
+    large = bool(graphs.external_files(model))
+    if method in _CONVERTED and all(node.domain for node in graphs.nodes(model.graph)):
+        raise _nothing_to_convert(method)  # As of trees alone, which have a domain of their own.
     way = {OPTIMIZED: _optimize, DYNAMIC: _dynamic, STATIC: _static, HALF: _half}[method]
     try:
         with _quietly():
@@ -95,7 +103,7 @@ def _dynamic(source: Path, target: Path, wishes: Wishes, *, large: bool) -> None
         use_external_data_format=large,
         extra_options={"DefaultTensorType": _FLOAT},
     )
-    _require_quantized(target, DYNAMIC, "MatMul and Gemm", "use --method int8-static for a CNN")
+    _require_quantized(target, DYNAMIC)
 
 
 def _static(source: Path, target: Path, wishes: Wishes, *, large: bool) -> None:
@@ -125,7 +133,7 @@ def _static(source: Path, target: Path, wishes: Wishes, *, large: bool) -> None:
             "percentile": ways.Percentile,
         }[wishes.calibrate_by],
     )
-    _require_quantized(target, STATIC, "convolutions and products with constants", "")
+    _require_quantized(target, STATIC)
 
 
 def _half(source: Path, target: Path, wishes: Wishes, *, large: bool) -> None:
@@ -159,7 +167,29 @@ def _prepared(source: Path, target: Path, *, large: bool) -> Path:
         save_as_external_data=large,
         all_tensors_to_one_file=True,
     )
+    model = graphs.read(prepared)
+    _free_weights(model.graph)
+    prepared.write_bytes(model.SerializeToString())
     return prepared
+
+
+def _free_weights(graph: onnx.GraphProto) -> None:
+    """Make weights of Gemm such that each can be transposed alone, as the tools do in place.
+
+    They see neither other nodes that share the weight, nor that its shape is told beside it.
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in weights]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    uses = Counter(name for node in graphs.nodes(graph) for name in node.input)
+    for number, node in enumerate(graph.node):
+        if node.op_type == "Gemm" and node.input[1] in weights and uses[node.input[1]] > 1:
+            own = onnx.TensorProto()
+            own.CopyFrom(weights[node.input[1]])
+            own.name = f"{own.name}_{number}"
+            graph.initializer.append(own)
+            node.input[1] = own.name
 
 
 def _excluded(prepared: Path, names: Sequence[str]) -> list[str]:
@@ -172,11 +202,16 @@ def _excluded(prepared: Path, names: Sequence[str]) -> list[str]:
     return sorted(found | {f"{name}_MatMul" for name in found})
 
 
-def _require_quantized(target: Path, method: str, what: str, remedy: str) -> None:
+def _require_quantized(target: Path, method: str) -> None:
     # The graph alone is read: external data stays on disk.
     operators = {node.op_type for node in graphs.nodes(graphs.read(target).graph)}
     if not operators & _QUANTIZED:
-        raise InvalidArguments(f"{method} converts {what}, and this model has none", remedy)
+        raise _nothing_to_convert(method)
+
+
+def _nothing_to_convert(method: str) -> InvalidArguments:
+    what, remedy = _CONVERTED[method]
+    return InvalidArguments(f"{method} converts {what}, and this model has none", remedy)
 
 
 def _reader(tools: Any, batches: Sequence[Mapping[str, Array]]) -> Any:
