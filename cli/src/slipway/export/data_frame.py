@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from slipway.errors import InvalidArguments
-from slipway.export import fitted_ranges
+from slipway.export import fitted_ranges, text
 from slipway.model.signature import Array
 from slipway.model.tensor import Tensor
 
@@ -25,7 +25,6 @@ _NUMBERS = ("FP32", "FP64", "INT32", "INT64", "BOOL")
 _FITTED = ("best_estimator_", "estimator", "estimator_", "final_estimator_", "regressor_")
 _SEVERAL_FITTED = ("calibrated_classifiers_", "estimators_")
 _MOST_VALUES = 100
-_SENTENCES = 20
 _MOST_WHOLE = 60
 _UNKNOWN = "slipway-unknown"
 
@@ -74,9 +73,9 @@ def inputs(
 
 def _with_values(column: Tensor, values: Sequence[Any], *, more: bool) -> Tensor:
     """Return a column with values that a transformer knows; ``more`` says that it takes others."""
-    if text := [value for value in values if isinstance(value, str)]:
+    if words := [value for value in values if isinstance(value, str)]:
         unknown = (_UNKNOWN,) if more else ()
-        return Tensor(column.name, "BYTES", _SHAPE, (*text[:_MOST_VALUES], *unknown))
+        return Tensor(column.name, "BYTES", _SHAPE, (*words[:_MOST_VALUES], *unknown))
     numbers = [float(v) for v in values if v is not None and not math.isnan(v)]
     if not numbers:
         return column
@@ -125,15 +124,11 @@ def frame(feeds: Mapping[str, Array]) -> Any:
     return pandas.DataFrame({name: array.ravel() for name, array in feeds.items()})
 
 
-def vectorizers(estimator: Any) -> set[type]:
-    """Return the classes of fitted transformers that cut text into words."""
-    return {
-        type(step)
-        for column_transformer in _column_transformers(estimator)
-        for transformer, _ in _parts(column_transformer)
-        for step in (transformer, *_steps(transformer))
-        if hasattr(step, "vocabulary_")
-    }
+def vectorizers(estimator: Any) -> Iterator[Any]:
+    """Yield the fitted transformers of columns that cut text into words."""
+    for column_transformer in _column_transformers(estimator):
+        for transformer, _ in _parts(column_transformer):
+            yield from filter(text.is_vectorizer, (transformer, *_steps(transformer)))
 
 
 def without_text_imputers(estimator: Any) -> Any:
@@ -263,10 +258,8 @@ def _values(step: Any, count: int) -> list[list[Any]]:
     """Return the values by column that a fitted transformer knows: its categories, or its words."""
     if hasattr(step, "categories_"):
         return [np.asarray(values).tolist() for values in step.categories_]
-    if hasattr(step, "vocabulary_"):
-        words = [str(word) for word in step.vocabulary_]
-        plain = [" ".join(words[start::_SENTENCES]) for start in range(_SENTENCES)]
-        return [[*plain, *(f"{text.upper()}, ({text})!" for text in plain)]]
+    if text.is_vectorizer(step):
+        return [text.sentences(step)]
     if _imputes_text(step) and len(_fillings(step)) == count:
         return [[value] for value in _fillings(step).tolist()]
     return []

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from slipway.errors import InvalidArguments
-from slipway.export import boosting, data_frame, fitted_ranges, scalers, source
+from slipway.export import boosting, data_frame, fitted_ranges, scalers, source, text
 from slipway.export.attempt import Attempt, Exportable
 from slipway.export.obstacles import summary
 from slipway.model.signature import Array
@@ -67,7 +67,8 @@ def unpickle(path: Path) -> Any:
 
 def is_estimator(candidate: Any) -> bool:
     """Return whether an object is fitted to features, as scikit-learn's estimators are."""
-    return hasattr(candidate, "n_features_in_") and hasattr(candidate, "predict")
+    fitted = hasattr(candidate, "n_features_in_") or text.takes_text(candidate)
+    return fitted and hasattr(candidate, "predict")
 
 
 def exportable(
@@ -80,7 +81,8 @@ def exportable(
     """Prepare the conversion; without ``inputs`` it takes features [batch, n] FP32.
 
     An estimator that takes columns by name has an input for each of them, see `data_frame`;
-    ``signature`` are datatypes by column, as far as somebody wrote them down.
+    ``signature`` are datatypes by column, as far as somebody wrote them down. A pipeline whose head
+    cuts text into words takes text [batch, 1] BYTES.
 
     A classifier gives label and probabilities, or where it has none the label alone: skl2onnx's
     scores of those differ from decision_function() in signs and shape. Anything else gives what
@@ -94,11 +96,12 @@ def exportable(
             f"{type(estimator).__name__} is no fitted scikit-learn estimator", "call fit() first"
         )
     by_name = data_frame.takes_columns(estimator)
-    chosen = (
-        data_frame.inputs(estimator, inputs, signature or {})
-        if by_name
-        else (_matrix(estimator, inputs),)
-    )
+    if by_name:
+        chosen = data_frame.inputs(estimator, inputs, signature or {})
+    elif text.takes_text(estimator):
+        chosen = (text.text_input(estimator, inputs),)
+    else:
+        chosen = (_matrix(estimator, inputs),)
     conversion = _Conversion(estimator, chosen, by_name=by_name, opset=opset)
     columns = getattr(estimator, "feature_names_in_", ())
     return Exportable(
@@ -137,7 +140,7 @@ class _Conversion:
         """Convert into a file."""
         skl2onnx = _skl2onnx()
         types = importlib.import_module("skl2onnx.common.data_types")
-        options: dict[Any, Any] = dict(_of_text(self._converted))
+        options: dict[Any, Any] = dict(_of_text(self._converted, by_name=self._by_name))
         if self._classifies:
             options |= _plain_outputs(self._converted)
         # Its converter counts the columns, also those that are dropped.
@@ -178,6 +181,8 @@ class _Conversion:
         estimator, first = self._estimator, self._inputs[0]
         precise = self._precise(feeds)
         features = data_frame.frame(precise) if self._by_name else precise[first.name]
+        if first.datatype == "BYTES" and not self._by_name:
+            features = features.ravel().tolist()
         try:
             with warnings.catch_warnings():
                 # True of any matrix, and told at every call.
@@ -238,6 +243,8 @@ def _matrix(estimator: Any, inputs: Sequence[Tensor]) -> Tensor:
 
 
 def _ranges(estimator: Any, matrix: Tensor) -> dict[str, Bounds]:
+    if matrix.datatype == "BYTES":
+        return {}
     bounds = fitted_ranges.of_matrix(estimator)
     return {} if bounds is None else {matrix.name: bounds}
 
@@ -283,10 +290,11 @@ def _plain_outputs(classifier: Any) -> dict[Any, dict[str, bool]]:
     return {id(classifier): {"zipmap": False}}
 
 
-def _of_text(estimator: Any) -> dict[Any, dict[str, str]]:
+def _of_text(estimator: Any, *, by_name: bool) -> dict[int, dict[str, str]]:
     """Return skl2onnx's options for what cuts text into words."""
-    # What it asks for otherwise is not installed where little is, as in the serving image.
-    return {kind: {"locale": "C"} for kind in data_frame.vectorizers(estimator)}
+    if by_name:
+        return text.options(data_frame.vectorizers(estimator))
+    return text.options(iter([text.head(estimator)] if text.takes_text(estimator) else []))
 
 
 def _last_step(estimator: Any) -> Any:

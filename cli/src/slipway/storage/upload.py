@@ -164,15 +164,18 @@ def _in_parts(
 def _resumable(client: Client, target: dict[str, str]) -> tuple[str | None, dict[int, str]]:
     """Return the newest unfinished upload of this key with its parts' ETags, if it may be seen."""
     try:
-        found = client.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
-        ours = [item for item in found.get("Uploads", []) if item["Key"] == target["Key"]]
+        pages = client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=target["Bucket"], Prefix=target["Key"]
+        )
+        begun = [item for page in pages for item in page.get("Uploads", [])]
+        ours = [item for item in begun if item["Key"] == target["Key"]]
         if not ours:
             return None, {}
         newest = max(ours, key=lambda item: str(item.get("Initiated", "")))
-        pages = client.get_paginator("list_parts").paginate(**target, UploadId=newest["UploadId"])
+        parts = client.get_paginator("list_parts").paginate(**target, UploadId=newest["UploadId"])
         left = {
             int(part["PartNumber"]): str(part["ETag"])
-            for page in pages
+            for page in parts
             for part in page.get("Parts", [])
         }
         return str(newest["UploadId"]), left
