@@ -36,6 +36,27 @@ def test_the_guide_lists_what_each_integration_grants_besides(render, pick):
     assert dict(row.findall(GUIDE.read_text())) == more
 
 
+def of_group(resource: str, group: str) -> str:
+    """A resource as `kubectl create role` wants it: modeldeployments.slipway.dev/scale."""
+    name, *subresource = resource.split("/")
+    return "/".join([f"{name}.{group}", *subresource])
+
+
+@pytest.mark.parametrize("kind", ["view", "edit"])
+def test_a_user_may_do_by_the_role_of_the_guide_what_the_clusters_own_roles_allow(
+    kind, render, pick
+):
+    command = re.search(r"create role .*--verb=(\S+) \\\n +--resource=(\S+)", GUIDE.read_text())
+    assert command
+    verbs, resources = (part.split(",") for part in command.groups())
+    for rule in pick(render(), "ClusterRole", name=f"slipway-{kind}")["rules"]:
+        (group,) = rule["apiGroups"]
+        allowed = {of_group(resource, group) for resource in rule["resources"]}
+        # Who may read a ModelDeployment reads its status with it.
+        assert allowed - {"modeldeployments.slipway.dev/status"} <= set(resources)
+        assert set(rule["verbs"]) - {"deletecollection"} <= set(verbs)
+
+
 def helm_commands() -> list[str]:
     """Every `helm install` and `helm upgrade` of the guide, in one line each."""
     text = re.sub(r" \\\n *", " ", GUIDE.read_text())
