@@ -13,7 +13,7 @@ from cli_kit.run import slipway
 from slipway.cluster import rollout
 from slipway.cluster.kubectl import meaning
 from slipway.cluster.wait import until_ready
-from slipway.errors import Unavailable
+from slipway.errors import AccessDenied, Unavailable
 from slipway.files import digest_of
 
 
@@ -157,6 +157,16 @@ class Answers:
 
     def pods(self, _name: str) -> list[dict[str, Any]]:
         return []
+
+
+def test_waiting_does_without_the_stages_where_pods_may_not_be_listed() -> None:
+    class Reserved(Answers):
+        def pods(self, _name: str) -> list[dict[str, Any]]:
+            raise AccessDenied("pods is forbidden")
+
+    ready = model(Ready="True")
+    cluster: Any = Reserved(ready)
+    assert until_ready(cluster, "fraud", "d", 60, lambda _: None, lambda _: True) == ready
 
 
 def test_waiting_bears_a_cluster_that_is_silent_for_a_moment(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from slipway.cluster import rollout
 from slipway.cluster.kubectl import Cluster, Json
-from slipway.errors import RolloutFailed, Unavailable
+from slipway.errors import AccessDenied, RolloutFailed, Unavailable
 
 _POLL_SECONDS = 1.0
 _GRACE_SECONDS = 15.0
@@ -31,7 +31,7 @@ def until_ready(
 
     Raises:
         RolloutFailed: the operator gave up, or the time is over; with the status's own reason.
-        NotFound, AccessDenied: what kubectl said.
+        NotFound, AccessDenied: what kubectl said of the ModelDeployment.
         Unavailable: so it said for half a minute.
     """
     begun = time.monotonic()
@@ -40,7 +40,7 @@ def until_ready(
     answered = begun
     while True:
         try:
-            model, pods = cluster.get(name), cluster.pods(name)
+            model, stages = cluster.get(name), _stages(cluster, name, digest)
             answered = time.monotonic()
         except Unavailable:
             # The rollout goes on meanwhile, as when the control plane is upgraded.
@@ -57,7 +57,6 @@ def until_ready(
                 f"{progress.reason}: {progress.message}",
                 f"slipway status {name} has the whole of it",
             )
-        stages = rollout.stages(pods, digest)
         said = f"{progress.message} ({stages})" if stages else progress.message
         if said != last:
             tell(said)
@@ -68,3 +67,11 @@ def until_ready(
                 "the rollout goes on without this command: --timeout waits for longer",
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _stages(cluster: Cluster, name: str, digest: str) -> str:
+    """Return how many pods are at which stage; empty for those who may not list pods."""
+    try:
+        return rollout.stages(cluster.pods(name), digest)
+    except AccessDenied:
+        return ""
