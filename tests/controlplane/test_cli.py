@@ -154,3 +154,17 @@ def test_what_is_not_there_is_not_found(call: Call, operator: OperatorProcess) -
         ended = call(name, "absent")
         assert ended.code == 5
         assert "no ModelDeployment 'absent'" in ended.err
+
+
+def test_a_model_that_is_suspended_is_no_failure_and_is_not_waited_for(
+    call: Call, operator: OperatorProcess, space: Space, pushed: Callable[[str], Path]
+) -> None:
+    space.settle()
+    space.apply(suspend=True)
+    space.until("suspended", lambda m: m.current and "spec.suspend" in m.message)
+    told = call("status", MODEL)
+    assert "suspended: Suspended" in told.out
+    assert "last: serving" in told.out
+    ended = call("deploy", "--pushed", pushed("v2"), "--name", MODEL)
+    assert ended.code == 13
+    assert "Suspended: spec.suspend is true" in ended.err

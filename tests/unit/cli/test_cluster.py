@@ -40,7 +40,7 @@ def model(*, seen: int = 2, suspend: bool = False, **conditions: str) -> dict[st
         (model(Ready="False", Stalled="True"), "failed"),
         (model(Ready="False", Reconciling="True"), "under way"),
         (model(Ready="Unknown", Reconciling="True"), "under way"),
-        (model(Ready="True", suspend=True), "failed"),
+        (model(Ready="True", suspend=True), "suspended"),
         ({"metadata": {"generation": 1}, "spec": {}}, "under way"),
     ],
 )

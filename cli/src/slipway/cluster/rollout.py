@@ -12,7 +12,7 @@ Json = Mapping[str, Any]
 _DIGEST_ANNOTATION = "slipway.dev/digest"
 _STAGES = ("scheduling", "fetching", "loading", "ready")
 
-State = Literal["under way", "ready", "failed"]
+State = Literal["under way", "ready", "failed", "suspended"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def progress(model: Json) -> Progress:
     ready, stalled = condition(model, "Ready"), condition(model, "Stalled")
     told = str(ready.get("reason", "")), str(ready.get("message", ""))
     if model["spec"].get("suspend"):
-        return Progress("failed", "Suspended", "spec.suspend is true: nothing is rolled out")
+        return Progress("suspended", "Suspended", told[1])
     if stalled.get("status") == "True":
         return Progress("failed", *told)
     return Progress("ready" if ready.get("status") == "True" else "under way", *told)

@@ -52,7 +52,7 @@ def until_ready(
         if progress.state == "ready" and wanted(model):
             return model
         patient = progress == old and time.monotonic() - begun < _GRACE_SECONDS
-        if progress.state == "failed" and not patient:
+        if progress.state in ("failed", "suspended") and not patient:
             raise RolloutFailed(
                 f"{progress.reason}: {progress.message}",
                 f"slipway status {name} has the whole of it",
