@@ -34,6 +34,16 @@ def test_an_object_may_have_so_many_at_once_and_then_one_every_while(clock: Cloc
     assert not budget.allows("a")
 
 
+def test_the_last_events_of_an_object_are_for_warnings(clock: Clock):
+    budget = EventBudget(Rate(3, 60, for_warnings=1), Rate(100, 1), clock)
+    assert [budget.allows("a") for _ in range(3)] == [True, True, False]
+    assert budget.allows("a", warning=True)
+    assert not budget.allows("a", warning=True)
+    clock.now = 61
+    assert not budget.allows("a")
+    assert budget.allows("a", warning=True)
+
+
 def test_a_noisy_object_takes_nothing_from_another(clock: Clock):
     budget = EventBudget(Rate(3, 60), Rate(5, 1), clock)
     for _ in range(50):
@@ -89,3 +99,14 @@ async def test_an_event_has_the_words_of_the_status_and_comes_on_a_transition_on
     told = [(event["reason"], event["message"]) for event in world.events]
     assert [reason for reason, _ in told] == ["Deploying", "AccessDenied"]
     assert told[-1][1] == world.condition("Ready")["message"]
+
+
+async def test_a_failure_is_told_after_many_changes_that_went_well(world: World):
+    for turn in range(2 * PER_OBJECT.burst):
+        world.apply(digest=(samples.A, samples.B)[turn % 2])
+        world.advance(1)
+        await world.run()
+    world.behaviours["c"] = pods.fetch_ends(20, "other bytes")
+    world.apply(digest=samples.C)
+    await world.run()
+    assert [(e["type"], e["reason"]) for e in world.events][-1] == ("Warning", "RolledBack")

@@ -112,7 +112,8 @@ class Executor:
         # Before the status, whose change they report: after a crash in between they are sent once
         # more, under the same name, and never lost.
         for event in plan.events:
-            self._told(self._budget.allows(obs.model.uid) and await self._tell(event, obs.model))
+            allowed = self._budget.allows(obs.model.uid, warning=event.type == "Warning")
+            self._told(allowed and await self._tell(event, obs.model))
         if plan.status is not None and plan.status != obs.model.status:
             await self._report(plan.status, obs.model)
         return None
