@@ -63,6 +63,9 @@ def test_egress_is_limited_once_rules_are_given(render, pick):
         {"pools": {"cpu": {"flavour": "tpu"}}},
         {"pools": {"CPU": {}}},
         {"image": {"digest": "sha256:short"}},
+        {"image": {"repository": "slipway-operator:0.1.0"}},
+        {"registry": "https://registry.example.com/ml"},
+        {"registry": "registry.example.com/ml/slipway-operator:0.1.0"},
         {"controller": {"logFormat": "xml"}},
         {"pools": {"cpu": {"resources": {"limits": {"memory": "1 GB"}}}}},
         {"pools": {"cpu": {"resources": {"limits": {"cpu": -1}}}}},
@@ -83,6 +86,19 @@ def test_egress_is_limited_once_rules_are_given(render, pick):
 def test_a_mistyped_value_is_refused(render, values):
     with pytest.raises(ValueError, match="don't meet the specifications of the schema"):
         render(values)
+
+
+@pytest.mark.parametrize(
+    ("registry", "image"),
+    [
+        ("registry.example.com/ml/", "registry.example.com/ml/slipway-operator:1"),
+        ("registry:5000", "registry:5000/slipway-operator:1"),
+        ("[::1]:5000/ml", "[::1]:5000/ml/slipway-operator:1"),
+    ],
+)
+def test_a_registry_may_have_a_port_and_a_path(render, pick, registry, image):
+    deployment = pick(render({"registry": registry, "image": {"tag": "1"}}), "Deployment")
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == image
 
 
 @pytest.mark.parametrize(
