@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from slipway_operator.api.conditions import READY, STALLED
+
 GUIDE = Path(__file__).resolve().parents[3] / "docs/install.md"
 
 
@@ -55,6 +57,19 @@ def test_a_user_may_do_by_the_role_of_the_guide_what_the_clusters_own_roles_allo
         # Who may read a ModelDeployment reads its status with it.
         assert allowed - {"modeldeployments.slipway.dev/status"} <= set(resources)
         assert set(rule["verbs"]) - {"deletecollection"} <= set(verbs)
+
+
+def test_the_health_check_for_argo_cd_reads_what_the_operator_writes():
+    text = GUIDE.read_text()
+    shown = re.search(r"^    (resource\.customizations.*: \|\n(?:      .*\n)+)", text, re.MULTILINE)
+    assert shown
+    ((key, script),) = yaml.safe_load(shown[1]).items()
+    crd = yaml.safe_load((GUIDE.parents[1] / "crds/modeldeployments.yaml").read_text())["spec"]
+    assert key == f"resource.customizations.health.{crd['group']}_{crd['names']['kind']}"
+    assert set(re.findall(r"condition\.(\w+)", script)) == {READY, STALLED}
+    fields = crd["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert set(re.findall(r"obj\.spec\.(\w+)", script)) <= set(fields["spec"]["properties"])
+    assert set(re.findall(r"told\.(\w+)", script)) <= set(fields["status"]["properties"])
 
 
 def helm_commands() -> list[str]:
