@@ -27,6 +27,15 @@ def test_each_reason_for_which_a_rollout_fails_has_a_row() -> None:
     assert not missing
 
 
+def test_each_reason_of_the_readme_has_a_row() -> None:
+    def reasons(page: str) -> set[str]:
+        rows = (line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+        return set(re.findall("`([A-Z][A-Za-z]+)`", " ".join(rows)))
+
+    table = (ROOT / "README.md").read_text().split("## How failure looks")[1].split("\n## ")[0]
+    assert {"KindMissing", "RemovalHeld"} < reasons(table) <= reasons(PAGE)
+
+
 def test_metrics_that_it_names_exist() -> None:
     named = set(re.findall(r"`((?:slipway|nv)_[a-z0-9_]+)`", PAGE))
     runtime = RuntimeMetrics("model", "version", "digest").render().decode()
