@@ -393,3 +393,12 @@ def test_a_bare_model_needs_a_name_that_the_file_cannot_give(folder: Path) -> No
     (folder / "m.onnx").write_bytes(models.linear())
     ended = slipway("manifest", "m.onnx", "--uri", "s3://models/m.onnx", "--name", "m", "--json")
     valid(ended.json)
+
+
+def test_where_a_uri_is_missing_the_one_to_add_is_named(written: Write) -> None:
+    path = written(f"model: {{digest: {OLD}}}\n")
+    pushed = written(json.dumps({"uri": NEW_URI, "digest": NEW}), "pushed.json")
+    place = ("manifest", "--set-digest", path, "--path", "model.digest")
+    assert f"add uri there, as {NEW_URI}" in slipway(*place, "--pushed", pushed).err
+    assert slipway(*place, "--digest", NEW).code == 0
+    assert NEW in path.read_text()

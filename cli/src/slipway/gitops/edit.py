@@ -67,7 +67,8 @@ def _edit(
             if target.uri is None:
                 raise NotFound(
                     f"{where} has a digest but no uri beside it, and the uri changes too",
-                    "add uri there, or leave out --uri where the object's key stays the same",
+                    f"add uri there, as {uri}; where the key stays the same, give `slipway manifest"
+                    " --set-digest` the digest alone, by --digest",
                 )
             wanted.append(("uri", target.uri, uri))
         for field, node, new in wanted:
