@@ -655,6 +655,18 @@ class TestOneEventForEachTransition:
         ]
         assert all(e["involvedObject"]["uid"] for e in world.events)
 
+    async def test_no_warning_for_pods_that_were_just_asked_for(self, world):
+        await serving_a(world, replicas=2)
+        simulated = world.controllers
+        world.controllers = lambda: None
+        world.apply(digest=samples.A, replicas=4)
+        await world.run()
+        assert world.condition("Ready")["reason"] == "PodsMissing"
+        world.controllers = simulated
+        await world.run()
+        told = [(e["type"], e["reason"]) for e in world.events][-2:]
+        assert told == [("Normal", "PodsMissing"), ("Normal", "Serving")]
+
     async def test_a_warning_for_lost_pods_while_others_serve(self, world):
         await serving_a(world, replicas=2)
         simulated = world.controllers

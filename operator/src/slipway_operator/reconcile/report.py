@@ -193,18 +193,30 @@ def _last_failure(revisions: tuple[Revision, ...]) -> LastFailure | None:
 def events_of(before: Json, after: Json) -> tuple[Event, ...]:
     """One Event when Ready changed its status or its reason.
 
-    A model that serves with fewer pods than it should is Ready, and the Event is a Warning.
+    A model that serves with fewer pods than it should is Ready, and the Event is a Warning, unless
+    the ones that are missing were just asked for.
     """
     old = find(before.get("conditions") or [], READY)
     new = find(after["conditions"], READY)
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]):
         return ()
     stalled = find(after["conditions"], STALLED)
-    normal = not stalled and new["reason"] in (*AS_ASKED, *_UNDER_WAY)
+    normal = not stalled and (
+        new["reason"] in (*AS_ASKED, *_UNDER_WAY) or _pods_are_coming(before, after, new)
+    )
     return (
         Event(
             type="Normal" if normal else "Warning",
             reason=stalled.get("reason", new["reason"]) if stalled else new["reason"],
             message=new["message"],
         ),
+    )
+
+
+def _pods_are_coming(before: Json, after: Json, ready: Json) -> bool:
+    """Whether more pods are wanted, nothing speaks against them, and none was lost."""
+    return (
+        ready["status"] == "True"
+        and ready["reason"] == "PodsMissing"
+        and after.get("readyReplicas", 0) >= before.get("readyReplicas", 0)
     )
