@@ -135,6 +135,18 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"runtime.preferredProviders": ["openvino"]},
         "spec.runtime.preferredProviders[0]",
     ),
+    "a required provider of no name": (
+        {"runtime.providers": ["cuda"]},
+        "spec.runtime.providers[0]",
+    ),
+    "a surge in words": (
+        {"rollout.maxSurge": "abc"},
+        "must be a number of pods or a percentage of them, such as 1 or 25%",
+    ),
+    "fewer pods than none": (
+        {"rollout.maxUnavailable": -1},
+        "must be a number of pods or a percentage of them",
+    ),
     "no provider at all": ({"runtime.providers": []}, "should have at least 1 items"),
     "threads of zero": ({"runtime.threads": {"intraOp": 0}}, "greater than or equal to 1"),
     "deadline of zero": ({"rollout.progressDeadlineSeconds": 0}, "greater than or equal to 1"),

@@ -20,7 +20,7 @@ from slipway_operator.api.spec import (
     CPU_PROVIDER,
     Cidr,
     IntOrPercent,
-    PreferredProvider,
+    Provider,
     ProviderOptions,
     Quantity,
     is_zero,
@@ -119,8 +119,8 @@ class Pool(_Strict):
 
     image: str = Field(min_length=1, description="Serving image.")
     image_pull_policy: str = "IfNotPresent"
-    providers: list[str] = Field(default_factory=lambda: [CPU_PROVIDER], min_length=1)
-    preferred_providers: list[PreferredProvider] = Field(default_factory=list[str])
+    providers: list[Provider] = Field(default_factory=lambda: [CPU_PROVIDER], min_length=1)
+    preferred_providers: list[Provider] = Field(default_factory=list[str])
     provider_options: ProviderOptions = Field(default_factory=dict)
     resources: PoolResources = Field(default_factory=PoolResources)
     node_selector: dict[str, str] = Field(default_factory=dict)

@@ -11,7 +11,7 @@ from slipway_operator.api.spec.values import (
     Bytes,
     LibraryPath,
     ModelAlias,
-    PreferredProvider,
+    Provider,
     ProviderOptions,
     Quantity,
     Workers,
@@ -167,13 +167,13 @@ class Runtime(Schema):
     image: str | None = Field(
         default=None, min_length=1, description="Serving image. Default: the pool's."
     )
-    providers: list[str] | None = Field(
+    providers: list[Provider] | None = Field(
         default=None,
         min_length=1,
         max_length=8,
         description="Execution providers, all required, in order. Default: the pool's.",
     )
-    preferred_providers: list[PreferredProvider] | None = Field(
+    preferred_providers: list[Provider] | None = Field(
         default=None,
         max_length=8,
         description="Execution providers that are used where they can be had, in order, before "

@@ -7,9 +7,6 @@ from pydantic import Field, WithJsonSchema
 from slipway_operator.api.schema import INT_OR_STRING, OPAQUE_OBJECT, cel, validated
 
 OpaqueObject = Annotated[dict[str, Any], WithJsonSchema(OPAQUE_OBJECT)]
-IntOrPercent = Annotated[
-    int | str, WithJsonSchema({**INT_OR_STRING, "anyOf": [{"type": "integer"}, {"type": "string"}]})
-]
 
 
 def is_zero(value: int | str) -> bool:
@@ -30,6 +27,15 @@ def _int_or_string(rule: dict[str, str]) -> WithJsonSchema:
     )
 
 
+IntOrPercent = Annotated[
+    int | str,
+    _int_or_string(
+        cel(
+            "type(self) == int ? self >= 0 : self.matches('^[0-9]+%$')",
+            "must be a number of pods or a percentage of them, such as 1 or 25%",
+        )
+    ),
+]
 _NUMBER = "([0-9]+|[0-9]*[.][0-9]+)"
 _MULTIPLES = "k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei"
 Quantity = Annotated[
@@ -98,9 +104,7 @@ HostName = Annotated[
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
     ),
 ]
-PreferredProvider = Annotated[
-    str, Field(pattern="^[A-Za-z][A-Za-z0-9]*ExecutionProvider$", max_length=64)
-]
+Provider = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*ExecutionProvider$", max_length=64)]
 CPU_PROVIDER = "CPUExecutionProvider"
 ProviderOptions = dict[str, dict[str, Annotated[str, Field(max_length=1024)]]]
 # The runtime reads a list that commas separate.
