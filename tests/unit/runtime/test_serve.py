@@ -506,6 +506,17 @@ def test_the_access_log_carries_the_request_id(tmp_path: Path) -> None:
     assert (line["digest"], line["bytes"]) == (server.digest, len(b'{"y":[41.0,51.0]}'))
 
 
+@pytest.mark.parametrize("inline", ["500", "0"])
+def test_values_that_the_model_cannot_take_leave_no_line_in_the_log(
+    tmp_path: Path, inline: str
+) -> None:
+    extra = {"SLIPWAY_INLINE_MICROSECONDS": inline}
+    with Server(tmp_path, onnx_models.lookup(), extra=extra) as server:
+        before = server.start().wait_until_ready().wait_for_log("phase ready")
+        assert server.post("/predict", {"index": [0, 99]}).status == 400
+        assert server.log.splitlines() == before
+
+
 def test_a_path_makes_no_lines_of_its_own_in_the_access_log(tmp_path: Path) -> None:
     extra = {"SLIPWAY_ACCESS_LOG": "true", "SLIPWAY_LOG_FORMAT": "text"}
     with Server(tmp_path, onnx_models.linear(), extra=extra) as server:

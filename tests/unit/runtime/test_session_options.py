@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import json
 import threading
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def test_the_limit_of_the_arena_stops_a_request_and_not_the_server(tmp_path: Pat
         server.start().wait_until_ready()
         reply = server.post("/predict", {"shape": [10_000_000]})
         assert (reply.status, "memory" in reply.json["error"]) == (500, True), reply.body
+        line = json.loads(server.wait_for_log("a request failed")[-1])
+        assert line["message"] == f"a request failed: {reply.json['error']}"
         assert server.post("/predict", {"shape": [3]}).json == {"y": [1, 1, 1]}
 
 

@@ -72,6 +72,7 @@ class Model:
         selects: bool = False,
     ) -> None:
         self.identity = identity
+        self._ordinary = ort.run_options()
         self._use(session)
         self.open_profiled: Callable[[Path], ort.OrtSession] | None = None
         self.providers = session.get_providers()
@@ -171,6 +172,7 @@ class Model:
     def _execute(
         self, names: Sequence[str], inputs: Mapping[str, Array], options: Any = None
     ) -> Sequence[object]:
+        options = options or self._ordinary
         if not self._bf16_inputs and not self._bf16_outputs:
             return self._plain_run(names, inputs, options)
         feeds: dict[str, Any] = dict(inputs)

@@ -70,6 +70,7 @@ _ONNX_BFLOAT16 = 16
 _CUDA_PROVIDERS = ("CUDA", "Tensorrt", "NvTensorRTRTX")
 _PROVIDER_SUFFIX = "ExecutionProvider"
 _LOG_ERRORS_ONLY = 3
+_LOG_FATAL_ONLY = 4
 _OPERATOR_SIGNS = ("is not a registered function/op",)
 _OPSET_SIGNS = (
     "official released onnx opset versions",
@@ -262,8 +263,13 @@ def plain_run(session: OrtSession) -> Callable[..., list[object]]:
 
 
 def run_options() -> Any:
-    """Return the options of one run."""
-    return _ort.RunOptions()
+    """Return options of runs; what fails is told by exceptions, and not by ONNX Runtime's log.
+
+    It would write a line of its own form for each request whose values the model cannot take.
+    """
+    options = _ort.RunOptions()
+    options.log_severity_level = _LOG_FATAL_ONLY
+    return options
 
 
 def bfloat16_value(bits: Array) -> Any:

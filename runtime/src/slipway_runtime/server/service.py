@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
-from slipway_runtime.errors import AbandonedError, DeadlineExceeded
+from slipway_runtime.errors import AbandonedError, DeadlineExceeded, InferenceFailed
 from slipway_runtime.inference.executor import Execution, Executor
 from slipway_runtime.inference.json_values import NonFinite
 from slipway_runtime.inference.model import Model
@@ -25,6 +26,8 @@ A = TypeVar("A")
 WhenLost: TypeAlias = Callable[[Callable[[], None]], None]
 
 _MICROSECONDS: Final = 1e6
+
+logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -116,8 +119,10 @@ class Service:
                 answer = await self._codec.call(partial(call.encode, outputs, self._non_finite))
         except AbandonedError:
             raise
-        except Exception:
+        except Exception as error:
             self.failed(started)
+            if isinstance(error, InferenceFailed):
+                logger.error("a request failed: %s", error.message)
             raise
         ended = time.perf_counter()
         metrics = self.metrics
