@@ -380,6 +380,20 @@ def fails_when_warm() -> bytes:
     )
 
 
+def needs_pixels(least: int = 3) -> bytes:
+    """x [n, 1, h, w] FP32 -> y [n, 1, 1, 1]: fails on images with sides below ``least``."""
+    kernel = numpy_helper.from_array(np.ones((1, 1, least, least), np.float32), "kernel")
+    return build(
+        [
+            helper.make_node("Conv", ["x", "kernel"], ["sums"]),
+            helper.make_node("GlobalAveragePool", ["sums"], ["y"]),
+        ],
+        [tensor("x", ["n", 1, "h", "w"])],
+        [tensor("y", ["n", 1, 1, 1])],
+        [kernel],
+    )
+
+
 def grows_when_loaded(mebibytes: int) -> bytes:
     """x [n, 4] FP32 -> y [n, 4]: a small file whose constants are folded into so much at load."""
     shape = numpy_helper.from_array(np.array([mebibytes, 1 << 18], dtype=np.int64), "shape")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -31,6 +32,13 @@ from slipway_runtime.settings import CPU_PROVIDER
 _MISSING: Final = "missing"
 _NAN: Final = "nan"
 _MAX_INPUT_BYTES: Final = 1024 * 1024 * 1024
+# Models of images halve their sizes some times, or cut borders off: many do not run on one pixel.
+_LARGER_SIZES: Final = (32, 224)
+_MAX_GUESSED_ELEMENTS: Final = 1024 * 1024
+_REMEDY: Final = (
+    "; a golden sample, of its package or in spec.golden (SLIPWAY_GOLDEN), or its metadata property"
+    " typical tells what it can run on"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +68,8 @@ class Model:
     ``providers`` are those of the session, ``passed_over`` the preferred ones that it lacks, each
     with the reason. ``selects`` tells that values decide how many rows some outputs have.
     ``takes_missing`` is what the metadata property ``missing`` says: where it is ``nan``, fractions
-    that are missing in named columns are NaN.
+    that are missing in named columns are NaN. ``free_size`` is a size of symbolic dimensions behind
+    the first on which the model runs, as far as the warm-up could tell.
     """
 
     def __init__(
@@ -103,6 +112,7 @@ class Model:
         self.columns = listed or columns.read(properties, inputs)
         self.typical = typical.read(properties, inputs)
         self.takes_missing = properties.get(_MISSING) == _NAN
+        self.free_size = 1
         self._all_outputs = self.signature.output_names
         self._outputs_by_name = {spec.name: spec for spec in outputs}
         self._bf16_inputs = [spec.name for spec in inputs if spec.datatype.name == BF16]
@@ -222,13 +232,30 @@ class Model:
         """Run once on these inputs and learn the labels of maps; return the inputs.
 
         Without inputs these are zeros, or the first of an input's typical values, each symbolic
-        dimension being 1.
+        dimension being 1. If the model does not run on that, those behind the first are larger:
+        `free_size` tells what they are.
 
         Raises:
             WarmupFailed: the run failed.
             OutOfMemory: the run could not be allocated.
         """
-        feeds = inputs or self._made_up()
+        if inputs:
+            return self._run_first(inputs, "a golden sample")
+        values_of = "typical values" if self.typical else "zeros"
+        try:
+            return self._run_first(self._made_up(1), values_of, _REMEDY)
+        except WarmupFailed:
+            for size in self._larger_sizes():
+                with contextlib.suppress(WarmupFailed, OutOfMemory):
+                    feeds = self._run_first(self._made_up(size), values_of)
+                    logger.info("the model does not run on sizes of 1, but on those of %d", size)
+                    self.free_size = size
+                    return feeds
+            raise
+
+    def _run_first(
+        self, feeds: Mapping[str, Array], values_of: str, remedy: str = ""
+    ) -> Mapping[str, Array]:
         try:
             values = self._execute(self._all_outputs, feeds)
         except Exception as error:
@@ -238,18 +265,25 @@ class Model:
                     f"there is not enough memory for a first run: {text}; raise the memory limit"
                 ) from error
             shapes = {name: list(array.shape) for name, array in feeds.items()}
-            values_of = (
-                "a golden sample" if inputs else "typical values" if self.typical else "zeros"
-            )
             raise WarmupFailed(
                 f"the model loads, but a first run on {values_of} of the shapes {shapes} fails:"
-                f" {text}"
+                f" {text}{remedy}"
             ) from error
         self._learn_labels(dict(zip(self._all_outputs, values, strict=True)))
         return feeds
 
-    def _made_up(self) -> dict[str, Array]:
-        zeros = {spec.name: _zeros(spec) for spec in self.signature.inputs}
+    def _larger_sizes(self) -> Iterator[int]:
+        """Return sizes to guess for symbolic dimensions behind the first, if there are such."""
+        specs = self.signature.inputs
+        if all(spec.smallest(1) == spec.smallest(2) for spec in specs):
+            return
+        for size in _LARGER_SIZES:
+            elements = sum(math.prod(spec.smallest(size)) for spec in specs)
+            if elements <= _MAX_GUESSED_ELEMENTS:
+                yield size
+
+    def _made_up(self, free_size: int) -> dict[str, Array]:
+        zeros = {spec.name: _zeros(spec, free_size) for spec in self.signature.inputs}
         return zeros | {
             name: typical.filled(values, zeros[name].shape) for name, values in self.typical.items()
         }
@@ -309,8 +343,8 @@ def load(
     return model
 
 
-def _zeros(spec: TensorSpec) -> Array:
-    shape = tuple(1 if size is None else size for size in spec.shape or ())
+def _zeros(spec: TensorSpec, free_size: int) -> Array:
+    shape = spec.smallest(free_size)
     size = math.prod(shape) * spec.datatype.dtype.itemsize
     if size > _MAX_INPUT_BYTES:
         raise WarmupFailed(

@@ -88,6 +88,11 @@ class TensorSpec:
                 return False
         return True
 
+    def smallest(self, free_size: int) -> tuple[int, ...]:
+        """Return a shape of one row whose other symbolic dimensions have this size."""
+        sizes = enumerate(self.shape or ())
+        return tuple((free_size if axis else 1) if size is None else size for axis, size in sizes)
+
     @property
     def batchable(self) -> bool:
         """Whether dimension 0 is there and not fixed."""

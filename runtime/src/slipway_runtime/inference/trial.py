@@ -159,8 +159,9 @@ class _Trial:
         if len(different) > 1:
             yield _Rows(different, _ORDINARY).first(_TRIAL_ROWS)
             return
+        free_size = self.model.free_size
         for scales in (_SCALES, _ORDINARY):
-            for inner in _INNER_SIZES:
+            for inner in _INNER_SIZES if free_size == 1 else (free_size,):
                 made = [
                     _row(self.model, number, inner, scale) for number, scale in enumerate(scales)
                 ]

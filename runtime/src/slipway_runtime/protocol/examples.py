@@ -41,7 +41,9 @@ def of_model(model: Model, sample: Mapping[str, Array] | None = None) -> Example
     """
     specs = model.signature.inputs
     shapes = {
-        spec.name: _smallest(spec) if sample is None else list(sample[spec.name].shape)
+        spec.name: list(
+            spec.smallest(model.free_size) if sample is None else sample[spec.name].shape
+        )
         for spec in specs
     }
     elements = sum(math.prod(shape) for shape in shapes.values())
@@ -96,10 +98,6 @@ def as_csv(model: Model, examples: Examples) -> str | None:
     rows = zip(*columns.values(), strict=True)
     csv.writer(text, lineterminator="\n").writerows([list(columns), *rows])
     return text.getvalue()
-
-
-def _smallest(spec: TensorSpec) -> list[int]:
-    return [1 if size is None else size for size in spec.shape or ()]
 
 
 def _zeros(spec: TensorSpec, shape: list[int]) -> Example:
