@@ -550,6 +550,14 @@ def custom_operator() -> bytes:
     return model.SerializeToString()
 
 
+def lower_case(locale: str) -> bytes:
+    """text [n] BYTES -> y [n] BYTES in lower case, as a locale of the C library has it."""
+    node = helper.make_node(
+        "StringNormalizer", ["text"], ["y"], case_change_action="LOWER", locale=locale
+    )
+    return build([node], [tensor("text", ["n"], "BYTES")], [tensor("y", ["n"], "BYTES")])
+
+
 def unknown_operator() -> bytes:
     """A graph with an operator that ONNX has not got: well-formed, and refused at load."""
     return build(

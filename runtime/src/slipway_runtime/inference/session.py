@@ -72,6 +72,7 @@ _PROVIDER_SUFFIX = "ExecutionProvider"
 _LOG_ERRORS_ONLY = 3
 _LOG_FATAL_ONLY = 4
 _OPERATOR_SIGNS = ("is not a registered function/op",)
+_LOCALE_SIGNS = ("Failed to construct locale",)
 _OPSET_SIGNS = (
     "official released onnx opset versions",
     "Unsupported model IR version",
@@ -314,6 +315,11 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
     remedy = ""
     if _has(text, _OPERATOR_SIGNS):
         remedy = "; SLIPWAY_CUSTOM_OP_LIBRARIES names libraries with operators of your own"
+    elif _has(text, _LOCALE_SIGNS):
+        remedy = (
+            "; this locale of its text operators is not installed here: export it with the locale"
+            " C, as `slipway export` does"
+        )
     return InvalidModel(f"ONNX Runtime {VERSION} refuses the model: {text}{remedy}")
 
 
