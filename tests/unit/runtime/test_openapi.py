@@ -91,6 +91,23 @@ async def test_every_example_of_the_document_is_answered(
         assert reply.status == 200, (path, kind, reply.body[:200])
 
 
+@pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "INT64", "BF16"])
+async def test_the_example_of_the_page_is_answered(tmp_path: Path, datatype: str) -> None:
+    served, _ = await described(tmp_path, onnx_models.identity(datatype))
+    example = await served.request("GET", "/example.json")
+    assert example.body.startswith(b'{\n  "x": [[')
+    assert (await served.request("POST", "/predict", example.body)).status == 200
+
+
+@pytest.mark.parametrize("shape", [IMAGE, TOO_LARGE])
+async def test_an_example_that_is_too_long_to_look_at_is_left_out(
+    tmp_path: Path, shape: tuple[str | int, ...]
+) -> None:
+    served, _ = await described(tmp_path, onnx_models.identity(shape=shape))
+    reply = await served.request("GET", "/example.json")
+    assert (reply.status, reply.body) == (200, b"")
+
+
 @pytest.mark.parametrize(
     ("content", "values"),
     [

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import expect
+from runtime_kit import onnx_models
 from runtime_kit.browser import open_page
 from runtime_kit.process import Server
 
@@ -41,6 +45,18 @@ def test_a_person_sees_the_model_sends_a_sample_and_reads_the_answer(linear_serv
         # The browser itself notes an answer of 400, and nothing else.
         assert [line for line in said if "400" not in line] == []
         assert {address.split("/")[2] for address in asked} == {origin.removeprefix("http://")}
+
+
+def test_the_sample_that_a_person_sees_is_one_that_the_model_takes(tmp_path: Path) -> None:
+    jobs = json.dumps({"job": ["cook", "clerk"]})
+    with Server(tmp_path, onnx_models.categories(jobs)) as server, open_page() as (page, _, said):
+        server.start().wait_until_ready()
+        page.goto(f"http://127.0.0.1:{server.port}/")
+        sample = page.get_by_label("Body of POST /predict")
+        expect(sample).to_have_value('{\n  "job": [["cook"]],\n  "age": [[0.0]]\n}')
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#outcome")).to_contain_text("200 in ")
+        assert said == []
 
 
 def test_a_person_reads_which_routes_there_are_and_what_they_take(linear_server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Bodies that the loaded model takes, for its OpenAPI document.
+"""Bodies that the loaded model takes, for its OpenAPI document and its page.
 
 Their values are those of the first golden sample while they are few, else zeros of its shapes;
 without one they are the zeros that the model was warmed up with.
@@ -17,10 +17,12 @@ import numpy as np
 from slipway_runtime.inference.json_values import to_json_ready
 from slipway_runtime.inference.model import Model
 from slipway_runtime.inference.tensors import Array, TensorSpec
+from slipway_runtime.protocol.request import encode_json
 
 # An image of 3 x 224 x 224 has 150,528 elements; as zeros they are 300 kB of JSON.
 MOST_ELEMENTS: Final = 200_000
 _MOST_OF_A_SAMPLE: Final = 4096
+_MOST_TO_LOOK_AT: Final = 1024
 
 
 class Example(NamedTuple):
@@ -57,6 +59,17 @@ def of_model(model: Model, sample: Mapping[str, Array] | None = None) -> Example
 def by_name(examples: Examples) -> dict[str, Any]:
     """Return the body of /predict: nested values by input name."""
     return {name: example.nested for name, example in examples.items()}
+
+
+def to_look_at(examples: Examples) -> bytes:
+    """Return the body of /predict with a line for each input; empty if it would be too long."""
+    if sum(math.prod(example.shape) for example in examples.values()) > _MOST_TO_LOOK_AT:
+        return b""
+    members = (
+        b"  " + encode_json(name) + b": " + encode_json(example.nested)
+        for name, example in examples.items()
+    )
+    return b"{\n" + b",\n".join(members) + b"\n}"
 
 
 def by_columns(examples: Examples) -> dict[str, Any]:

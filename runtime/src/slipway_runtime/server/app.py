@@ -46,7 +46,13 @@ Table: TypeAlias = Mapping[str, Mapping[str, Handler]]
 logger = logging.getLogger(__name__)
 
 _DOCUMENT: Final = "/openapi.json"
-_OF_THE_MODEL: Final = (_DOCUMENT, "/predict", "/invocations", "/v2/repository/index")
+_OF_THE_MODEL: Final = (
+    _DOCUMENT,
+    "/example.json",
+    "/predict",
+    "/invocations",
+    "/v2/repository/index",
+)
 _RETRY: Final = ((b"retry-after", b"%d" % (NotReady.retry_after or 0)),)
 _TRACE_CONTEXT: Final = (b"traceparent", b"tracestate")
 _READY_SUFFIX: Final = "/ready"

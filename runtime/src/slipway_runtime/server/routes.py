@@ -59,6 +59,7 @@ class ModelRoutes:
         table: dict[str, Mapping[str, Handler]] = {
             "/predict": {"POST": self._inference(predict.decode)},
             "/invocations": {"POST": self._inference(mlflow.decode, mlflow.CSV)},
+            "/example.json": {"GET": self._example},
             "/v2/models/stats": {"GET": self._statistics},
             "/v2/repository/index": {"POST": self._index},
             "/debug/profile": {"POST": self._profiling.answer},
@@ -97,6 +98,10 @@ class ModelRoutes:
 
     async def _metadata(self, _exchange: Exchange) -> Response:
         return json_response(200, v2_info.metadata(self.model))
+
+    async def _example(self, _exchange: Exchange) -> Response:
+        shown = b"" if self.examples is None else examples.to_look_at(self.examples)
+        return Response(200, shown)
 
     async def _tensorflow_status(self, _exchange: Exchange) -> Response:
         return json_response(

@@ -1,28 +1,6 @@
 // Shows the model and sends samples.
 "use strict";
 
-const EXAMPLE_ELEMENTS = 1024;
-
-function zeros(datatype, shape) {
-  if (shape.length === 0) {
-    return datatype === "BOOL" ? false : datatype === "BYTES" ? "" : 0;
-  }
-  const size = shape[0] === -1 ? 1 : shape[0];
-  return Array.from({ length: size }, () => zeros(datatype, shape.slice(1)));
-}
-
-// A body that the model takes, unless it would be too long to look at.
-function example(inputs) {
-  const elements = inputs.reduce(
-    (sum, tensor) => sum + tensor.shape.reduce((product, size) => product * Math.max(1, size), 1), 0);
-  if (elements > EXAMPLE_ELEMENTS) {
-    return "";
-  }
-  const members = inputs.map((tensor) =>
-    `  ${JSON.stringify(tensor.name)}: ${JSON.stringify(zeros(tensor.datatype, tensor.shape))}`);
-  return `{\n${members.join(",\n")}\n}`;
-}
-
 function row(role, tensor) {
   const cells = [role, tensor.name, tensor.datatype, `[${tensor.shape.join(", ")}]`];
   const line = document.createElement("tr");
@@ -44,7 +22,9 @@ async function showModel(name) {
   element("tensors").replaceChildren(
     ...metadata.inputs.map((tensor) => row("input", tensor)),
     ...metadata.outputs.map((tensor) => row("output", tensor)));
-  const body = example(metadata.inputs);
+  const given = await ask("example.json");
+  // As it came: parsing it here would round 64-bit integers.
+  const body = given.ok ? await given.text() : "";
   element("sample").value = body;
   element("sample").placeholder = body ? "" : "The inputs are too large for an example.";
   element("send").disabled = false;
