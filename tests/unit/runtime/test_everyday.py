@@ -116,6 +116,8 @@ def test_mlflows_forms(
     [
         (abc, b"c,a,b\n3,1,2\n9,5,0\n", [123, 509]),
         (abc, "\ufeffa,b,c\r\n1,2,3\r\n".encode(), [123]),
+        (abc, b"c, a,b \n3,1,2\n", [123]),
+        (lambda: onnx_models.weighted(["a", " b", "c "]), b"a, b,c \n1,2,3\n", [123]),
         (
             onnx_models.input_per_column,
             b'name,age\n"a,b",7\n',
@@ -307,7 +309,8 @@ def test_a_cell_of_csv_may_be_long(load_model: LoadModel) -> None:
         (b"a,b,c\n1,2,x\n", "column 'c': 'x' is no FP32"),
         (b"a,b,c\n1,2,1_0\n", "'1_0' is no FP32"),
         (b"a,b,c\n1,2,\n", "'' is no FP32"),
-        (b"a,b,c\n1,2,nan\n", "out of range"),
+        (b"a,b,c\n1,2,nan\n", "column 'c': 'nan' is no FP32"),
+        (b"a,b,c, a\n1,2,3,4\n", "the column 'a' is there 2 times"),
         (b"\xff", "not UTF-8"),
         (b'a,b,c\n"1"x,2,3\n', "not CSV"),
     ],

@@ -102,7 +102,7 @@ def from_csv(content: bytes) -> Frame:
         raise BadRequest(f"the body is not CSV: {error}") from None
     if not lines:
         raise BadRequest("the body is empty, expected CSV with the column names in its first line")
-    columns = [name.strip() for name in lines[0][0]]
+    columns = lines[0][0]
     rows = lines[1:]
     for line, number in rows:
         if len(line) != len(columns):
@@ -121,10 +121,7 @@ def to_inputs(model: Model, frame: Frame) -> dict[str, Array]:
         BadRequest: a column is missing or there twice, which column is meant cannot be known, or
             a cell does not fit.
     """
-    places = {name: place for place, name in enumerate(frame.columns)}
-    if len(places) < len(frame.columns):
-        ((name, count),) = Counter(frame.columns).most_common(1)
-        raise BadRequest(f"the column {name[:100]!r} is there {count} times")
+    places = _places(frame)
     if not frame.rows:
         raise BadRequest("the data have columns and no rows: there is nothing to predict")
     inputs: dict[str, Array] = {}
@@ -136,6 +133,16 @@ def to_inputs(model: Model, frame: Frame) -> dict[str, Array]:
         check_shape(spec, array.shape)
         inputs[spec.name] = array
     return inputs
+
+
+def _places(frame: Frame) -> dict[str, int]:
+    """Return where each column is; of a CSV file also by its name without spaces around it."""
+    names = [name.strip() for name in frame.columns] if frame.text else frame.columns
+    places = {name: place for place, name in enumerate(names)}
+    if len(places) < len(names):
+        ((name, count),) = Counter(names).most_common(1)
+        raise BadRequest(f"the column {name[:100]!r} is there {count} times")
+    return places | {name: place for place, name in enumerate(frame.columns)}
 
 
 def _wanted(model: Model, spec: TensorSpec, frame: Frame, places: Mapping[str, int]) -> list[str]:
@@ -213,7 +220,7 @@ def _parse(spec: TensorSpec, cell: object, column: str) -> object:
             raise ValueError  # Python would read 1_000 as a number.
         match spec.datatype.kind:
             case "f":
-                return float(text)
+                return _finite(float(text))
             case "i" | "u":
                 return int(text)
             case "b":
@@ -224,6 +231,12 @@ def _parse(spec: TensorSpec, cell: object, column: str) -> object:
         raise BadRequest(
             f"column {column[:100]!r}: {text[:40]!r} is no {spec.datatype.name}"
         ) from None
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def _listed(names: Sequence[str]) -> str:
