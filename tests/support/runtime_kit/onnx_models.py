@@ -550,6 +550,23 @@ def custom_operator() -> bytes:
     return model.SerializeToString()
 
 
+def splits_text(operator: str = "StringSplit") -> bytes:
+    """text [n] BYTES -> parts [n, parts] BYTES, at spaces; or the same by ``Tokenizer``."""
+    if operator == "StringSplit":
+        node = helper.make_node(operator, ["text"], ["parts", "count"], delimiter=" ")
+    else:
+        options: dict[str, Any] = {"separators": [" "], "pad_value": "", "mark": 0, "mincharnum": 1}
+        node = helper.make_node(operator, ["text"], ["parts"], domain="com.microsoft", **options)
+    content = build(
+        [node],
+        [tensor("text", ["n"], "BYTES")],
+        [tensor("parts", ["n", "parts"], "BYTES")],
+    )
+    model = onnx_from(content)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model.SerializeToString()
+
+
 def lower_case(locale: str) -> bytes:
     """text [n] BYTES -> y [n] BYTES in lower case, as a locale of the C library has it."""
     node = helper.make_node(

@@ -16,6 +16,7 @@ from slipway_runtime.errors import BadRequest
 from slipway_runtime.inference import trial
 from slipway_runtime.inference.batching import key_of
 from slipway_runtime.inference.model import Model
+from slipway_runtime.inference.operators import mixing_rows
 from slipway_runtime.inference.timing import Predictor
 from slipway_runtime.inference.trial import AUTO_ROWS, limits_for
 
@@ -105,6 +106,19 @@ def test_a_model_whose_values_decide_how_many_rows_come_is_not_batched(
         server.start().wait_until_ready()
         assert server.get("/v2/models/m/config").json["max_batch_size"] == 0
         assert "Compress lets values decide how many rows come" in server.log
+
+
+@pytest.mark.parametrize("operator", ["StringSplit", "Tokenizer"])
+def test_a_model_that_makes_rows_as_wide_as_the_widest_of_a_run_is_not_batched(
+    load_model: LoadModel, operator: str
+) -> None:
+    assert limits_for(load_model(onnx_models.splits_text(operator)), 8, 0).max_rows == 1
+
+
+def test_text_that_is_split_is_not_batched_whatever_the_trial_could_show(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_models.splits_text())
+    assert "StringSplit makes a row as wide as the widest" in (mixing_rows(path) or "")
 
 
 def test_a_model_that_cannot_run_on_large_numbers_is_tried_on_ordinary_ones(

@@ -61,6 +61,9 @@ _DEPENDING_ON_VALUES: Final = frozenset(
 _SELECTING: Final = frozenset(("Compress", "NonMaxSuppression", "NonZero", "Unique"))
 """How many rows they give follows from values: as many as there are inputs' by chance alone."""
 
+_PADDING: Final = frozenset(("StringSplit",))
+"""They give each row as many columns as the text of the run has that has most."""
+
 _SCALING_BY_THE_RUN: Final = frozenset(
     ("DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 )
@@ -87,6 +90,8 @@ def mixing_rows(path: Path) -> str | None:
     """
     if (name := _first(path, _SCALING_BY_THE_RUN)) is not None:
         return f"{name} computes a row otherwise beside other rows"
+    if (name := _first(path, _PADDING)) is not None:
+        return f"{name} makes a row as wide as the widest of a run"
     if (name := selecting(path)) is not None:
         return (
             f"{name} lets values decide how many rows come, so they cannot be assigned to requests"

@@ -312,8 +312,9 @@ def _row(model: Model, number: int, inner: int, scale: float) -> dict[str, Array
                     else values.astype(spec.datatype.dtype)
                 )
             case "O":
+                # Of several lengths: some operators make all texts of a run as long as its longest.
                 texts = np.empty(shape, dtype=np.object_)
-                texts[...] = f"row {number}"
+                texts[...] = "row" + f" {number}, {number}" * (number + 1)
                 row[spec.name] = texts
             case _:
                 # 0 and 1 are valid for nearly every index, token and flag.
