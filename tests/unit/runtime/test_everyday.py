@@ -20,8 +20,10 @@ from runtime_kit.process import Server
 from slipway_runtime.artifact.digest import Digest
 from slipway_runtime.errors import BadRequest
 from slipway_runtime.inference import model as models
+from slipway_runtime.inference.json_values import NonFinite, to_json_ready
 from slipway_runtime.inference.model import Model
-from slipway_runtime.protocol import frames, mlflow, predict, tfserving, v2, v2_info
+from slipway_runtime.inference.tensors import Array, TensorSpec
+from slipway_runtime.protocol import frames, mlflow, predict, tfserving, v2, v2_info, values
 from slipway_runtime.protocol.request import Body, Decode
 
 LoadModel = Callable[[bytes], Model]
@@ -72,6 +74,33 @@ def test_tensorflow_serving_by_row_and_by_column(
     load_model: LoadModel, make: Callable[[], bytes], request_body: Any, answer: Any
 ) -> None:
     assert ask(tfserving.decode, load_model(make()), request_body) == answer
+
+
+def test_rows_of_several_outputs_are_not_made_one_by_one(
+    load_model: LoadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes 10 microseconds for each, on the event loop: 0.2 s of silence for 20,000."""
+    looks: list[str] = []
+
+    def look(spec: TensorSpec, array: Array, non_finite: NonFinite) -> object:
+        looks.append(spec.name)
+        return to_json_ready(spec, array, non_finite)
+
+    monkeypatch.setattr(values, "to_json_ready", look)
+    datatypes = {"age": "INT64", "name": "BYTES", "share": "FP32"}
+    model = load_model(
+        onnx_models.build(
+            [helper.make_node("Identity", [name], [f"{name}_out"]) for name in datatypes],
+            [onnx_models.tensor(name, ["n"], datatype) for name, datatype in datatypes.items()],
+            [onnx_models.tensor(f"{name}_out", ["n"], of) for name, of in datatypes.items()],
+        )
+    )
+    rows = [{"age": 2**63 - number, "name": f"{number}", "share": 0.1} for number in range(1, 100)]
+    answer = ask(tfserving.decode, model, {"instances": rows})
+    assert answer["predictions"] == [
+        {f"{name}_out": value for name, value in row.items()} for row in rows
+    ]
+    assert sorted(looks) == ["age_out", "name_out", "share_out"]
 
 
 FRAME = {"columns": ["b", "c", "a"], "data": [[2, 3, 1], [0, 9, 5]]}

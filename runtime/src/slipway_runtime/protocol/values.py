@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
+
+import numpy as np
 
 from slipway_runtime.errors import BadRequest, UnrepresentableOutput
 from slipway_runtime.inference.json_values import (
@@ -108,13 +110,20 @@ def to_rows(model: Model, outputs: Mapping[str, Array], non_finite: NonFinite) -
         )
     names = list(outputs)
     columns = [
-        [
-            to_plain(model.output_spec(name), outputs[name][row, ...], non_finite)
-            for row in range(count)
-        ]
-        for name in names
+        _rows(to_plain(model.output_spec(name), array, non_finite))
+        for name, array in outputs.items()
     ]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _rows(values: object) -> Iterable[Any]:
+    """Return the rows of an output's values, as orjson takes them one by one."""
+    if not isinstance(values, np.ndarray):
+        return cast("list[Any]", values)
+    array = cast("Array", values)
+    # Of integers it knows ONNX Runtime's in arrays alone; as a list, float32 would be shown with
+    # the digits of a double.
+    return array.tolist() if array.ndim == 1 and array.dtype.kind != "f" else array
 
 
 def _listed(names: list[str]) -> str:
