@@ -347,6 +347,22 @@ def test_uploads_that_follow_each_other_have_their_time_each(impatient_server: S
             assert answers.read(len(ANSWER)) == ANSWER
 
 
+@pytest.mark.parametrize("size", [60_000, 70_000])
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("where", [b"?%s HTTP/1.1\r\n", b" HTTP/1.1\r\nx: %s\r\n"])
+def test_a_head_is_too_long_in_however_many_pieces_it_comes(
+    linear_server: Server, where: bytes, pieces: int, size: int
+) -> None:
+    request = b"GET /ping" + where % (b"a" * size) + b"host: x\r\n\r\n"
+    with connected(linear_server) as connection:
+        for start in range(0, len(request), step := -(-len(request) // pieces)):
+            connection.sendall(request[start : start + step])
+            time.sleep(0.05)
+        connection.shutdown(socket.SHUT_WR)
+        (reply,) = replies(until_closed(connection))
+    assert reply.status == (200 if size == 60_000 else 431)
+
+
 @pytest.mark.parametrize("begin", [b"5;name=", b"9\r\n[1,2,3,4]\r\n0\r\nx: "])
 def test_chunk_extensions_and_trailers_without_end_are_431(
     linear_server: Server, begin: bytes

@@ -41,6 +41,7 @@ class RequestReader:
         "_body_here",
         "_head_bytes",
         "_headers",
+        "_may_be_long",
         "_parser",
         "_peer",
         "_refusal",
@@ -65,7 +66,8 @@ class RequestReader:
         self._between_bytes = 0
         self._body_here = False
         self._waited = 0.0
-        self._refusal = ""
+        self._may_be_long = False
+        self._refusal: RefusedError | None = None
 
     @property
     def in_head(self) -> bool:
@@ -85,17 +87,17 @@ class RequestReader:
         """
         self._waited = waited
         self._begun_here = self._body_here = False
+        self._may_be_long = self.in_head or len(data) > _MAX_HEAD_BYTES
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             raise RefusedError(400, f"this is not HTTP/1.1: {error}") from None
-        if self._refusal:
-            raise RefusedError(400, self._refusal)
+        if self._refusal is not None:
+            raise self._refusal
         if self._head_bytes and not self._begun_here:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
-                most = f"{_MAX_HEAD_BYTES} bytes"
-                raise RefusedError(431, f"the request's headers are longer than {most}")
+                raise _too_long()
         if self.receiving is not None:
             self._between_bytes = 0 if self._body_here else self._between_bytes + len(data)
             if self._between_bytes > _MAX_BETWEEN_BYTES:
@@ -156,10 +158,9 @@ class RequestReader:
         if self._parser.should_upgrade():
             return
         self._head_bytes = 0
-        hosts = [name for name, _ in self._headers].count(b"host")
-        if self._refusal or hosts > 1 or (not hosts and self._parser.get_http_version() != "1.0"):
-            # RFC 9112, 3.2. The parser would not let an exception through as it is.
-            self._refusal = f"a request has one header Host; this one has {hosts}"
+        # The parser would not let an exception through as it is.
+        self._refusal = self._refusal or self._refusal_of_head()
+        if self._refusal is not None:
             return
         path, query = _split_target(self._url)
         method = self._parser.get_method().decode("ascii")
@@ -172,6 +173,17 @@ class RequestReader:
         self._between_bytes = 0
         self._begun(exchange)
 
+    def _refusal_of_head(self) -> RefusedError | None:
+        if self._may_be_long:
+            lines = sum(len(name) + len(value) for name, value in self._headers)
+            if len(self._url) + lines > _MAX_HEAD_BYTES:
+                return _too_long()
+        hosts = [name for name, _ in self._headers].count(b"host")
+        if hosts > 1 or (not hosts and self._parser.get_http_version() != "1.0"):
+            # RFC 9112, 3.2.
+            return RefusedError(400, f"a request has one header Host; this one has {hosts}")
+        return None
+
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
         self._body_here = True
@@ -183,6 +195,10 @@ class RequestReader:
         if self.receiving is not None:
             self.receiving.end()
             self.receiving = None
+
+
+def _too_long() -> RefusedError:
+    return RefusedError(431, f"the request's headers are longer than {_MAX_HEAD_BYTES} bytes")
 
 
 def _split_target(url: bytes) -> tuple[str, bytes]:
