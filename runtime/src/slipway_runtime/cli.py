@@ -24,6 +24,7 @@ from slipway_runtime.settings import (
     ServeSettings,
     Settings,
     SettingsError,
+    misspelled,
 )
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def cli() -> None:
 def fetch_command(uri: str, digest: str, max_bytes: int | None) -> None:
     """Download the artifact into the cache, verified."""
     settings = _settings(FetchSettings)
+    _warn_of_misspelled()
     # As PID 1 of a container the process would ignore a signal without a handler. What is written
     # so far stays for the next fetch.
     signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(_SIGNALLED + number))
@@ -80,6 +82,7 @@ def serve_command(digest: str, name: str, golden: bool) -> None:
     # As PID 1 of a container the process would ignore the signal until the server handles it.
     signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
     settings = _settings(ServeSettings)
+    _warn_of_misspelled()
     # The variable alone would be ignored by a runtime that does not know it; a flag is refused.
     if golden and settings.golden is None:
         raise InvalidArguments("--golden asks for samples in SLIPWAY_GOLDEN, which is not set")
@@ -157,6 +160,11 @@ def _settings(kind: type[S]) -> S:
         return kind.from_environment(os.environ)
     except SettingsError as error:
         raise InvalidArguments(str(error)) from None
+
+
+def _warn_of_misspelled() -> None:
+    for meant, name in misspelled(os.environ).items():
+        logger.warning("%s is no setting and has no effect: is %s meant?", name, meant)
 
 
 def _watch(settings: FetchSettings) -> None:

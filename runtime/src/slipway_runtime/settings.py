@@ -27,6 +27,9 @@ MIN_CONNECTIONS = 8
 MAX_WORKERS = 64
 CPU_PROVIDER = "CPUExecutionProvider"
 _BODIES = 4
+_PREFIX = "SLIPWAY_"
+# One letter or word that is wrong or missing; SLIPWAY_SERVICE_HOST of Kubernetes is less.
+_ALIKE = 0.85
 # Larger values are taken for typing errors.
 _DAY = 86_400
 _WEEK = 7 * _DAY
@@ -282,3 +285,20 @@ class ServeSettings(CommonSettings):
                 " SLIPWAY_PREFERRED_PROVIDERS"
             )
         return value
+
+
+def misspelled(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that nothing reads, under the setting of either command that is meant.
+
+    What looks like none is left aside: Kubernetes and other programs set such variables, too.
+    """
+    fields = (FetchSettings.model_fields | ServeSettings.model_fields).values()
+    known = {str(field.alias) for field in fields}
+    found: dict[str, str] = {}
+    for name in environment:
+        if name.startswith(_PREFIX) and name not in known:
+            import difflib  # noqa: PLC0415 - seldom needed
+
+            for meant in difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
+                found[meant] = name
+    return found

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from slipway_runtime.settings import FetchSettings, ServeSettings, SettingsError
+import pytest
+from runtime_kit import process
+
+from slipway_runtime.settings import FetchSettings, ServeSettings, SettingsError, misspelled
 
 
 def test_providers_are_a_list_in_order() -> None:
@@ -92,3 +95,42 @@ def test_options_of_providers_are_json() -> None:
 def test_the_addressing_style_says_what_it_may_be() -> None:
     with pytest.raises(SettingsError, match=r"'auto', 'path' or 'virtual'"):
         FetchSettings.from_environment({"SLIPWAY_S3_ADDRESSING_STYLE": "dns"})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SLIPWAY_MAX_QUEU", "SLIPWAY_MAX_QUEUE"),
+        ("SLIPWAY_MAX_BATCHSIZE", "SLIPWAY_MAX_BATCH_SIZE"),
+        ("SLIPWAY_FETCH_ATTEMPT", "SLIPWAY_FETCH_ATTEMPTS"),
+        ("SLIPWAY_LOGLEVEL", "SLIPWAY_LOG_LEVEL"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_told(name: str, meant: str) -> None:
+    assert misspelled({name: "1"}) == {meant: name}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SLIPWAY_MAX_QUEUE",
+        "SLIPWAY_FETCH_ATTEMPTS",
+        "SLIPWAY_SERVICE_HOST",
+        "SLIPWAY_SERVICE_PORT",
+        "SLIPWAY_PORT_8080_TCP_ADDR",
+        "SLIPWAY_CONFIG",
+        "SLIPWAY_KUBECTL",
+        "MAX_QUEU",
+    ],
+)
+def test_a_variable_that_is_a_setting_or_like_none_is_not_told(name: str) -> None:
+    assert misspelled({name: "1"}) == {}
+
+
+def test_a_misspelled_variable_is_in_the_log(tmp_path: Path) -> None:
+    ended = process.run(
+        tmp_path,
+        *("serve", "--name", "m", "--digest", f"sha256:{0:064}"),
+        extra={"SLIPWAY_MAX_QUEU": "1"},
+    )
+    assert "SLIPWAY_MAX_QUEU is no setting and has no effect: is SLIPWAY_MAX_QUEUE" in ended.log
