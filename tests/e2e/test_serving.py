@@ -62,6 +62,17 @@ def test_a_request_that_does_not_fit_is_told_what_is_wrong(
     assert "4" in answer.json["error"]
 
 
+def test_models_of_text_know_the_letters_of_all_languages(testbed: Testbed, namespace: str) -> None:
+    """In the locales that `slipway export` and scikit-learn's converter write into them."""
+    model = onnx_models.lower_case("C.UTF-8", "en_US.UTF-8")
+    testbed.apply(testbed.model(namespace, "text", testbed.upload("text.onnx", model)))
+    testbed.wait_for(namespace, "text", "ready", is_ready)
+
+    answer = send(testbed, namespace, "text", "POST", "/predict", {"text": ["ÄRGER", "МИР"]})
+
+    assert answer.json == {"y0": ["ärger", "мир"], "y1": ["ärger", "мир"]}
+
+
 def test_status_says_what_is_served_and_where(
     testbed: Testbed, namespace: str, served: str
 ) -> None:

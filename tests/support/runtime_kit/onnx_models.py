@@ -567,12 +567,16 @@ def splits_text(operator: str = "StringSplit") -> bytes:
     return model.SerializeToString()
 
 
-def lower_case(locale: str) -> bytes:
-    """text [n] BYTES -> y [n] BYTES in lower case, as a locale of the C library has it."""
-    node = helper.make_node(
-        "StringNormalizer", ["text"], ["y"], case_change_action="LOWER", locale=locale
-    )
-    return build([node], [tensor("text", ["n"], "BYTES")], [tensor("y", ["n"], "BYTES")])
+def lower_case(*locales: str) -> bytes:
+    """text [n] BYTES -> y0, y1, ... [n] BYTES in lower case, as the C library's locales have it."""
+    nodes = [
+        helper.make_node(
+            "StringNormalizer", ["text"], [f"y{at}"], case_change_action="LOWER", locale=locale
+        )
+        for at, locale in enumerate(locales)
+    ]
+    outputs = [tensor(f"y{at}", ["n"], "BYTES") for at in range(len(locales))]
+    return build(nodes, [tensor("text", ["n"], "BYTES")], outputs)
 
 
 def unknown_operator() -> bytes:

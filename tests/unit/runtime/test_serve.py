@@ -209,7 +209,12 @@ def damaged() -> bytes:
         (onnx_models.optional_input, 21, "InvalidModel", "input 'o' is optional(tensor(float))"),
         (lambda: onnx_models.linear(opset=99), 22, "UnsupportedOpset", "Opset 99"),
         (lambda: onnx_models.linear(ir_version=99), 22, "UnsupportedOpset", "IR version: 99"),
-        (lambda: onnx_models.lower_case("xx_XX.UTF-8"), 21, "InvalidModel", "with the locale C"),
+        (
+            lambda: onnx_models.lower_case("xx_XX.UTF-8"),
+            21,
+            "InvalidModel",
+            "with the locale C.UTF-8",
+        ),
         (onnx_models.fails_when_warm, 25, "WarmupFailed", "a first run on zeros"),
     ],
 )

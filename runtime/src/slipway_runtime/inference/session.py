@@ -318,7 +318,7 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
     elif _has(text, _LOCALE_SIGNS):
         remedy = (
             "; this locale of its text operators is not installed here: export it with the locale"
-            " C, as `slipway export` does"
+            " C.UTF-8, as `slipway export` does"
         )
     return InvalidModel(f"ONNX Runtime {VERSION} refuses the model: {text}{remedy}")
 
