@@ -131,7 +131,7 @@ def test_a_rollout_that_could_never_end_is_refused_and_what_serves_goes_on(
             {"runtime": {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}},
             "must be less than or equal to cpu limit",
         ),
-        ({"rollout": {"maxSurge": "some"}}, "maxSurge"),
+        ({"rollout": {"maxUnavailable": "150%"}}, "maxUnavailable"),
         ({"template": {"affinity": {"nodeAffinty": {}}}}, "affinity.nodeAffinty"),
     ],
     ids=[
@@ -139,7 +139,7 @@ def test_a_rollout_that_could_never_end_is_refused_and_what_serves_goes_on(
         "toleration",
         "service account",
         "requests above limits",
-        "surge",
+        "more than all unavailable",
         "misspelt field",
     ],
 )
