@@ -233,6 +233,23 @@ def test_a_request_is_for_one_host(
     assert (b"one header Host" in reply.body) == (status == 400)
 
 
+@pytest.mark.parametrize(
+    ("codings", "status"),
+    [
+        (b"transfer-encoding: chunked\r\n", 200),
+        (b"Transfer-Encoding:  Chunked \r\n", 200),
+        (b"transfer-encoding: gzip, chunked\r\n", 501),
+        (b"transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n", 501),
+    ],
+)
+def test_a_body_has_no_transfer_coding_but_chunks(
+    linear_server: Server, codings: bytes, status: int
+) -> None:
+    body = b"9\r\n[1,2,3,4]\r\n0\r\n\r\n"
+    (reply,) = exchange(linear_server, HEAD + codings + b"connection: close\r\n\r\n" + body)
+    assert reply.status == status, reply.body
+
+
 def test_nothing_behind_a_request_for_no_host_is_answered(linear_server: Server) -> None:
     answers = exchange(linear_server, GET + b"GET /ping HTTP/1.1\r\n\r\n" + GET)
     assert [reply.status for reply in answers] == [200, 400]

@@ -178,7 +178,13 @@ class RequestReader:
             lines = sum(len(name) + len(value) for name, value in self._headers)
             if len(self._url) + lines > _MAX_HEAD_BYTES:
                 return _too_long()
-        hosts = [name for name, _ in self._headers].count(b"host")
+        names = [name for name, _ in self._headers]
+        if b"transfer-encoding" in names:
+            codings = [value for name, value in self._headers if name == b"transfer-encoding"]
+            if b",".join(codings).strip().lower() != b"chunked":
+                # RFC 9112, 6.1.
+                return RefusedError(501, "the transfer coding of a body is chunked or none")
+        hosts = names.count(b"host")
         if hosts > 1 or (not hosts and self._parser.get_http_version() != "1.0"):
             # RFC 9112, 3.2.
             return RefusedError(400, f"a request has one header Host; this one has {hosts}")
