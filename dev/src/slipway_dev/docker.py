@@ -35,6 +35,7 @@ _PROXY_VARIABLES = (
     "no_proxy",
 )
 _OUTPUT_LINES = 40
+_CHUNK_BYTES = 64 * 1024
 _FIXED_PLACES = tuple(
     Path(place)
     for place in (
@@ -151,8 +152,11 @@ class Daemon:
         ) as process:
             assert process.stdout is not None
             yield process.stdout
+            # Who reads an archive stops at its end, where the client may still write its padding.
+            while process.stdout.read(_CHUNK_BYTES):
+                pass
         if process.returncode != 0:
-            raise DevError(f"docker save {image} failed.")
+            raise DevError(f"docker save {image} failed with {process.returncode}.")
 
     def _start(self) -> None:
         configuration = self._folder / "daemon.json"
