@@ -42,6 +42,8 @@ def key_of(
     wanted = None if outputs is None or outputs == signature.output_names else tuple(outputs)
     shapes = [inputs[spec.name].shape for spec in signature.inputs]
     rows = shapes[0][0] if shapes and shapes[0] else 0
+    if len(shapes) == 1 and rows:
+        return (wanted, shapes[0][1:]), rows
     if rows and all(shape and shape[0] == rows for shape in shapes):
         return (wanted, *(shape[1:] for shape in shapes)), rows
     return (wanted, None, *shapes), None

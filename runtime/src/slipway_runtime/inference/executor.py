@@ -93,7 +93,7 @@ class _Run:
 
     def __init__(self, tickets: list[Ticket]) -> None:
         self.tickets = tickets
-        self.rows = sum(ticket.rows or 1 for ticket in tickets)
+        self.rows = sum([ticket.rows or 1 for ticket in tickets])
         self.started = 0.0
         self.seconds = 0.0
         self.worked = 0.0
@@ -189,19 +189,24 @@ class Executor:
         self.make_room()
         key, rows = key_of(self._model.signature, inputs, outputs)
         ticket = Ticket(inputs, outputs, key, rows, loop.create_future())
-        if timeout is not None:
-            ticket.timer = loop.call_later(timeout - spent, self._expire, ticket, timeout)
         self._queue.append(ticket)
-        if self.limits.max_rows > 1:
-            # Requests that arrive in the same turn of the loop share a run. Waiting for the end of
-            # the turn costs some µs, so a request does not wait if the last one came alone.
-            self._turn += 1
-            if self._turn == 1:
-                loop.call_soon(self._end_turn)
-            if self._crowded:
-                return ticket
-        self._flush()
+        if not self._joins_others(loop):
+            self._flush()
+        if timeout is not None and not ticket.future.done():
+            ticket.timer = loop.call_later(timeout - spent, self._expire, ticket, timeout)
         return ticket
+
+    def _joins_others(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Return whether a request waits for those that come in the same turn of the loop.
+
+        They share a run. To wait costs some µs, so one does not if the last one came alone.
+        """
+        if self.limits.max_rows <= 1:
+            return False
+        self._turn += 1
+        if self._turn == 1:
+            loop.call_soon(self._end_turn)
+        return self._crowded
 
     def _end_turn(self) -> None:
         self._crowded = self._turn > 1
@@ -238,7 +243,7 @@ class Executor:
             if not tickets:
                 return
             run = _Run(tickets)
-            if inline and self._short(tickets[0].key, run.rows):
+            if inline and (len(tickets) == 1 or self._short(tickets[0].key, run.rows)):
                 inline_spent += self._run_inline(run)
                 if inline_spent > _INLINE_TURN_SECONDS and self._queue:
                     asyncio.get_running_loop().call_soon(self._flush)
@@ -264,8 +269,10 @@ class Executor:
         head = self._queue[0]
         if self.limits.max_rows <= 1 or self._is_apart(head):
             return [head]
+        if self.limits.max_delay <= 0:
+            return self._batch_of(head)
         left = head.submitted + self.limits.max_delay - time.perf_counter()
-        if self.limits.max_delay <= 0 or left <= 0 or len(self._queue) >= self._max_queue:
+        if left <= 0 or len(self._queue) >= self._max_queue:
             return self._batch_of(head)
         batch = self._full_batch()
         if not batch:
@@ -276,6 +283,8 @@ class Executor:
 
     def _batch_of(self, head: Ticket) -> list[Ticket]:
         tickets = [head]
+        if len(self._queue) == 1:
+            return tickets
         room = self._room_beside(head)
         for ticket in itertools.islice(self._queue, 1, None):
             if room <= 0:
@@ -355,22 +364,23 @@ class Executor:
 
     def _end(self, run: _Run, result: _Result) -> None:
         self._in_runs -= len(run.tickets)
-        if not any(isinstance(outcome, Exception) for outcome in result):
-            self._predictor.observe(run.tickets[0].key, run.rows, run.worked)
-            self.on_run(run.rows, run.times)
+        failed = False
         for ticket, outcome in zip(run.tickets, result, strict=True):
             # Each holds the other: the memory of a request would be freed only by the garbage
             # collector, and the next one would start with memory that is in no cache.
             ticket.run = None
             if ticket.timer is not None:
                 ticket.timer.cancel()
-            if ticket.future.done():
-                continue
             if isinstance(outcome, Exception):
-                ticket.future.set_exception(outcome)
-            else:
+                failed = True
+                if not ticket.future.done():
+                    ticket.future.set_exception(outcome)
+            elif not ticket.future.done():
                 queued = run.started - ticket.submitted
                 ticket.future.set_result(Execution(outcome, queued, run.seconds))
+        if not failed:
+            self._predictor.observe(run.tickets[0].key, run.rows, run.worked)
+            self.on_run(run.rows, run.times)
 
     def _execute_in_pool(self, run: _Run) -> _Result:
         # When it is done, this thread waits for the interpreter's lock for as long as the loop is

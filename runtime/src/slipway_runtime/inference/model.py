@@ -171,7 +171,9 @@ class Model:
         except Exception as error:
             raise ort.run_failure(error) from error
         return {
-            name: _as_array(self._outputs_by_name[name], value)
+            name: value
+            if type(value) is np.ndarray
+            else _as_array(self._outputs_by_name[name], value)
             for name, value in zip(names, values, strict=True)
         }
 

@@ -71,7 +71,7 @@ def decode(model: Model, body: Body) -> Call[Payload]:
     check_names(model.signature, [name for name, _ in given])
     inputs = {name: _decode_input(specs[name], tensor, binary) for name, tensor in given}
     binary.check_end()
-    parameters = _parameters(request.get("parameters"), "the request")
+    parameters = _parameters(request, "the request")
     outputs, as_binary = _requested_outputs(
         model, request.get("outputs"), by_default=_flag(parameters, "binary_data_output")
     )
@@ -104,6 +104,8 @@ def timeout_of(parameters: Mapping[str, object]) -> float | None:
         BadRequest: it is no such number, or the request asks for what only Triton's stateful
             models have.
     """
+    if not parameters:
+        return None
     for name in ("sequence_id", "sequence_start", "sequence_end"):
         if parameters.get(name):
             raise BadRequest(f"the parameter {name} is not supported: this model keeps no state")
@@ -147,6 +149,10 @@ class _Binary:
                 f"the body has {len(self._data)} bytes behind the JSON, but the binary_data_size"
                 f" of its inputs sum up to {self._offset}"
             )
+
+
+# Nothing can be taken of it, so all requests may share it.
+_NO_BINARY: Final = _Binary(memoryview(b""))
 
 
 class _AsBinary(NamedTuple):
@@ -205,7 +211,7 @@ def _encode(
 def _split(body: Body) -> tuple[bytes | memoryview, _Binary]:
     """Return the JSON and the binary tensors behind it."""
     if body.header_length is None:
-        return body.content, _Binary(memoryview(b""))
+        return body.content, _NO_BINARY
     if body.header_length > len(body.content):
         raise BadRequest(
             f"Inference-Header-Content-Length is {body.header_length}, but the body has only"
@@ -271,7 +277,7 @@ def _named(tensor: object) -> tuple[str, dict[str, Any]]:
 
 
 def _decode_input(spec: TensorSpec, tensor: dict[str, Any], binary: _Binary) -> Array:
-    parameters = _parameters(tensor.get("parameters"), f"input {spec.name!r}")
+    parameters = _parameters(tensor, "input", spec.name)
     if "shared_memory_region" in parameters:
         raise BadRequest(f"input {spec.name!r}: shared memory is not supported, send data")
     check_datatype(spec, tensor.get("datatype"))
@@ -340,9 +346,7 @@ def _requested_outputs(
         name = cast("dict[str, object]", output).get("name") if isinstance(output, dict) else None
         if not isinstance(name, str):
             raise BadRequest("each of outputs must be an object with a name")
-        parameters = _parameters(
-            cast("dict[str, object]", output).get("parameters"), f"output {name!r}"
-        )
+        parameters = _parameters(cast("dict[str, object]", output), "output", name)
         if parameters.get("classification"):
             raise BadRequest(f"output {name!r}: the classification extension is not supported")
         if "shared_memory_region" in parameters:
@@ -367,9 +371,11 @@ def _request_id(value: object) -> str | None:
     raise BadRequest(f"id must be a string, got {name_value(value)}")
 
 
-def _parameters(value: object, of: str) -> dict[str, object]:
+def _parameters(holder: Mapping[str, object], kind: str, name: str = "") -> dict[str, object]:
+    value = holder.get("parameters")
     if value is None:
         return {}
     if not isinstance(value, dict):
+        of = f"{kind} {name!r}" if name else kind
         raise BadRequest(f"the parameters of {of} must be an object, got {name_value(value)}")
     return cast("dict[str, object]", value)

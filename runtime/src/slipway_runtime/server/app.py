@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from slipway_runtime import __version__, metrics
@@ -97,17 +98,14 @@ class App:
 
     async def answer_in_the_clear(self, exchange: Exchange) -> Response:
         """Answer one request that came without TLS where TLS is asked for: a probe, or refused."""
-        return await self._answer(exchange, secure=exchange.path in PROBES)
+        return await self.answer(exchange, secure=exchange.path in PROBES)
 
-    async def answer(self, exchange: Exchange) -> Response:
-        """Answer one request.
+    async def answer(self, exchange: Exchange, *, secure: bool = True) -> Response:
+        """Answer one request; the exchange then knows what is to be noted of it.
 
         Raises:
             ClientGoneError: there is nobody to answer.
         """
-        return await self._answer(exchange)
-
-    async def _answer(self, exchange: Exchange, *, secure: bool = True) -> Response:
         started = time.perf_counter() - exchange.waited
         if self.tracing is not None:
             exchange.phases = Phases()
@@ -120,7 +118,8 @@ class App:
         except RequestError as error:
             response = error_response(error)
         except ClientGoneError:
-            self._note(exchange, started, exchange.refused or CLIENT_GONE, 0)
+            status = exchange.refused or CLIENT_GONE
+            exchange.note = partial(self._note, exchange, started, time.perf_counter(), status, 0)
             raise
         except Exception:
             logger.exception(
@@ -130,20 +129,26 @@ class App:
             response = json_response(500, {"error": "a defect of the runtime; its log has more"})
         if exchange.accept_encoding and response.size >= _WORTH_COMPRESSING:
             response = await _compressed(response, exchange.accept_encoding)
-        self._note(exchange, started, response.status, response.size)
+        ended = time.perf_counter()
+        exchange.note = partial(
+            self._note, exchange, started, ended, response.status, response.size
+        )
         return self._finished(response, exchange)
 
-    def _note(self, exchange: Exchange, started: float, status: int, size: int) -> None:
+    def _note(
+        self, exchange: Exchange, started: float, ended: float, status: int, size: int
+    ) -> None:
         """Count, trace and log a request that has ended."""
         self._lifecycle.metrics.responded(status)
-        trace = self._trace(exchange, started, status)
+        trace = self._trace(exchange, started, ended, status)
         if self._access_log is not None:
-            seconds = time.perf_counter() - started
             what = f"{exchange.method} {exchange.path} {status}"
             request_id = exchange.request_id.decode()
-            self._access_log.note(what, request_id, size, seconds, trace)
+            self._access_log.note(what, request_id, size, ended - started, trace)
 
-    def _trace(self, exchange: Exchange, started: float, status: int) -> Mapping[str, str]:
+    def _trace(
+        self, exchange: Exchange, started: float, ended: float, status: int
+    ) -> Mapping[str, str]:
         """Note the request's spans; returns what the access log tells of them."""
         phases = exchange.phases
         # Probes and metrics would drown the rest.
@@ -162,7 +167,6 @@ class App:
         }
         known = exchange.path in self._table
         name = f"POST {exchange.path}" if known else "POST"
-        ended = time.perf_counter()
         trace_id = self.tracing.record(name, started, ended, attributes, carrier, phases)
         return {"trace_id": trace_id}
 

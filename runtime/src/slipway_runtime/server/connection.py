@@ -204,17 +204,20 @@ class Connection(asyncio.Protocol):
         try:
             response = await self._answer(exchange)
         except ClientGoneError:
+            _note(exchange)
             if not self._ending:
                 self.abort()
             return
         finally:
             exchange.release()
         if self._ending:
+            _note(exchange)
             return
         self._served += 1
         self._current = None
         keep_alive = self._may_go_on(exchange, response)
         self._send(response, keep_alive=keep_alive, bodiless=exchange.method == "HEAD")
+        _note(exchange)
         if not keep_alive:
             self._end(linger=not exchange.complete or self._paused or bool(self._waiting))
             return
@@ -347,3 +350,10 @@ class Connection(asyncio.Protocol):
         if self._reader.in_head or not self._served:
             return "headers", max(self._reader.heads, 1)
         return "request", self._served
+
+
+def _note(exchange: Exchange) -> None:
+    """Have a request counted and logged; what does it knows the exchange, which lets go of it."""
+    note, exchange.note = exchange.note, None
+    if note is not None:
+        note()

@@ -103,7 +103,8 @@ class Exchange:
     """One request: the headers that matter, and its body as it arrives.
 
     The connection feeds it; a handler reads it with `body`. ``waited`` is for how many seconds it
-    was deferred before it began. For the event loop's thread alone.
+    was deferred before it began. ``note`` counts and logs it once the answer is on its way, when
+    nobody waits for that any longer. For the event loop's thread alone.
     """
 
     __slots__ = (
@@ -126,7 +127,9 @@ class Exchange:
         "expects_continue",
         "headers",
         "keep_alive",
+        "media_type",
         "method",
+        "note",
         "path",
         "phases",
         "query",
@@ -152,6 +155,7 @@ class Exchange:
         self.refused = 0  # the status by which the connection has answered in its handler's place
         self.keep_alive = True
         self.phases: Phases | None = None
+        self.note: Callable[[], None] | None = None
         self.complete = False
         self._peer = peer
         self._parts: list[bytes] = []
@@ -167,6 +171,8 @@ class Exchange:
         length = header(b"content-length")
         self.content_length = None if length is None else int(length)
         self.content_type = header(b"content-type", b"")
+        # In lower case, without parameters.
+        self.media_type = self.content_type.partition(b";")[0].strip().lower()
         self.content_encoding = header(b"content-encoding", b"").strip().lower()
         self.accept_encoding = header(b"accept-encoding", b"")
         self.expects_continue = header(b"expect", b"").lower() == b"100-continue"
@@ -254,11 +260,6 @@ class Exchange:
             )
         return int(self._header_length)
 
-    @property
-    def media_type(self) -> bytes:
-        """The content type in lower case, without parameters."""
-        return self.content_type.partition(b";")[0].strip().lower()
-
     async def body(self, limit: int) -> bytes:
         """Read the whole body of at most ``limit`` bytes, also when inflated; once.
 
@@ -270,7 +271,7 @@ class Exchange:
             ClientGoneError: the client closed the connection.
         """
         data = await self._read(limit)
-        if self.content_encoding in (b"", b"identity"):
+        if not self.content_encoding or self.content_encoding == b"identity":
             return data
         if len(data) < INLINE_BYTES:
             data = inflate(self.content_encoding, data, limit)

@@ -113,7 +113,7 @@ class Service:
             execution = await self._execute(call, when_lost, spent)
             executed = time.perf_counter()
             outputs = execution.outputs
-            if sum(output.nbytes for output in outputs.values()) < WORTH_A_THREAD:
+            if sum([output.nbytes for output in outputs.values()]) < WORTH_A_THREAD:
                 answer = call.encode(outputs, self._non_finite)
             else:
                 answer = await self._codec.call(partial(call.encode, outputs, self._non_finite))
