@@ -81,7 +81,7 @@ _ROWS = (
         "",
     ),
     (
-        "tolerations",
+        "tolerations, pull secrets",
         "",
         "both are joined",
         "both are joined",
@@ -95,7 +95,7 @@ _ROWS = (
         "as far as possible",
     ),
     (
-        "affinity, priority class, ServiceAccount, pull secrets",
+        "affinity, priority class, ServiceAccount",
         "",
         "`template`",
         "",

@@ -45,9 +45,12 @@ default.
 */}}
 {{- define "slipway.pool" -}}
 {{- $flavour := ternary .root.Values.runtime.gpuImage .root.Values.runtime.image (eq (default "cpu" .pool.flavour) "gpu") }}
-{{- $pool := omit .pool "flavour" "image" "imagePullPolicy" "runtimeClassName" "startupTimeoutSeconds" }}
+{{- $pool := omit .pool "flavour" "image" "imagePullPolicy" "imagePullSecrets" "runtimeClassName" "startupTimeoutSeconds" }}
 {{- $_ := set $pool "image" (default (include "slipway.image" (dict "root" .root "image" $flavour)) .pool.image) }}
 {{- $_ := set $pool "imagePullPolicy" (default $flavour.pullPolicy .pool.imagePullPolicy) }}
+{{- with concat (default list .root.Values.runtime.imagePullSecrets) (default list .pool.imagePullSecrets) | uniq }}
+{{- $_ := set $pool "imagePullSecrets" . }}
+{{- end }}
 {{- with .pool.startupTimeoutSeconds }}
 {{- $_ := set $pool "startupTimeoutSeconds" . }}
 {{- end }}

@@ -39,7 +39,7 @@ def test_every_setting_of_the_operator_is_in_the_chart(render, pick):
         Settings.model_fields["leader_election"].annotation
     )
     # Empty or 0 by default, and left out then.
-    left_out = {"runtimeClassName", "startupTimeoutSeconds"}
+    left_out = {"imagePullSecrets", "runtimeClassName", "startupTimeoutSeconds"}
     assert set(written["pools"]["cpu"]) == by_alias(Pool) - left_out
 
 
@@ -47,6 +47,17 @@ def test_the_operator_leads_by_a_lease_of_its_own_release(settings):
     lease = settings().leader_election
     assert (lease.namespace, lease.name) == ("slipway-system", "slipway")
     assert lease.retry_period_seconds < lease.renew_deadline_seconds < lease.duration_seconds
+
+
+def test_pull_secrets_of_all_pools_and_of_one_come_together(settings):
+    pools = settings(
+        {
+            "runtime": {"imagePullSecrets": [{"name": "mirror"}]},
+            "pools": {"gpu": {"imagePullSecrets": [{"name": "nvidia"}, {"name": "mirror"}]}},
+        }
+    ).pools
+    names = {pool: [s.name for s in pools[pool].image_pull_secrets] for pool in ("cpu", "gpu")}
+    assert names == {"cpu": ["mirror"], "gpu": ["mirror", "nvidia"]}
 
 
 def test_the_cpu_pool_takes_any_node_and_has_a_gapless_rollout(settings):

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway_operator.api import names
-from slipway_operator.api.settings import Pool, Settings
+from slipway_operator.api.settings import Pool, PullSecret, Settings
 from slipway_operator.build.hpa import horizontal_pod_autoscaler
 from slipway_operator.build.labels import selector
 from slipway_operator.build.pdb import pod_disruption_budget
@@ -447,6 +447,19 @@ class TestThePoolFillsIn:
         assert serving.node_selector == {"slipway.dev/pool": "gpu", "zone": "a"}
         assert [t["key"] for t in serving.tolerations] == ["nvidia.com/gpu", "dedicated"]
         assert serving.termination_grace_seconds == 90
+
+    def test_secrets_for_pulling_the_image_which_are_joined(self):
+        pool = (
+            samples.settings()
+            .pools["cpu"]
+            .model_copy(
+                update={"image_pull_secrets": [PullSecret(name="mirror"), PullSecret(name="pull")]}
+            )
+        )
+        plain = resolve_serving(samples.parsed_spec(), pool)
+        assert plain.image_pull_secrets == [{"name": "mirror"}, {"name": "pull"}]
+        with_own = resolve_serving(samples.parsed_spec(**EVERYTHING), pool)
+        assert with_own.image_pull_secrets == [{"name": "mirror"}, {"name": "pull"}]
 
     def test_the_rollout_too(self):
         rollout = resolve_rollout(

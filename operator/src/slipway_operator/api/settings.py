@@ -114,11 +114,18 @@ class Proxy(_Strict):
     )
 
 
+class PullSecret(_Strict):
+    """A Secret by which an image is pulled; one of that name is in each model's namespace."""
+
+    name: str = Field(min_length=1, max_length=253)
+
+
 class Pool(_Strict):
     """A profile of nodes: what a model gets when it names this pool."""
 
     image: str = Field(min_length=1, description="Serving image.")
     image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: list[PullSecret] = Field(default_factory=list[PullSecret])
     providers: list[Provider] = Field(default_factory=lambda: [CPU_PROVIDER], min_length=1)
     preferred_providers: list[Provider] = Field(default_factory=list[str])
     provider_options: ProviderOptions = Field(default_factory=dict)

@@ -87,7 +87,7 @@ def pod_template(name: str, spec: ModelDeploymentSpec, pool: Pool) -> Json:
         ),
         "serviceAccountName": template.service_account_name,
         "priorityClassName": template.priority_class_name,
-        "imagePullSecrets": template.image_pull_secrets,
+        "imagePullSecrets": serving.image_pull_secrets,
     }
     pod.update({key: value for key, value in optional.items() if value})
     return {

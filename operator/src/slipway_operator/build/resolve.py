@@ -99,6 +99,7 @@ class ResolvedServing:
     """How the serve container runs: spec over pool. ``providers`` are required."""
 
     image: str
+    image_pull_secrets: list[Json]
     providers: list[str]
     preferred_providers: list[str]
     provider_options: dict[str, dict[str, str]]
@@ -112,7 +113,7 @@ class ResolvedServing:
 
 
 def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
-    """Merge what reaches the pod; maps are merged key by key, lists of tolerations are joined.
+    """Merge what reaches the pod; maps are merged key by key, tolerations and pull secrets joined.
 
     Raises:
         RejectedSpecError: a provider is preferred that is required, or options are given for one
@@ -128,6 +129,7 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
     preferred = _preferred_providers(spec, pool, providers)
     return ResolvedServing(
         image=runtime.image or pool.image,
+        image_pull_secrets=_pull_secrets(template.image_pull_secrets or [], pool),
         providers=providers,
         preferred_providers=preferred,
         provider_options=_provider_options(spec, pool, [*preferred, *providers]),
@@ -148,6 +150,11 @@ def resolve_serving(spec: ModelDeploymentSpec, pool: Pool) -> ResolvedServing:
             max(10, pool.rollout.progress_deadline_seconds),
         ),
     )
+
+
+def _pull_secrets(own: list[Json], pool: Pool) -> list[Json]:
+    profile: list[Json] = [{"name": secret.name} for secret in pool.image_pull_secrets]
+    return [*(secret for secret in profile if secret not in own), *own]
 
 
 def _preferred_providers(spec: ModelDeploymentSpec, pool: Pool, required: list[str]) -> list[str]:

@@ -55,7 +55,7 @@ class PodTemplate(Schema):
     )
     priority_class_name: str | None = Field(default=None, description="PriorityClass of the pods.")
     image_pull_secrets: list[OpaqueObject] | None = Field(
-        default=None, description="Secrets for pulling the image."
+        default=None, description="Secrets for pulling the image; added to the pool's."
     )
     termination_grace_period_seconds: int | None = Field(
         default=None, ge=0, description="Default: drain delay + drain timeout + 5 s."
