@@ -137,6 +137,21 @@ def test_without_kubectl_the_command_says_what_to_install(
     assert "kubectl is not installed" in ended.err
 
 
+@pytest.mark.parametrize("outdated", [True, False])
+def test_a_model_that_would_come_out_differently_now_is_said_to_be_outdated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, outdated: bool
+) -> None:
+    told = model(Ready="True")
+    told["status"] |= {"outdated": True} if outdated else {}
+    (folder / "answer.json").write_text(json.dumps(told))
+    kubectl = folder / "kubectl"
+    kubectl.write_text(f"#!/bin/sh\ncat {folder}/answer.json\n")
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("SLIPWAY_KUBECTL", str(kubectl))
+    assert slipway("status", "fraud", "--json").json["outdated"] is outdated
+    assert ("outdated" in slipway("status", "fraud").out) is outdated
+
+
 def test_deploy_wants_to_know_which_artifact_and_which_resource(linear: Path) -> None:
     assert "--to s3://BUCKET/PREFIX" in slipway("deploy", linear, "--name", "fraud").err
     ended = slipway("deploy", "--name", "fraud")

@@ -71,6 +71,7 @@ def summary(model: Json) -> dict[str, Any]:
         "available": rollout.condition(model, "Available").get("status") == "True",
         "serving": told.get("serving"),
         "target": told.get("target"),
+        "outdated": told.get("outdated", False),
         "requestedRollback": told.get("requestedRollback"),
         "lastFailure": told.get("lastFailure"),
         "history": told.get("history", []),
@@ -92,6 +93,10 @@ def show(told: dict[str, Any]) -> None:
         ("pods", f"{told['readyReplicas']} of {told['replicas']} ready"),
         ("url", told["url"] or "-"),
     ]
+    if told["outdated"]:
+        facts.append(
+            ("outdated", "yes: the operator, its images or the pool changed since this revision")
+        )
     if failure:
         facts.append(("last failure", f"{failure['reason']} (revision {failure['revision']})"))
         facts.append(("", failure["message"]))
