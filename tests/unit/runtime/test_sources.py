@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trustme
@@ -39,13 +42,14 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(tmp_path: Path, uri: str, **settings: object) -> Path:
+    pauses = cast("list[float]", settings.pop("pauses", []))
     values = FetchSettings.model_validate({"connect_timeout": 2.0, "read_timeout": 2.0, **settings})
     return fetch(
         open_source(uri, values),
         DIGEST,
         Cache(tmp_path / "cache"),
         max_bytes=1_000_000,
-        retry=Retry(attempts=3, deadline=60, sleep=lambda _seconds: None),
+        retry=Retry(attempts=3, deadline=1000, sleep=pauses.append),
         connections=values.connections,
     )
 
@@ -66,6 +70,29 @@ def test_https_transient_faults_heal(tmp_path: Path, faults: list[Answer]) -> No
     with FaultyServer([*faults, OK]) as server:
         assert run(tmp_path, f"{server.url}/model.onnx").read_bytes() == CONTENT
         assert len(server.seen) == len(faults) + 1
+
+
+@pytest.mark.parametrize(
+    ("told", "least", "most"),
+    [
+        ("30", 30, 30),
+        (formatdate(time.time() + 40, usegmt=True), 30, 40),
+        ("86400", 120, 120),
+        (formatdate(time.time() - 40, usegmt=True), 0, 1),
+        ("soon", 0, 1),
+        ("-5", 0, 1),
+        ("", 0, 1),
+    ],
+)
+def test_a_source_that_says_when_to_come_back_is_left_alone_until_then(
+    tmp_path: Path, told: str, least: float, most: float
+) -> None:
+    pauses: list[float] = []
+    later = Answer(429, headers={"Retry-After": told})
+    with FaultyServer([later, OK]) as server:
+        run(tmp_path, f"{server.url}/model.onnx", pauses=pauses)
+    assert len(pauses) == 1
+    assert least <= pauses[0] <= most
 
 
 @pytest.mark.parametrize(
@@ -398,13 +425,19 @@ def test_s3_what_a_gateway_refuses_for_now_is_tried_again(tmp_path: Path, status
 
 def test_s3_server_errors_are_retried_and_heal(tmp_path: Path) -> None:
     answered: list[Seen] = []
+    pauses: list[float] = []
 
     def answer(seen: Seen) -> Answer:
         answered.append(seen)
-        return s3_error(503, "SlowDown") if len(answered) <= 2 else s3_object(seen)
+        slow = s3_error(503, "SlowDown")
+        if len(answered) == 1:
+            return replace(slow, headers={**slow.headers, "Retry-After": "30"})
+        return slow if len(answered) == 2 else s3_object(seen)
 
-    s3(tmp_path, answer)
+    s3(tmp_path, answer, pauses=pauses)
     assert len(answered) > 2
+    assert pauses[0] == 30
+    assert pauses[1] <= 1
 
 
 def test_s3_a_cut_body_is_gone_on_with_until_it_is_whole(tmp_path: Path) -> None:

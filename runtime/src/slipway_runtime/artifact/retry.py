@@ -18,23 +18,24 @@ logger = logging.getLogger(__name__)
 class Retry:
     """How often and how long to try. Times are in seconds.
 
-    ``attempts`` may fail in a row, with nothing received, before it is given up. ``clock`` is
-    monotonic; ``sleep`` and ``jitter`` (which draws from an interval) are here so that tests need
-    not wait.
+    ``attempts`` may fail in a row, with nothing received, before it is given up. A source that asks
+    for a longer pause gets it, up to ``longest_asked_pause``. ``clock`` is monotonic; ``sleep`` and
+    ``jitter`` (which draws from an interval) are here so that tests need not wait.
     """
 
     attempts: int = 5
     deadline: float = 1800.0
     first_pause: float = 0.5
     longest_pause: float = 15.0
+    longest_asked_pause: float = 120.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[float, float], float] = random.uniform
 
-    def pause_after(self, attempt: int) -> float:
-        """Return the pause after the n-th failed attempt, counted from 1."""
+    def pause_after(self, attempt: int, asked: float = 0.0) -> float:
+        """Return the pause after the n-th failed attempt, counted from 1; ``asked`` is at least."""
         longest = min(self.longest_pause, self.first_pause * 2 ** (attempt - 1))
-        return self.jitter(longest / 2, longest)
+        return max(self.jitter(longest / 2, longest), min(asked, self.longest_asked_pause))
 
 
 class Patience:
@@ -57,7 +58,7 @@ class Patience:
             SourceUnavailable: it was the last attempt, or the pause would pass the deadline.
         """
         self._failed = 1 if progressed else self._failed + 1
-        pause = self._retry.pause_after(self._failed)
+        pause = self._retry.pause_after(self._failed, error.pause)
         if self._failed >= self._retry.attempts or pause >= self.seconds_left:
             raise SourceUnavailable(
                 f"{error.message} (gave up after {self._failed} attempts)"

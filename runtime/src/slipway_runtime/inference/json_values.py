@@ -103,7 +103,7 @@ def _not_finite(spec: TensorSpec, array: Array, finite: Array) -> Unrepresentabl
     return UnrepresentableOutput(
         f"output {spec.name!r} holds {count} of {array.size} values that are not finite (NaN or"
         " infinity), for which JSON has no form: ask for binary output, or set SLIPWAY_NON_FINITE"
-        " to null or string"
+        " (spec.runtime.nonFinite) to null or string"
     )
 
 

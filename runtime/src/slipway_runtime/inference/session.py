@@ -234,8 +234,8 @@ def _tune(options: Any, tuning: Tuning) -> None:
             options.register_custom_ops_library(str(library))
         except Exception as error:
             raise InvalidArguments(
-                f"SLIPWAY_CUSTOM_OP_LIBRARIES names {library}, which cannot be used:"
-                f" {_without_paths(error)}"
+                "SLIPWAY_CUSTOM_OP_LIBRARIES (spec.runtime.customOpLibraries) names"
+                f" {library}, which cannot be used: {_without_paths(error)}"
             ) from error
     if tuning.profile_prefix is not None:
         options.enable_profiling = True
@@ -301,7 +301,9 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
     if isinstance(error, MemoryError) or _has(text, _MEMORY_SIGNS):
         return OutOfMemory(f"the model does not fit into memory: {text}; raise the memory limit")
     if _has(text, _OPTION_SIGNS):
-        return InvalidArguments(f"SLIPWAY_PROVIDER_OPTIONS cannot be used: {text}")
+        return InvalidArguments(
+            f"SLIPWAY_PROVIDER_OPTIONS (spec.runtime.providerOptions) cannot be used: {text}"
+        )
     if _has(text, _OPSET_SIGNS):
         return UnsupportedOpset(
             f"ONNX Runtime {VERSION} does not know the opset or IR version of the model: {text};"
@@ -314,7 +316,10 @@ def load_failure(error: Exception, providers: Sequence[str]) -> Failure:
         return ProviderUnavailable(f"{provider} cannot start: {text}", provider=provider)
     remedy = ""
     if _has(text, _OPERATOR_SIGNS):
-        remedy = "; SLIPWAY_CUSTOM_OP_LIBRARIES names libraries with operators of your own"
+        remedy = (
+            "; SLIPWAY_CUSTOM_OP_LIBRARIES (spec.runtime.customOpLibraries) names libraries with"
+            " operators of your own"
+        )
     elif _has(text, _LOCALE_SIGNS):
         remedy = (
             "; this locale of its text operators is not installed here: export it with the locale"

@@ -39,6 +39,7 @@ _SCALES: Final = (1.0, 1e4, -1.0, 100.0, 1.0, -100.0, 10.0, -1e4)
 _ORDINARY: Final = (1.0,) * _TRIAL_ROWS
 _SLOW_SECONDS: Final = 0.1
 _WORTH_BATCHING: Final = 0.8
+_SET_BY: Final = " (SLIPWAY_MAX_BATCH_SIZE, spec.runtime.batching.maxBatchSize, sets it)"
 
 logger = logging.getLogger(__name__)
 
@@ -144,9 +145,7 @@ class _Trial:
         elements = _elements(self.model.signature)
         if self.must_gain and elements > _MAX_ELEMENTS:
             # Nobody asked for batches: do not risk the memory of many large rows.
-            raise _NotBatchedError(
-                f"a row has {elements} elements (SLIPWAY_MAX_BATCH_SIZE sets it)"
-            )
+            raise _NotBatchedError(f"a row has {elements} elements{_SET_BY}")
         for rows in self._candidates(typical):
             try:
                 return self._try(rows, asked)
@@ -171,7 +170,7 @@ class _Trial:
         _, alone = measure(self.model, self.predictor, rows.inputs[0])
         slow = alone > _SLOW_SECONDS
         if slow and self.must_gain:
-            raise _NotBatchedError(f"one row takes {alone:.2g} s (SLIPWAY_MAX_BATCH_SIZE sets it)")
+            raise _NotBatchedError(f"one row takes {alone:.2g} s{_SET_BY}")
         known = self._run_alone(rows.first(_PAIR))
         tried = _PAIR
         together = self._run_together(known, tried, at_least=1)
@@ -188,7 +187,7 @@ class _Trial:
             if self.must_gain and together > _WORTH_BATCHING * alone * tried:
                 raise _NotBatchedError(
                     f"{tried} rows take {together * 1e3:.3g} ms together and"
-                    f" {alone * tried * 1e3:.3g} ms one by one (SLIPWAY_MAX_BATCH_SIZE sets it)"
+                    f" {alone * tried * 1e3:.3g} ms one by one{_SET_BY}"
                 )
         most = _worth_trying(asked, known.row_bytes, together / tried)
         if most <= tried:

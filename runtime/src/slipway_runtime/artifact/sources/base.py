@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Protocol, Self
 
 from slipway_runtime.errors import SlipwayError
@@ -12,7 +14,14 @@ _MAX_DIGITS = 18
 
 
 class TransientError(SlipwayError):
-    """The source failed in a way that may be temporary: worth another attempt."""
+    """The source failed in a way that may be temporary: worth another attempt.
+
+    ``pause`` is for how many seconds the source asks to be left alone, 0 where it does not ask.
+    """
+
+    def __init__(self, message: str, pause: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause = pause
 
 
 class ReplacedError(TransientError):
@@ -114,6 +123,17 @@ def total_of(content_range: str, wanted: Range, where: str) -> int:
             f"{where} was asked for {wanted.header} and answered {content_range[:60]!r}"
         )
     return int(total)
+
+
+def pause_of(retry_after: str | None) -> float:
+    """Return the seconds of a Retry-After header, a number or a date; 0 for any other value."""
+    value = (retry_after or "").strip()
+    if value.isdecimal() and len(value) <= _MAX_DIGITS:
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def strong(entity_tag: str | None) -> str | None:

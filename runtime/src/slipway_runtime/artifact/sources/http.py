@@ -26,6 +26,7 @@ from slipway_runtime.artifact.sources.base import (
     Range,
     ReplacedError,
     TransientError,
+    pause_of,
     strong,
     total_of,
 )
@@ -125,9 +126,9 @@ class HttpSource:
         except urllib.error.HTTPError as error:
             with error:
                 if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    raise self._refused(error.code) from error
+                    raise self._refused(error.code, error.headers) from error
             if "Range" not in headers:
-                raise self._refused(error.code) from error
+                raise self._refused(error.code, error.headers) from error
             # An empty object has no first byte.
             plain = {name: value for name, value in headers.items() if name != "Range"}
             with self._answer(plain, seconds_left) as whole:
@@ -143,10 +144,10 @@ class HttpSource:
             raise SourceUnavailable(f"{where} redirects to a malformed URL") from error
         with response:
             if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-                raise self._refused(response.status)
+                raise self._refused(response.status, response.headers)
             yield response
 
-    def _refused(self, status: int) -> Failure | TransientError:
+    def _refused(self, status: int, headers: Message) -> Failure | TransientError:
         where = self.description
         if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             return ArtifactNotFound(f"{where} does not exist: the server answered {status}")
@@ -163,7 +164,7 @@ class HttpSource:
         if status == HTTPStatus.PRECONDITION_FAILED:
             return ReplacedError(f"{where} was replaced while it was read")
         if status in _TRANSIENT_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(f"{where} answered {status}")
+            return TransientError(f"{where} answered {status}", pause_of(headers["Retry-After"]))
         return SourceUnavailable(f"{where} answered {status}, which another attempt cannot fix")
 
     def no_answer(self, reason: object) -> Failure | TransientError:

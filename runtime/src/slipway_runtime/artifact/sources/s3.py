@@ -26,6 +26,7 @@ from slipway_runtime.artifact.sources.base import (
     Range,
     ReplacedError,
     TransientError,
+    pause_of,
     strong,
     total_of,
 )
@@ -189,7 +190,9 @@ class S3Source:
         if code in _REPLACED:
             return ReplacedError(f"{where}{self._at()} was replaced while it was read")
         if code in _TRANSIENT or status >= _SERVER_ERROR:
-            return TransientError(f"{where}{self._at()} answered {code}")
+            return TransientError(
+                f"{where}{self._at()} answered {code}", pause_of(_retry_after(error))
+            )
         return SourceUnavailable(
             f"{where}{self._at()} answered {code}, which another attempt cannot fix:"
             " check storage.endpoint and storage.region"
@@ -281,6 +284,11 @@ def _authorities(ca_bundle: Path | None) -> str | bool:
         if path is not None:
             os.write(descriptor, path.read_bytes() + b"\n")
     return f"/proc/self/fd/{descriptor}"
+
+
+def _retry_after(error: aws.ClientError) -> str | None:
+    response = cast("Mapping[str, Any]", error.response)
+    return response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after")
 
 
 def _code_and_status(error: aws.ClientError) -> tuple[str, int]:
