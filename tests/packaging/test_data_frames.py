@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cli_kit.run import Ended, process, slipway
+from cli_kit.run import Ended, slipway
 from runtime_kit.process import Server
-from source_kit.frameworks import ROOT, program
+from source_kit import with_frameworks
+from source_kit.frameworks import ROOT
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -60,7 +60,7 @@ BY_DATATYPE = {"age": "FP32", "hours per week": "FP32", "job": "BYTES", "region"
 
 
 def export(*arguments: object, cwd: Path) -> Ended:
-    return process("export", *arguments, program=program("slipway"), cwd=cwd, timeout=300)
+    return with_frameworks.slipway("export", *arguments, cwd=cwd)
 
 
 def write(folder: Path, model: str) -> None:
@@ -130,10 +130,8 @@ def test_the_example_is_served_and_records_are_answered_as_the_pipeline_predicts
     assert ended.code == 0, ended.err + ended.out
     code = "import loans; rows = loans.frame.dropna()[:20]; print(rows.to_json(orient='records'))\n"
     code += "print(loans.pipeline.predict_proba(rows).tolist())"
-    told = subprocess.run(
-        [program("python"), "-c", code], cwd=EXAMPLES, capture_output=True, text=True, check=True
-    )
-    records, expected = map(json.loads, told.stdout.splitlines())
+    told = with_frameworks.python("-c", code, cwd=EXAMPLES)
+    records, expected = map(json.loads, told.splitlines())
     with Server(folder, (folder / "model.onnx").read_bytes()) as server:
         server.start().wait_until_ready()
         reply = server.post("/predict", {"records": records})
@@ -236,9 +234,7 @@ def test_a_model_of_mlflow_takes_its_text_columns_from_the_signature(folder: Pat
     code = "import sys, mlflow.sklearn, fitted as f; from mlflow.models import infer_signature\n"
     code += "mlflow.sklearn.save_model(f.model, 'logged', signature=infer_signature(f.frame),"
     code += " serialization_format='cloudpickle', pip_requirements=['numpy'])"
-    subprocess.run(
-        [program("python"), "-c", code], cwd=folder, check=True, capture_output=True, timeout=300
-    )
+    with_frameworks.python("-c", code, cwd=folder)
     ended = export("logged", "--trust-pickle", "--env", "current", "--json", cwd=folder)
     assert ended.code == 0, ended.err + ended.out
     inputs = slipway("inspect", "model.onnx", "--json").json["inputs"]

@@ -11,8 +11,10 @@ from textwrap import dedent
 import numpy as np
 import onnx
 import pytest
-from cli_kit.run import Ended, process, slipway
-from source_kit.frameworks import ROOT, program
+from cli_kit.run import Ended, slipway
+from source_kit import with_frameworks
+from source_kit.frameworks import ROOT
+from source_kit.with_frameworks import python
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -21,11 +23,7 @@ FEATURES = ("--input", "features=FP32[batch,4]", "--output", "probabilities")
 
 
 def export(*arguments: object, cwd: Path) -> Ended:
-    return process("export", *arguments, program=program("slipway"), cwd=cwd, timeout=300)
-
-
-def python(*arguments: object, cwd: Path) -> None:
-    subprocess.run([program("python"), *map(str, arguments)], cwd=cwd, check=True, timeout=300)
+    return with_frameworks.slipway("export", *arguments, cwd=cwd)
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from importlib import metadata as distributions
 from pathlib import Path
 
 import onnx
 import pytest
 from cli_kit.run import Ended, process, slipway
-from source_kit.frameworks import ROOT, program
+from source_kit import with_frameworks
+from source_kit.frameworks import ROOT
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -24,15 +23,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models that were logged with the versions of the test's environment as requirements."""
     code = "import importlib.metadata as m, sys\n"
     code += "print(*[f'{n}=={m.version(n)}' for n in sys.argv[1:]])"
-    told = subprocess.run(
-        [program("python"), "-c", code, *PINNED], capture_output=True, text=True, check=True
-    )
-    folder = tmp_path_factory.mktemp("mlflow") / "models"
-    subprocess.run(
-        [program("python"), ROOT / "examples/mlflow/log_models.py", folder, *told.stdout.split()],
-        check=True, capture_output=True, timeout=600,
-    )  # fmt: skip
-    return folder
+    folder = tmp_path_factory.mktemp("mlflow")
+    told = with_frameworks.python("-c", code, *PINNED, cwd=folder).split()
+    script = ROOT / "examples/mlflow/log_models.py"
+    with_frameworks.python(script, folder / "models", *told, cwd=folder)
+    return folder / "models"
 
 
 LOG = """
@@ -52,17 +47,12 @@ def store(models: Path) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": (models.parent / "store").as_uri(),
         "MLFLOW_ALLOW_FILE_STORE": "true",
     }
-    told = subprocess.run(
-        [program("python"), "-c", LOG, models / "sklearn"],
-        capture_output=True, text=True, check=True, env=os.environ | variables, timeout=300,
-    )  # fmt: skip
-    return variables | {"RUN": told.stdout.split()[-1]}
+    told = with_frameworks.python("-c", LOG, models / "sklearn", cwd=models, extra=variables)
+    return variables | {"RUN": told.split()[-1]}
 
 
 def export(*arguments: object, cwd: Path, extra: dict[str, str] | None = None) -> Ended:
-    return process(
-        "export", *arguments, program=program("slipway"), cwd=cwd, timeout=600, extra=extra
-    )
+    return with_frameworks.slipway("export", *arguments, cwd=cwd, timeout=600, extra=extra)
 
 
 def test_the_onnx_flavour_is_taken_as_it_is_and_nothing_is_unpickled(
@@ -150,10 +140,7 @@ def test_a_custom_model_that_does_more_than_its_artifacts_is_refused(
         " 'scaler': p + 'scaler.joblib', 'features': p + 'features.json'},"
         " code_paths=[sys.argv[1] + '/log_models.py'])"
     )
-    subprocess.run(
-        [program("python"), "-c", code, ROOT / "examples/mlflow", models, changed],
-        check=True, capture_output=True, timeout=300,
-    )  # fmt: skip
+    with_frameworks.python("-c", code, ROOT / "examples/mlflow", models, changed, cwd=folder)
     ended = export(changed, "--trust-pickle", "--env", "current", *RANGES, cwd=folder)
     assert ended.code == 4, ended.err + ended.out
     assert "DIFFERS" in ended.out

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_kit.run import Ended, process, slipway
+from cli_kit.run import Ended, slipway
 from runtime_kit.process import Server
-from source_kit.frameworks import program
+from source_kit import with_frameworks
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -35,8 +34,7 @@ def pipeline(vectorizer):
 
 def export(folder: Path, model: str, *arguments: str) -> Ended:
     (folder / "fitted.py").write_text(f"{NOTES}model = {model}\n")
-    command = ("export", "fitted:model", "--json", *arguments)
-    return process(*command, program=program("slipway"), cwd=folder, timeout=300)
+    return with_frameworks.slipway("export", "fitted:model", "--json", *arguments, cwd=folder)
 
 
 @pytest.mark.parametrize(
@@ -59,10 +57,7 @@ def test_text_is_served_as_scikit_learn_reads_it(folder: Path, model: str) -> No
     ]
     code = "import json, fitted as f; print(json.dumps([f.asked, f.model.predict_proba(f.asked)"
     code += ".tolist()]))"
-    told = subprocess.run(
-        [program("python"), "-c", code], cwd=folder, capture_output=True, text=True, check=True
-    )
-    asked, expected = json.loads(told.stdout)
+    asked, expected = json.loads(with_frameworks.python("-c", code, cwd=folder))
     with Server(folder, (folder / "model.onnx").read_bytes()) as server:
         server.start().wait_until_ready()
         reply = server.post("/predict", {"records": [{"text": text} for text in asked]})

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from cli_kit.run import Ended, process
-from source_kit.frameworks import program
+from cli_kit.run import Ended
+from source_kit import with_frameworks
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -39,8 +38,7 @@ late = x @ [1000, 3, 0] + random.normal(0, 5000, 1000) > 150_000
 
 def export(folder: Path, model: str) -> Ended:
     (folder / "fitted.py").write_text(f"{ROWS}model = {model}\n")
-    command = ("export", "fitted:model", "--json")
-    return process(*command, program=program("slipway"), cwd=folder, timeout=300)
+    return with_frameworks.slipway("export", "fitted:model", "--json", cwd=folder)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +102,7 @@ def test_ranges_are_read_off_scalers_and_off_trees(folder: Path) -> None:
         "    xgboost.XGBClassifier(), LinearRegression(),\n"
         ")]))\n"
     )
-    done = subprocess.run(
-        [program("python"), "-c", code], cwd=folder, capture_output=True, text=True, check=True
-    )
-    *told, unknown = json.loads(done.stdout)
+    *told, unknown = json.loads(with_frameworks.python("-c", code, cwd=folder))
     assert unknown is None
     assert len(told) == 7
     for low, high in told:
