@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 import pytest
@@ -131,3 +132,26 @@ def _numbers_since(space: Space, version: str) -> list[int]:
 def test_targets_that_mean_nothing_are_refused(wrong: dict, space: Space) -> None:
     with pytest.raises(ApiError):
         space.apply(autoscaling={**SCALING, **wrong})
+
+
+def test_an_autoscaler_that_can_read_no_metrics_is_told(
+    operator: OperatorProcess, space: Space
+) -> None:
+    """The real autoscaler says so itself, since there is no metrics server here."""
+    space.settle(autoscaling={"minReplicas": 1, "maxReplicas": 4})
+
+    def conditions() -> list[dict]:
+        told = space.child("horizontalpodautoscalers")["status"]["conditions"]
+        assert [c["reason"] for c in told if c["type"] == "ScalingActive"] == [
+            "FailedGetResourceMetric"
+        ]
+        return told
+
+    # As if it had lasted for some minutes.
+    before = (datetime.now(UTC) - timedelta(minutes=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    aged = [{**c, "lastTransitionTime": before} for c in space.eventually(conditions)]
+    patch = {"status": {"conditions": aged}}
+    space.api.patch("horizontalpodautoscalers", space.namespace, MODEL, patch, subresource="status")
+    view = space.until("is told", lambda m: "is there a metrics server" in m.message)
+    assert view.settled
+    assert f"kubectl describe hpa {MODEL} -n {space.namespace}" in view.message

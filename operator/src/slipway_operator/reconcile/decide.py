@@ -18,6 +18,7 @@ from slipway_operator.build.resolve import (
     resolve_rollout,
 )
 from slipway_operator.build.revision import Rendered, Revision, render, revision_labels
+from slipway_operator.reconcile.autoscaler import blind_autoscaler, until_blind
 from slipway_operator.reconcile.children import unwanted_kinds, wanted_children
 from slipway_operator.reconcile.evidence import damaged_cache, not_started_since
 from slipway_operator.reconcile.explain import Explanation, ready_replicas
@@ -167,6 +168,7 @@ def _plan(
         judged.applied,
         judged.asked_for,
         shortfall(obs, settings, clock),
+        blind_autoscaler(obs, clock),
     ).verdict()
     told = Report(
         verdict,
@@ -372,8 +374,7 @@ def _look_again(
         due.append(LOOK_SECONDS)
     if any(damaged_cache(pod) and not _is_ready(pod) for pod in obs.pods):
         due.append(_DAMAGED_CACHE_GRACE.total_seconds())
-    if (held := until_stuck(obs, clock)) is not None:
-        due.append(held)
+    due += [time for time in (until_stuck(obs, clock), until_blind(obs, clock)) if time is not None]
     return min(due, default=None)
 
 

@@ -66,6 +66,7 @@ class Explanation:
         asked_for: the spec's own revision; differs from the judged one when a user asks for another
             revision.
         shortfall: what the spec asks for besides and cannot get.
+        remark: what a person should know of a model that is served.
     """
 
     obs: Observation
@@ -74,6 +75,7 @@ class Explanation:
     applied: Revision
     asked_for: Revision
     shortfall: Shortfall | None = None
+    remark: str | None = None
 
     def verdict(self) -> Verdict:
         """The conditions' content. A shortfall is reported only when there is nothing worse."""
@@ -181,7 +183,8 @@ class Explanation:
         if ready >= wanted:
             reason = "RollbackRequested" if self._redirected else "Serving"
             pods = "1 ready pod" if ready == 1 else f"{ready} ready pods"
-            return self._say(Situation.COMPLETE, reason, f"serving {digest} with {pods}")
+            remark = f"; {self.remark}" if self.remark else ""
+            return self._say(Situation.COMPLETE, reason, f"serving {digest} with {pods}{remark}")
         evidence = self.judgement.evidence
         reason = evidence.reason if evidence else "PodsMissing"
         lead = f"serving {digest} with {ready} of {wanted} pods"
